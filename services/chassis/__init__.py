@@ -1,0 +1,1 @@
+"""Plumbing that the services share. It knows callers and wires, and no business noun."""

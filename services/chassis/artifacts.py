@@ -1,0 +1,80 @@
+"""The artifact store: bytes under their SHA-256, in a local folder or a bucket.
+
+Content addressing makes writes idempotent and reads verifiable: a file whose bytes do not give its
+name is never returned.
+"""
+
+import hashlib
+import re
+from typing import Protocol
+
+from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+
+ARTIFACT_BYTES_MAX = 2 * 1024**3
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class ArtifactError(Exception):
+    """An artifact is absent, too large, or not what its name says."""
+
+
+class ArtifactStore(Protocol):
+    """What services need of the store."""
+
+    async def put(self, content: bytes) -> str:
+        """Stores bytes and returns their digest: SHA-256 in lower-case hexadecimal."""
+        ...
+
+    async def get(self, digest: str, bytes_max: int = ARTIFACT_BYTES_MAX) -> bytes:
+        """Returns the bytes of a digest.
+
+        Raises:
+            ArtifactError: no such artifact, more than `bytes_max`, or bytes that do not give the
+            digest.
+        """
+        ...
+
+
+class ObjectArtifacts:
+    """Artifacts in whatever obstore can reach."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def put(self, content: bytes) -> str:
+        """Stores bytes and returns their digest."""
+        digest = hashlib.sha256(content).hexdigest()
+        # obstore writes a local file beside its place and renames it: no reader sees half of it.
+        await self._store.put_async(_path(digest), content)
+        return digest
+
+    async def get(self, digest: str, bytes_max: int = ARTIFACT_BYTES_MAX) -> bytes:
+        """Returns the bytes of a digest."""
+        if not _DIGEST.fullmatch(digest):
+            raise ArtifactError(f"{digest!r} is not a digest")
+        try:
+            result = await self._store.get_async(_path(digest))
+        except FileNotFoundError:
+            raise ArtifactError(f"artifact {digest} does not exist") from None
+        if result.meta["size"] > bytes_max:
+            raise ArtifactError(f"artifact {digest} is larger than {bytes_max} bytes")
+        content = bytes(await result.bytes_async())
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ArtifactError(f"artifact {digest} is corrupt")
+        return content
+
+
+def open_artifacts(url: str) -> ObjectArtifacts:
+    """Opens the store of a URL (file://, s3://, gs://, az://) or of a folder's absolute path."""
+    if url.startswith("/"):
+        return ObjectArtifacts(LocalStore(url, mkdir=True))
+    return ObjectArtifacts(from_url(url))
+
+
+def memory_artifacts() -> ObjectArtifacts:
+    """A store that lives as long as the process, for tests."""
+    return ObjectArtifacts(MemoryStore())
+
+
+def _path(digest: str) -> str:
+    return f"sha256/{digest[:2]}/{digest}"

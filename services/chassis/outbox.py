@@ -1,0 +1,152 @@
+"""The transactional outbox: an event is a row of the transaction that made it true.
+
+The relay publishes rows in the order of their ids and marks them once the bus has acknowledged. It
+may publish a row twice, never skip one: rows are found by their state, not by "id above the last",
+which would miss a transaction that commits late.
+"""
+
+import asyncio
+import datetime
+import json
+import math
+import time
+import uuid
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import Gauge
+
+from services.chassis.bus import Bus, PublishError
+from services.chassis.database import Connection, Pool
+
+BATCH_ROWS_MAX = 100
+POLL_SECONDS = 0.2
+RETRY_SECONDS = 1.0
+PRUNE_SECONDS = 3600.0
+KEEP_DAYS = 30  # longer than the stream keeps its messages, so that the stream can be rebuilt
+_RELAY_LOCK = "select pg_try_advisory_xact_lock(hashtext(current_schema() || '.outbox'))"
+
+OLDEST_SECONDS = Gauge("trine_outbox_oldest_seconds", "Age of the oldest event not yet published.")
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class CloudEvent:
+    """One event in the terms of CloudEvents 1.0."""
+
+    type: str
+    source: str
+    subject: str
+    """The resource that the event is about."""
+    tenant: str
+    domain: str
+    time: datetime.datetime
+    data: dict[str, object]
+
+    @property
+    def bus_subject(self) -> str:
+        """Where the event is published."""
+        return f"{self.type}.{self.tenant}.{self.domain}"
+
+    def to_json(self, event_id: str) -> str:
+        """The event in the structured mode of the JSON event format."""
+        return json.dumps(
+            {
+                "specversion": "1.0",
+                "id": event_id,
+                "type": self.type,
+                "source": self.source,
+                "subject": self.subject,
+                "time": self.time.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z"),
+                "datacontenttype": "application/json",
+                "data": self.data,
+            },
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+
+
+async def add_to_outbox(connection: Connection, event: CloudEvent) -> None:
+    """Writes an event in the caller's transaction."""
+    event_id = uuid.uuid4()
+    await connection.execute(
+        "insert into outbox (event_id, subject, payload) values ($1, $2, $3)",
+        event_id,
+        event.bus_subject,
+        event.to_json(str(event_id)),
+    )
+
+
+class OutboxRelay:
+    """Publishes what stands in the outbox. Any number of relays may run; one at a time works."""
+
+    def __init__(self, pool: Pool, bus: Bus) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that there is something to publish: the next pass need not wait for its time."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publishes until cancelled."""
+        pruned_at = -math.inf
+        while True:
+            self._wake.clear()
+            try:
+                if time.monotonic() - pruned_at > PRUNE_SECONDS:
+                    pruned_at = time.monotonic()
+                    await self.prune()
+                published = await self.publish_batch()
+            except Exception:
+                _log.exception("outbox_failed")
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if published < BATCH_ROWS_MAX:
+                await self._rest()
+
+    async def _rest(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+        except TimeoutError:
+            return
+
+    async def publish_batch(self) -> int:
+        """Publishes the oldest events and returns how many."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            if not await connection.fetchval(_RELAY_LOCK):
+                return 0
+            rows = await connection.fetch(
+                "select id, event_id, subject, payload, "
+                "extract(epoch from clock_timestamp() - create_time) as age_seconds "
+                "from outbox where publish_time is null order by id limit $1",
+                BATCH_ROWS_MAX,
+            )
+            OLDEST_SECONDS.set(rows[0]["age_seconds"] if rows else 0)
+            published = await self._publish(rows)
+            await connection.execute(
+                "update outbox set publish_time = clock_timestamp() where id = any($1::bigint[])",
+                published,
+            )
+        return len(published)
+
+    async def prune(self) -> None:
+        """Forgets events published so long ago that no stream holds them any more."""
+        await self._pool.execute(
+            "delete from outbox where publish_time < now() - make_interval(days => $1)", KEEP_DAYS
+        )
+
+    async def _publish(self, rows: list) -> list[int]:  # type: ignore[type-arg]  # records
+        published: list[int] = []
+        for row in rows:
+            try:
+                await self._bus.publish(
+                    row["subject"], row["payload"].encode(), str(row["event_id"])
+                )
+            except PublishError as error:
+                _log.warning("publish_failed", error=str(error))
+                break  # in order: the rest waits for this one
+            published.append(row["id"])
+        return published

@@ -1,0 +1,139 @@
+"""First answers, kept for a day in the transaction of their effect: a repeat gets the same one.
+
+Two requests with the same id at once: the second waits at the primary key until
+the first has committed, and then reads its answer.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from services.chassis.database import Connection, Pool
+
+REQUEST_ID_CHARACTERS_MAX = 255
+KEEP_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """What makes a request the same request."""
+
+    tenant: str
+    request_id: str
+    fingerprint: bytes
+
+
+class RequestIdReusedError(Exception):
+    """The id came before with another request."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__("The request_id came before with another request.")
+        self.metadata = {"request_id": request_id}
+
+
+class RequestIdInvalidError(Exception):
+    """The id is too long."""
+
+    def __init__(self) -> None:
+        rule = f"at most {REQUEST_ID_CHARACTERS_MAX} characters"
+        super().__init__(f"request_id must have {rule}.")
+        self.metadata = {"field": "request_id", "rule": rule}
+
+
+class Replies(Protocol):
+    """First answers as a unit of work offers them."""
+
+    async def recall(self, key: RequestKey) -> bytes | None:
+        """Returns the first answer, or None and claims the id for this transaction.
+
+        Raises:
+            RequestIdReusedError: the id came before with another request.
+        """
+        ...
+
+    async def remember(self, key: RequestKey, reply: bytes) -> None:
+        """Keeps the answer of a claimed id."""
+        ...
+
+
+def request_key(
+    method: str, tenant: str, request: Message, metadata: Mapping[str, str]
+) -> RequestKey | None:
+    """The key of a request with a `request_id` field; None when neither field nor header name one.
+
+    Raises:
+        RequestIdInvalidError: the id is too long.
+    """
+    request_id = str(getattr(request, "request_id")) or metadata.get("idempotency-key", "")  # noqa: B009  # any message
+    if not request_id:
+        return None
+    if len(request_id) > REQUEST_ID_CHARACTERS_MAX:
+        raise RequestIdInvalidError
+    body = method.encode() + b"\0" + request.SerializeToString(deterministic=True)
+    return RequestKey(tenant, request_id, hashlib.sha256(body).digest())
+
+
+class PostgresReplies:
+    """First answers in the caller's transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def recall(self, key: RequestKey) -> bytes | None:
+        """Returns the first answer, or None and claims the id."""
+        claimed = await self._connection.fetchval(
+            "insert into replies (tenant, request_id, fingerprint) values ($1, $2, $3) "
+            "on conflict do nothing returning true",
+            key.tenant,
+            key.request_id,
+            key.fingerprint,
+        )
+        if claimed:
+            return None
+        row = await self._connection.fetchrow(
+            "select fingerprint, reply from replies where tenant = $1 and request_id = $2",
+            key.tenant,
+            key.request_id,
+        )
+        if row is None or row["fingerprint"] != key.fingerprint:
+            raise RequestIdReusedError(key.request_id)
+        return bytes(row["reply"])
+
+    async def remember(self, key: RequestKey, reply: bytes) -> None:
+        """Keeps the answer of a claimed id."""
+        await self._connection.execute(
+            "update replies set reply = $3 where tenant = $1 and request_id = $2",
+            key.tenant,
+            key.request_id,
+            reply,
+        )
+
+
+async def prune_replies(pool: Pool) -> None:
+    """Forgets answers older than a day."""
+    await pool.execute(
+        "delete from replies where create_time < now() - make_interval(hours => $1)", KEEP_HOURS
+    )
+
+
+class MemoryReplies:
+    """First answers in a dictionary."""
+
+    def __init__(self) -> None:
+        self._replies: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+
+    async def recall(self, key: RequestKey) -> bytes | None:
+        """Returns the first answer, or None."""
+        known = self._replies.get((key.tenant, key.request_id))
+        if known is None:
+            return None
+        if known[0] != key.fingerprint:
+            raise RequestIdReusedError(key.request_id)
+        return known[1]
+
+    async def remember(self, key: RequestKey, reply: bytes) -> None:
+        """Keeps the answer."""
+        self._replies[key.tenant, key.request_id] = (key.fingerprint, reply)

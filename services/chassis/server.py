@@ -1,0 +1,85 @@
+"""A grpc.aio server with health, reflection, metrics, and an orderly end."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import grpc
+import prometheus_client
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.chassis.interceptors import CallInterceptor
+from services.chassis.telemetry import Logger
+
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+DRAIN_SECONDS = 5.0
+
+Health: TypeAlias = health.aio.HealthServicer  # untyped upstream
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@asynccontextmanager
+async def serving(
+    address: str,
+    metrics_address: str,
+    interceptor: CallInterceptor,
+    names: Sequence[str],
+    register: Callable[[grpc.aio.Server], None],
+) -> AsyncIterator[Health]:
+    """Serves the registered services under their full `names` until the block ends, then drains.
+
+    The health of the whole ("") and of each name starts as NOT_SERVING: the caller sets it once it
+    is ready.
+    """
+    server = grpc.aio.server(
+        interceptors=[interceptor],
+        options=[
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    servicer = Health()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    register(server)
+    reflection.enable_server_reflection(
+        [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+    )
+    await set_health(servicer, names, serving=False)
+    server.add_insecure_port(address)
+    host, _, port = metrics_address.rpartition(":")
+    metrics_server, _ = prometheus_client.start_http_server(int(port), addr=host)
+    await server.start()
+    try:
+        yield servicer
+    finally:
+        await servicer.enter_graceful_shutdown()
+        await server.stop(DRAIN_SECONDS)
+        metrics_server.shutdown()
+
+
+async def set_health(servicer: Health, names: Sequence[str], *, serving: bool) -> None:
+    """Says of the whole server and of each service whether it can answer."""
+    for name in ("", *names):
+        await servicer.set(name, SERVING if serving else NOT_SERVING)
+
+
+async def until_signal() -> None:
+    """Waits for SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def run(logger: Logger, main: Coroutine[Any, Any, None]) -> None:
+    """Runs a service's main coroutine on uvloop and logs its start and end."""
+    logger.info("starting")
+    uvloop.run(main)
+    logger.info("stopped")

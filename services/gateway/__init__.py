@@ -1,0 +1,1 @@
+"""The edge: tenants, their API keys, and the health of the mesh as outsiders see it."""

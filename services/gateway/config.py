@@ -1,0 +1,16 @@
+"""What the gateway can be told."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Read from TRINE_<FIELD>."""
+
+    grpc_address: str
+    metrics_address: str
+    mesh_token: str = field(repr=False)
+    postgres_dsn: str = field(repr=False)
+    scheduler_address: str
+    triplets_address: str
+    serving_address: str

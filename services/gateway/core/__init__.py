@@ -1,0 +1,1 @@
+"""Rules about tenants and keys. No I/O."""

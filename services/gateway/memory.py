@@ -1,0 +1,40 @@
+"""Tenants and keys in dictionaries, for tests."""
+
+import dataclasses
+
+from services.gateway.core.api_key import ApiKey
+from services.gateway.core.errors import (
+    KeyNotFoundError,
+    TenantExistsError,
+    TenantNotFoundError,
+)
+
+
+class MemoryKeyStore:
+    """The key store of a test."""
+
+    def __init__(self) -> None:
+        self._tenants: set[str] = set()
+        self._keys: dict[str, ApiKey] = {}
+
+    async def add_tenant(self, tenant: str) -> None:
+        """Adds a tenant."""
+        if tenant in self._tenants:
+            raise TenantExistsError(tenant)
+        self._tenants.add(tenant)
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Adds a key."""
+        if key.tenant not in self._tenants:
+            raise TenantNotFoundError(key.tenant)
+        self._keys[key.key_id] = key
+
+    async def find_key(self, key_id: str) -> ApiKey | None:
+        """Returns the key of an id."""
+        return self._keys.get(key_id)
+
+    async def revoke_key(self, key_id: str) -> None:
+        """Marks a key as revoked."""
+        if key_id not in self._keys:
+            raise KeyNotFoundError(key_id)
+        self._keys[key_id] = dataclasses.replace(self._keys[key_id], revoked=True)

@@ -1,0 +1,77 @@
+"""The gateway's RPCs."""
+
+import datetime
+
+import grpc
+from trine.gateway.v1 import access_service_pb2 as pb
+from trine.gateway.v1 import access_service_pb2_grpc
+from trine.gateway.v1.error_reason_pb2 import ErrorReason
+
+from services.chassis.api_key import mint_api_key
+from services.chassis.errors import ErrorRow, ErrorTable, error_reasons
+from services.chassis.interceptors import Context
+from services.gateway.core import errors
+from services.gateway.core.create_api_key import create_api_key
+from services.gateway.core.create_tenant import create_tenant
+from services.gateway.core.ports import Clock, KeyStore
+from services.gateway.core.resolve_api_key import resolve_api_key
+
+Code = grpc.StatusCode
+
+ERRORS: ErrorTable = {
+    errors.FieldInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
+    errors.KeyInvalidError: ErrorRow(Code.UNAUTHENTICATED, "API_KEY_INVALID"),
+    errors.KeyNotFoundError: ErrorRow(Code.NOT_FOUND, "API_KEY_NOT_FOUND"),
+    errors.TenantExistsError: ErrorRow(Code.ALREADY_EXISTS, "TENANT_EXISTS"),
+    errors.TenantNotFoundError: ErrorRow(Code.NOT_FOUND, "TENANT_NOT_FOUND"),
+}
+REASONS = error_reasons(ErrorReason.keys())
+
+
+class AccessServicer(access_service_pb2_grpc.AccessServiceServicer):
+    """Tenants and keys for the mesh."""
+
+    def __init__(self, store: KeyStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def ResolveApiKey(
+        self, request: pb.ResolveApiKeyRequest, context: Context
+    ) -> pb.ResolveApiKeyResponse:
+        key = await resolve_api_key(
+            self._store, self._clock, key_id=request.key_id, secret_hash=request.secret_hash
+        )
+        response = pb.ResolveApiKeyResponse(tenant=key.tenant, scopes=sorted(key.scopes))
+        if key.expire_time is not None:
+            response.expire_time.FromDatetime(key.expire_time)
+        return response
+
+    async def CreateTenant(
+        self, request: pb.CreateTenantRequest, context: Context
+    ) -> pb.CreateTenantResponse:
+        await create_tenant(self._store, request.tenant)
+        return pb.CreateTenantResponse(tenant=request.tenant)
+
+    async def CreateApiKey(
+        self, request: pb.CreateApiKeyRequest, context: Context
+    ) -> pb.CreateApiKeyResponse:
+        text, hashed = mint_api_key()
+        ttl: datetime.timedelta | None = None
+        if request.HasField("ttl"):
+            ttl = request.ttl.ToTimedelta()
+        await create_api_key(
+            self._store,
+            self._clock,
+            tenant=request.tenant,
+            scopes=frozenset(request.scopes),
+            ttl=ttl,
+            key_id=hashed.key_id,
+            secret_hash=hashed.secret_hash,
+        )
+        return pb.CreateApiKeyResponse(api_key=text, key_id=hashed.key_id)
+
+    async def RevokeApiKey(
+        self, request: pb.RevokeApiKeyRequest, context: Context
+    ) -> pb.RevokeApiKeyResponse:
+        await self._store.revoke_key(request.key_id)
+        return pb.RevokeApiKeyResponse()

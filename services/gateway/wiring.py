@@ -1,0 +1,79 @@
+"""Builds the gateway from its parts."""
+
+from contextlib import AsyncExitStack
+
+import grpc
+from trine.gateway.v1 import access_service_pb2_grpc
+
+from services.chassis.api_key import HashedKey
+from services.chassis.auth import Authenticator, Grant, Resolve
+from services.chassis.channel import open_channel
+from services.chassis.clock import SystemClock
+from services.chassis.database import open_database
+from services.chassis.interceptors import CallInterceptor
+from services.chassis.server import serving, set_health, until_signal
+from services.chassis.tasks import background, every
+from services.gateway.config import Config
+from services.gateway.core.errors import KeyInvalidError
+from services.gateway.core.ports import Clock, KeyStore
+from services.gateway.core.resolve_api_key import resolve_api_key
+from services.gateway.health import ASK_SECONDS, MeshHealth
+from services.gateway.postgres import MIGRATIONS, SCHEMA, PostgresKeyStore
+from services.gateway.rpc import ERRORS, AccessServicer
+
+NAME = "trine.gateway.v1.AccessService"
+
+
+async def run_gateway(config: Config) -> None:
+    """Serves until a signal."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
+        store = PostgresKeyStore(pool)
+        authenticator = Authenticator(_local_resolver(store, clock), config.mesh_token, clock)
+
+        def register(server: grpc.aio.Server) -> None:
+            servicer = AccessServicer(store, clock)
+            access_service_pb2_grpc.add_AccessServiceServicer_to_server(servicer, server)
+
+        servicer = await enter(
+            serving(
+                config.grpc_address,
+                config.metrics_address,
+                CallInterceptor(authenticator, ERRORS),
+                [NAME],
+                register,
+            )
+        )
+        scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
+        triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
+        match = await enter(open_channel(config.serving_address, config.mesh_token))
+        await set_health(servicer, [NAME], serving=True)
+        health = MeshHealth(
+            servicer,
+            {
+                "trine.scheduler.v1.HeadService": scheduler,
+                "trine.scheduler.v1.RunService": scheduler,
+                "trine.scheduler.v1.TrainingService": scheduler,
+                "trine.serving.v1.MatchService": match,
+                "trine.triplets.v1.OutcomeService": triplets,
+                "trine.triplets.v1.SchemaService": triplets,
+                "trine.triplets.v1.UserService": triplets,
+            },
+        )
+        await enter(background(every(ASK_SECONDS, "mesh_health", health.refresh)))
+        await until_signal()
+
+
+def _local_resolver(store: KeyStore, clock: Clock) -> Resolve:
+    async def resolve(key: HashedKey) -> Grant | None:
+        try:
+            found = await resolve_api_key(
+                store, clock, key_id=key.key_id, secret_hash=key.secret_hash
+            )
+        except KeyInvalidError:
+            return None
+        return Grant(found.tenant, found.scopes, found.expire_time)
+
+    return resolve

@@ -1,0 +1,1 @@
+"""The triplet store: what people say, what happened, and the triplets that follow from it."""

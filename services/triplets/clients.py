@@ -1,0 +1,30 @@
+"""What the triplet store asks of other services: serving's encoder."""
+
+from collections.abc import Sequence
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from trine.serving.v1 import encoder_service_pb2, encoder_service_pb2_grpc
+
+from services.triplets.core.errors import EncoderUnavailableError
+
+
+class ServingEncoder:
+    """The encoder that runs in serving."""
+
+    def __init__(self, channel: grpc.aio.Channel, name: str, dim: int) -> None:
+        self._stub = encoder_service_pb2_grpc.EncoderServiceStub(channel)
+        self.name = name
+        self.dim = dim
+
+    async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
+        """Returns unit vectors [texts, dim]."""
+        request = encoder_service_pb2.EncodeTextsRequest(texts=texts)
+        try:
+            response = await self._stub.EncodeTexts(request)
+        except grpc.aio.AioRpcError as error:
+            raise EncoderUnavailableError from error
+        if (response.encoder, response.dim) != (self.name, self.dim):
+            raise EncoderUnavailableError  # serving runs another encoder than configured here
+        return np.frombuffer(response.vectors, "<f2").reshape(len(texts), self.dim)

@@ -1,0 +1,18 @@
+"""What the triplet store can be told."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Read from TRINE_<FIELD>."""
+
+    grpc_address: str
+    metrics_address: str
+    mesh_token: str = field(repr=False)
+    postgres_dsn: str = field(repr=False)
+    artifacts_url: str
+    gateway_address: str
+    serving_address: str
+    encoder: str = "all-minilm-l6-v2"
+    encoder_dim: int = 384

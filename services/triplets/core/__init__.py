@@ -1,0 +1,1 @@
+"""Rules about people, outcomes and triplets. No I/O."""

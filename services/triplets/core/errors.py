@@ -1,0 +1,79 @@
+"""What may go wrong in the triplet store.
+
+TripletsError
+├── DomainNotFoundError
+├── EncoderUnavailableError
+├── FieldInvalidError
+├── LabelUnknownError
+├── MemoryResolverMissingError
+├── SchemaIncompatibleError
+└── UserNotFoundError
+"""
+
+
+class TripletsError(Exception):
+    """Base of all: a public message, and its changing parts by name."""
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.metadata = metadata
+
+
+class DomainNotFoundError(TripletsError):
+    """The tenant has no such domain."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(
+            f"There is no domain {domain!r}. Declare its schema with PUT /v1/schema.", domain=domain
+        )
+
+
+class EncoderUnavailableError(TripletsError):
+    """The encoder cannot be reached."""
+
+    def __init__(self) -> None:
+        super().__init__("The encoder cannot be reached. Nothing was stored; try again.")
+
+
+class FieldInvalidError(TripletsError):
+    """A field breaks a rule."""
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field}: {rule}.", field=field, rule=rule)
+
+
+class LabelUnknownError(TripletsError):
+    """The outcome label is not known."""
+
+    def __init__(self, field: str, label: str, labels: tuple[str, ...]) -> None:
+        known = ", ".join(labels)
+        super().__init__(
+            f"{field}: {label!r} is no outcome. Known: {known}.",
+            field=field,
+            label=label,
+            labels=known,
+        )
+
+
+class MemoryResolverMissingError(TripletsError):
+    """No resolver is configured for memory references."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "memory_ref: no memory resolver is configured. Send context, fields or vector.",
+            field="memory_ref",
+        )
+
+
+class SchemaIncompatibleError(TripletsError):
+    """The new schema cannot replace the old one."""
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field}: {rule}.", field=field, rule=rule)
+
+
+class UserNotFoundError(TripletsError):
+    """The domain has no such user."""
+
+    def __init__(self, field: str, user_id: str) -> None:
+        super().__init__(f"{field}: there is no user {user_id!r}.", field=field, user_id=user_id)

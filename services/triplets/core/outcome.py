@@ -1,0 +1,42 @@
+"""What became of a candidate who was shown to a seeker, and which word stands for a pair."""
+
+import datetime
+from dataclasses import dataclass
+from typing import NamedTuple
+
+LEVELS = {"rejected": 0, "expired": 1, "accepted": 2, "converted": 3}
+"""Strength of each label: what outweighs what."""
+
+LEVELS_COUNT = len(LEVELS)
+POSITIVE_LEVEL = LEVELS["accepted"]
+"""From here on up an outcome counts as a yes."""
+
+WEIGHT_MAX = 100.0
+
+
+class Word(NamedTuple):
+    """One outcome's word about a pair. Of several the largest stands.
+
+    That is the latest, and at one moment the strongest: it depends on the words alone, not on the
+    order in which they arrived.
+    """
+
+    occurred_at: datetime.datetime
+    level: int
+    weight: float
+
+
+class Pair(NamedTuple):
+    """Who was shown whom, by the users' numbers in the domain."""
+
+    seeker: int
+    candidate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An outcome as it is recorded."""
+
+    pair: Pair
+    label: str
+    word: Word

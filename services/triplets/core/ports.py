@@ -1,0 +1,200 @@
+"""What the triplet store's core needs from outside."""
+
+import datetime
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from services.triplets.core.outcome import Outcome, Pair, Word
+from services.triplets.core.profile import Profile, StoredProfile
+from services.triplets.core.schema import Schema
+from services.triplets.core.tally import Tally
+from services.triplets.core.triplet import Triplets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainCounts:
+    """A domain in numbers."""
+
+    tenant: str
+    domain: str
+    revision: int
+    triplets_count: int
+    trained_triplets_count: int
+
+    @property
+    def triplets_pending_count(self) -> int:
+        """Triplets more than the last successful run saw."""
+        return max(0, self.triplets_count - self.trained_triplets_count)
+
+
+class DomainUnit(Protocol):
+    """One domain, locked: what is done through a unit commits together, or not at all.
+
+    Units of one domain run one after another, so revisions commit in their order and a reader that
+    has seen revision r has seen everything up to r.
+    """
+
+    schema: Schema
+    counts: DomainCounts
+    """As of the start of the unit."""
+
+    async def find_numbers(self, user_ids: Sequence[str]) -> Mapping[str, int]:
+        """Returns the numbers of those users that exist."""
+        ...
+
+    async def standing_words(self, pairs: Sequence[Pair]) -> Mapping[Pair, Word]:
+        """Returns the word that stands for each of the pairs that have one."""
+        ...
+
+    async def tallies(self, numbers: Sequence[int]) -> Mapping[int, Tally]:
+        """Returns the tallies of existing users."""
+        ...
+
+    async def append_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Records outcomes; they are never changed."""
+        ...
+
+    async def save_tallies(self, tallies: Mapping[int, Tally], triplets_added: int) -> None:
+        """Replaces tallies and moves the domain's triplet count."""
+        ...
+
+    async def save_profile(self, profile: Profile, columns: Sequence[float]) -> datetime.datetime:
+        """Creates or replaces a user, who keeps their number; returns the time of the change."""
+        ...
+
+    async def save_schema(self, schema: Schema) -> None:
+        """Replaces the schema."""
+        ...
+
+    async def save_trained_count(self, trained_triplets_count: int) -> None:
+        """Replaces the number of triplets that the last successful run saw."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileBatch:
+    """Columns of n profiles; see WatchProfilesResponse.Profiles."""
+
+    user_ids: list[str]
+    numbers: npt.NDArray[np.int32]
+    vectors: npt.NDArray[np.float16]
+    columns: npt.NDArray[np.float64]
+    strings: Mapping[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TallyBatch:
+    """Columns of n tallies; see WatchProfilesResponse.Tallies."""
+
+    numbers: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One step of a domain's history."""
+
+    schema: Schema
+    revision: int
+    """Where to resume from once this step is applied."""
+    profiles: ProfileBatch | None = None
+    tallies: TallyBatch | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainArrays:
+    """A domain as of a revision: users by number, standing outcomes by (seeker, candidate)."""
+
+    schema: Schema
+    user_ids: list[str]
+    vectors: npt.NDArray[np.float16]
+    columns: npt.NDArray[np.float32]
+    seekers: npt.NDArray[np.int32]
+    candidates: npt.NDArray[np.int32]
+    levels: npt.NDArray[np.int8]
+    weights: npt.NDArray[np.float32]
+    times: npt.NDArray[np.int64]
+    """Microseconds since 1970."""
+
+
+class TripletStore(Protocol):
+    """Everything that the service keeps."""
+
+    async def create_domain(self, tenant: str, schema: Schema) -> bool:
+        """Creates a domain; False if it exists already."""
+        ...
+
+    def open_domain(self, tenant: str, domain: str) -> AbstractAsyncContextManager[DomainUnit]:
+        """Locks a domain for changes.
+
+        Raises:
+            DomainNotFoundError: on entering, if there is no such domain.
+        """
+        ...
+
+    async def read_schema(self, tenant: str, domain: str) -> Schema | None:
+        """Returns the schema of a domain."""
+        ...
+
+    async def read_profile(self, tenant: str, domain: str, user_id: str) -> StoredProfile | None:
+        """Returns a user."""
+        ...
+
+    async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
+        """Returns a domain in numbers."""
+        ...
+
+    async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:
+        """Returns domains with triplets by (tenant, domain), from the first above `after`."""
+        ...
+
+    async def read_revisions(self) -> Mapping[tuple[str, str], int]:
+        """Returns the revision of every domain."""
+        ...
+
+    def read_changes(self, tenant: str, domain: str, since: int) -> AsyncIterator[Change]:
+        """Reads everything changed after revision `since`, in batches from one consistent moment.
+
+        Only the last batch carries the new revision: whoever stops before it starts again.
+        """
+        ...
+
+    async def read_arrays(self, tenant: str, domain: str, revision: int) -> DomainArrays:
+        """Reads a whole domain; outcomes recorded after the revision stay out.
+
+        Raises:
+            DomainNotFoundError: there is no such domain.
+        """
+        ...
+
+    async def wait_for_change(self, seconds: float) -> None:
+        """Returns when something may have changed, or after so many seconds."""
+        ...
+
+
+class Encoder(Protocol):
+    """Turns texts into vectors."""
+
+    name: str
+    dim: int
+
+    async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
+        """Returns unit vectors [texts, dim].
+
+        Raises:
+            EncoderUnavailableError: it cannot be reached.
+        """
+        ...
+
+
+class SnapshotWriter(Protocol):
+    """Where snapshots go."""
+
+    async def write(self, arrays: DomainArrays, triplets: Triplets) -> str:
+        """Stores a snapshot and returns its digest: SHA-256 in hexadecimal."""
+        ...

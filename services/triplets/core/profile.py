@@ -1,0 +1,154 @@
+"""What is known of one person: checked values, and what encoder and heads read of them."""
+
+import datetime
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from services.triplets.core.errors import FieldInvalidError
+from services.triplets.core.schema import PRIORITIES, Field, Schema
+
+Value = str | float | bool
+Vector = npt.NDArray[np.float16]
+
+STRING_CHARACTERS_MAX = 1_000
+TEXT_CHARACTERS_MAX = 20_000
+INTEGER_MAX = 2**53
+"""JSON numbers are doubles: beyond this they stop naming single integers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One person in one domain, as stored."""
+
+    user_id: str
+    context: str
+    values: Mapping[str, Value]
+    vector: Vector | None
+    """Unit vector [dim], or None for a person without text."""
+    encoder: str
+    """Where the vector comes from; empty without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredProfile:
+    """A profile and what the store knows about it."""
+
+    profile: Profile
+    schema: Schema
+    update_time: datetime.datetime
+
+
+def check_values(schema: Schema, values: Mapping[str, object]) -> dict[str, Value]:
+    """Returns the values that are not null, each of its field's type.
+
+    Raises:
+        FieldInvalidError: names the first field and the rule it breaks.
+    """
+    fields = {field.name: field for field in schema.fields}
+    checked: dict[str, Value] = {}
+    for name, value in values.items():
+        path = f"fields.{name}"
+        if name not in fields:
+            raise FieldInvalidError(path, f"is no field of the schema {schema.version}")
+        if value is not None:
+            checked[name] = _check_value(path, fields[name], value)
+    for field in schema.fields:
+        if field.required and field.name not in checked:
+            raise FieldInvalidError(f"fields.{field.name}", "must have a value")
+    return checked
+
+
+def _check_value(path: str, field: Field, value: object) -> Value:
+    match field.type:
+        case "integer" | "number":
+            return _check_number(path, field, value)
+        case "boolean":
+            if not isinstance(value, bool):
+                raise FieldInvalidError(path, "must be true or false")
+            return value
+        case "enum":
+            if value not in field.members:
+                members = ", ".join(field.members)
+                raise FieldInvalidError(path, f"must be one of {members}")
+            return str(value)
+        case "timestamp":
+            seconds_since_1970(path, value)
+            return str(value)
+        case _:
+            limit = TEXT_CHARACTERS_MAX if field.kind == "soft" else STRING_CHARACTERS_MAX
+            return check_text(path, value, limit)
+
+
+def _check_number(path: str, field: Field, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise FieldInvalidError(path, "must be a number")
+    if field.type == "integer" and (value != int(value) or abs(value) > INTEGER_MAX):
+        raise FieldInvalidError(path, "must be a whole number of at most 2^53")
+    return float(value)
+
+
+def check_text(path: str, value: object, characters_max: int) -> str:
+    """Returns the value if it is a text of allowed length that PostgreSQL can store."""
+    if not isinstance(value, str):
+        raise FieldInvalidError(path, "must be a string")
+    if len(value) > characters_max:
+        raise FieldInvalidError(path, f"must have at most {characters_max} characters")
+    if "\0" in value:
+        raise FieldInvalidError(path, "must not contain a NUL character")
+    return value
+
+
+def seconds_since_1970(path: str, value: object) -> float:
+    """Reads an RFC 3339 time with its zone."""
+    rule = 'must be an RFC 3339 time with its zone, such as "2026-05-17T08:00:00Z"'
+    if not isinstance(value, str):
+        raise FieldInvalidError(path, rule)
+    try:
+        moment = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        raise FieldInvalidError(path, rule) from None
+    if moment.tzinfo is None:
+        raise FieldInvalidError(path, rule)
+    return moment.timestamp()
+
+
+def encoder_text(schema: Schema, values: Mapping[str, Value], context: str) -> str:
+    """What the encoder reads of a person: soft fields, most important first, then the context."""
+    soft = [field for field in schema.fields if field.kind == "soft" and field.name in values]
+    soft.sort(key=lambda field: PRIORITIES.index(field.priority))
+    texts = [str(values[field.name]) for field in soft]
+    return "\n".join(text for text in (*texts, context) if text.strip())
+
+
+def column_values(schema: Schema, values: Mapping[str, Value]) -> list[float]:
+    """The person as heads read them: a number per column of the schema, NaN for no value."""
+    return [_column_value(field, values.get(field.name)) for field in schema.columns]
+
+
+def _column_value(field: Field, value: Value | None) -> float:
+    if value is None:
+        return math.nan
+    if field.type == "enum":
+        return float(field.members.index(str(value)))
+    if field.type == "timestamp":
+        return seconds_since_1970(field.name, value)
+    return float(value)
+
+
+def check_vector(vector: list[float], dim: int) -> Vector:
+    """Normalises a caller's vector.
+
+    Raises:
+        FieldInvalidError: wrong length, not finite, or zero.
+    """
+    if len(vector) != dim:
+        raise FieldInvalidError("vector", f"must have {dim} numbers, the domain's dimension")
+    array = np.asarray(vector, dtype=np.float64)
+    norm = float(np.linalg.norm(array))
+    if not math.isfinite(norm) or norm == 0:
+        raise FieldInvalidError("vector", "must be finite and not zero")
+    return (array / norm).astype(np.float16)

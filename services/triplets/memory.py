@@ -1,0 +1,253 @@
+"""The triplet store in dictionaries, for tests and for a mesh in one process."""
+
+import asyncio
+import copy
+import datetime
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from services.chassis.replies import MemoryReplies
+from services.triplets.core.errors import DomainNotFoundError
+from services.triplets.core.outcome import Outcome, Pair, Word
+from services.triplets.core.ports import (
+    Change,
+    DomainArrays,
+    DomainCounts,
+    DomainUnit,
+    ProfileBatch,
+    TallyBatch,
+)
+from services.triplets.core.profile import Profile, StoredProfile
+from services.triplets.core.schema import Schema
+from services.triplets.core.tally import Tally
+
+BATCH_ROWS_MAX = 1_000
+
+
+@dataclass
+class _User:
+    number: int
+    revision: int
+    profile: Profile
+    columns: list[float]
+    update_time: datetime.datetime
+
+
+@dataclass
+class _Domain:
+    schema: Schema
+    revision: int = 0
+    schema_revision: int = 0
+    triplets_count: int = 0
+    trained_triplets_count: int = 0
+    users: dict[str, _User] = field(default_factory=dict)
+    tallies: dict[int, tuple[int, Tally]] = field(default_factory=dict)
+    outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
+
+    def counts(self, tenant: str) -> DomainCounts:
+        return DomainCounts(
+            tenant=tenant,
+            domain=self.schema.domain,
+            revision=self.revision,
+            triplets_count=self.triplets_count,
+            trained_triplets_count=self.trained_triplets_count,
+        )
+
+    def standing(self, revision: int) -> dict[Pair, Word]:
+        words: dict[Pair, Word] = {}
+        for recorded, outcome in self.outcomes:
+            if recorded <= revision:
+                words[outcome.pair] = max(words.get(outcome.pair, outcome.word), outcome.word)
+        return words
+
+
+class MemoryTripletStore:
+    """The triplet store of a test."""
+
+    def __init__(self) -> None:
+        self._domains: dict[tuple[str, str], _Domain] = {}
+        self._replies = MemoryReplies()
+        self._lock = asyncio.Lock()
+        self._changed = asyncio.Condition()
+
+    async def create_domain(self, tenant: str, schema: Schema) -> bool:
+        """Creates a domain; False if it exists already."""
+        created = (tenant, schema.domain) not in self._domains
+        self._domains.setdefault((tenant, schema.domain), _Domain(schema))
+        return created
+
+    @asynccontextmanager
+    async def _open_domain(self, tenant: str, domain: str) -> AsyncIterator[DomainUnit]:
+        async with self._lock:
+            if (tenant, domain) not in self._domains:
+                raise DomainNotFoundError(domain)
+            # A unit works on copies, so that a failure leaves nothing half done.
+            replies = copy.deepcopy(self._replies)
+            unit = MemoryDomainUnit(tenant, copy.deepcopy(self._domains[tenant, domain]), replies)
+            yield unit
+            self._domains[tenant, domain] = unit.state
+            self._replies = replies
+        async with self._changed:
+            self._changed.notify_all()
+
+    def open_domain(self, tenant: str, domain: str) -> AbstractAsyncContextManager[DomainUnit]:
+        """Locks a domain for changes."""
+        return self._open_domain(tenant, domain)
+
+    async def wait_for_change(self, seconds: float) -> None:
+        """Returns when something has changed, or after so many seconds."""
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait(), seconds)
+            except TimeoutError:
+                return
+
+    async def read_schema(self, tenant: str, domain: str) -> Schema | None:
+        """Returns the schema of a domain."""
+        state = self._domains.get((tenant, domain))
+        return None if state is None else state.schema
+
+    async def read_profile(self, tenant: str, domain: str, user_id: str) -> StoredProfile | None:
+        """Returns a user."""
+        state = self._domains.get((tenant, domain))
+        user = None if state is None else state.users.get(user_id)
+        if state is None or user is None:
+            return None
+        return StoredProfile(
+            profile=user.profile, schema=state.schema, update_time=user.update_time
+        )
+
+    async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
+        """Returns a domain in numbers."""
+        state = self._domains.get((tenant, domain))
+        return None if state is None else state.counts(tenant)
+
+    async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:
+        """Returns domains with triplets in order."""
+        keys = sorted(key for key in self._domains if key > after)
+        found = [self._domains[key].counts(key[0]) for key in keys]
+        return [counts for counts in found if counts.triplets_count][:limit]
+
+    async def read_revisions(self) -> Mapping[tuple[str, str], int]:
+        """Returns the revision of every domain."""
+        return {key: state.revision for key, state in self._domains.items()}
+
+    async def read_changes(self, tenant: str, domain: str, since: int) -> AsyncIterator[Change]:
+        """Reads everything changed after a revision."""
+        state = self._domains.get((tenant, domain))
+        if state is None:
+            return
+        if state.schema_revision > since:
+            since = -1
+        users = [user for user in state.users.values() if user.revision > since]
+        for start in range(0, len(users), BATCH_ROWS_MAX):
+            batch = _profile_batch(state.schema, users[start : start + BATCH_ROWS_MAX])
+            yield Change(schema=state.schema, revision=since, profiles=batch)
+        tallies = {n: tally for n, (r, tally) in state.tallies.items() if r > since}
+        if tallies:
+            numbers = np.array(list(tallies), np.int32)
+            effects = np.array([tally.effects for tally in tallies.values()], np.int32)
+            batch_of_tallies = TallyBatch(numbers=numbers, counts=effects)
+            yield Change(schema=state.schema, revision=since, tallies=batch_of_tallies)
+        yield Change(schema=state.schema, revision=state.revision)
+
+    async def read_arrays(self, tenant: str, domain: str, revision: int) -> DomainArrays:
+        """Reads a whole domain; outcomes recorded after the revision stay out."""
+        state = self._domains.get((tenant, domain))
+        if state is None:
+            raise DomainNotFoundError(domain)
+        batch = _profile_batch(state.schema, list(state.users.values()))
+        words = sorted(state.standing(revision).items())
+        pairs = np.array([pair for pair, _ in words], np.int32).reshape(-1, 2)
+        epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+        micros = [(w.occurred_at - epoch) // datetime.timedelta(microseconds=1) for _, w in words]
+        return DomainArrays(
+            schema=state.schema,
+            user_ids=batch.user_ids,
+            vectors=batch.vectors,
+            columns=batch.columns.astype(np.float32),
+            seekers=pairs[:, 0],
+            candidates=pairs[:, 1],
+            levels=np.array([word.level for _, word in words], np.int8),
+            weights=np.array([word.weight for _, word in words], np.float32),
+            times=np.array(micros, np.int64),
+        )
+
+
+class MemoryDomainUnit(MemoryReplies):
+    """A domain's copy, to be kept if the unit ends well."""
+
+    def __init__(self, tenant: str, state: _Domain, replies: MemoryReplies) -> None:
+        super().__init__()
+        self._replies = replies._replies  # noqa: SLF001  # the store's own, as copied for this unit
+        self._next = state.revision + 1
+        self.state = state
+        self.schema = state.schema
+        self.counts = state.counts(tenant)
+
+    async def find_numbers(self, user_ids: Sequence[str]) -> Mapping[str, int]:
+        """Returns the numbers of those users that exist."""
+        users = self.state.users
+        return {user_id: users[user_id].number for user_id in user_ids if user_id in users}
+
+    async def standing_words(self, pairs: Sequence[Pair]) -> Mapping[Pair, Word]:
+        """Returns the word that stands for each of the pairs that have one."""
+        words = self.state.standing(self.state.revision)
+        return {pair: words[pair] for pair in pairs if pair in words}
+
+    async def tallies(self, numbers: Sequence[int]) -> Mapping[int, Tally]:
+        """Returns the tallies of existing users."""
+        return {number: self.state.tallies[number][1] for number in numbers}
+
+    async def append_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Records outcomes."""
+        self.state.revision = self._next
+        self.state.outcomes += [(self._next, outcome) for outcome in outcomes]
+
+    async def save_tallies(self, tallies: Mapping[int, Tally], triplets_added: int) -> None:
+        """Replaces tallies and moves the domain's triplet count."""
+        self.state.revision = self._next
+        self.state.triplets_count += triplets_added
+        self.state.tallies |= {number: (self._next, tally) for number, tally in tallies.items()}
+
+    async def save_profile(self, profile: Profile, columns: Sequence[float]) -> datetime.datetime:
+        """Creates or replaces a user, who keeps their number."""
+        self.state.revision = self._next
+        now = datetime.datetime.now(datetime.UTC)
+        known = self.state.users.get(profile.user_id)
+        number = len(self.state.users) if known is None else known.number
+        if known is None:
+            self.state.tallies[number] = (self._next, Tally())
+        self.state.users[profile.user_id] = _User(number, self._next, profile, list(columns), now)
+        return now
+
+    async def save_schema(self, schema: Schema) -> None:
+        """Replaces the schema."""
+        self.state.revision = self.state.schema_revision = self._next
+        self.state.schema = schema
+
+    async def save_trained_count(self, trained_triplets_count: int) -> None:
+        """Replaces the number of triplets that the last successful run saw."""
+        self.state.trained_triplets_count = trained_triplets_count
+
+
+def _profile_batch(schema: Schema, users: list[_User]) -> ProfileBatch:
+    width = len(schema.columns)
+    columns = np.full((len(users), width), np.nan)
+    vectors: npt.NDArray[np.float16] = np.zeros((len(users), schema.dim), np.float16)
+    for row, user in enumerate(users):
+        columns[row, : len(user.columns)] = user.columns
+        if user.profile.vector is not None:
+            vectors[row] = user.profile.vector
+    names = [f.name for f in schema.fields if f.kind == "hard" and f.type == "string"]
+    return ProfileBatch(
+        user_ids=[user.profile.user_id for user in users],
+        numbers=np.array([user.number for user in users], np.int32),
+        vectors=vectors,
+        columns=columns,
+        strings={name: [str(u.profile.values.get(name, "")) for u in users] for name in names},
+    )

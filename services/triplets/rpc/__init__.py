@@ -1,0 +1,1 @@
+"""The triplet store's RPCs: one file a service, the table of errors, and what they share."""

@@ -1,0 +1,81 @@
+"""DomainService and SnapshotService: what control plane and trainers ask."""
+
+from trine.triplets.v1 import (
+    domain_service_pb2,
+    domain_service_pb2_grpc,
+    snapshot_service_pb2,
+    snapshot_service_pb2_grpc,
+)
+
+from services.chassis.interceptors import Context
+from services.triplets.core.create_snapshot import create_snapshot
+from services.triplets.core.errors import DomainNotFoundError, FieldInvalidError
+from services.triplets.core.ports import DomainCounts, SnapshotWriter, TripletStore
+
+PAGE_DOMAINS_MAX = 1_000
+
+
+class DomainServicer(domain_service_pb2_grpc.DomainServiceServicer):
+    """Counts per domain."""
+
+    def __init__(self, store: TripletStore) -> None:
+        self._store = store
+
+    async def GetDomain(
+        self, request: domain_service_pb2.GetDomainRequest, context: Context
+    ) -> domain_service_pb2.GetDomainResponse:
+        counts = await self._store.read_counts(request.tenant, request.domain)
+        if counts is None:
+            raise DomainNotFoundError(request.domain)
+        return domain_service_pb2.GetDomainResponse(domain=_to_proto(counts))
+
+    async def ListDomains(
+        self, request: domain_service_pb2.ListDomainsRequest, context: Context
+    ) -> domain_service_pb2.ListDomainsResponse:
+        tenant, _, domain = request.page_token.partition("/")
+        if request.page_size < 0:
+            raise FieldInvalidError("page_size", "must not be negative")
+        size = min(request.page_size or PAGE_DOMAINS_MAX, PAGE_DOMAINS_MAX)
+        found = await self._store.list_counts((tenant, domain), size)
+        token = f"{found[-1].tenant}/{found[-1].domain}" if len(found) == size else ""
+        return domain_service_pb2.ListDomainsResponse(
+            domains=[_to_proto(counts) for counts in found], next_page_token=token
+        )
+
+    async def RecordTraining(
+        self, request: domain_service_pb2.RecordTrainingRequest, context: Context
+    ) -> domain_service_pb2.RecordTrainingResponse:
+        async with self._store.open_domain(request.tenant, request.domain) as unit:
+            await unit.save_trained_count(request.trained_triplets_count)
+        return domain_service_pb2.RecordTrainingResponse()
+
+
+class SnapshotServicer(snapshot_service_pb2_grpc.SnapshotServiceServicer):
+    """Freezes domains."""
+
+    def __init__(self, store: TripletStore, writer: SnapshotWriter) -> None:
+        self._store = store
+        self._writer = writer
+
+    async def CreateSnapshot(
+        self, request: snapshot_service_pb2.CreateSnapshotRequest, context: Context
+    ) -> snapshot_service_pb2.CreateSnapshotResponse:
+        snapshot = await create_snapshot(
+            self._store, self._writer, request.tenant, request.domain, request.revision
+        )
+        return snapshot_service_pb2.CreateSnapshotResponse(
+            digest=snapshot.digest,
+            users_count=snapshot.users_count,
+            outcomes_count=snapshot.outcomes_count,
+            triplets_count=snapshot.triplets_count,
+        )
+
+
+def _to_proto(counts: DomainCounts) -> domain_service_pb2.Domain:
+    return domain_service_pb2.Domain(
+        tenant=counts.tenant,
+        domain=counts.domain,
+        revision=counts.revision,
+        triplets_count=counts.triplets_count,
+        trained_triplets_count=counts.trained_triplets_count,
+    )

@@ -1,0 +1,25 @@
+"""How the triplet store's errors are told to callers."""
+
+import grpc
+from trine.triplets.v1.error_reason_pb2 import ErrorReason
+
+from services.chassis.errors import ErrorRow, ErrorTable, error_reasons
+from services.chassis.replies import RequestIdInvalidError, RequestIdReusedError
+from services.triplets.core import errors
+
+Code = grpc.StatusCode
+
+ERRORS: ErrorTable = {
+    errors.DomainNotFoundError: ErrorRow(Code.NOT_FOUND, "DOMAIN_NOT_FOUND"),
+    errors.EncoderUnavailableError: ErrorRow(Code.UNAVAILABLE, "ENCODER_UNAVAILABLE"),
+    errors.FieldInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
+    errors.LabelUnknownError: ErrorRow(Code.INVALID_ARGUMENT, "LABEL_UNKNOWN"),
+    errors.MemoryResolverMissingError: ErrorRow(
+        Code.FAILED_PRECONDITION, "MEMORY_RESOLVER_MISSING"
+    ),
+    errors.SchemaIncompatibleError: ErrorRow(Code.FAILED_PRECONDITION, "SCHEMA_INCOMPATIBLE"),
+    errors.UserNotFoundError: ErrorRow(Code.NOT_FOUND, "USER_NOT_FOUND"),
+    RequestIdInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
+    RequestIdReusedError: ErrorRow(Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
+}
+REASONS = error_reasons(ErrorReason.keys())

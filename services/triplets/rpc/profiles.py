@@ -1,0 +1,68 @@
+"""ProfileService: the stream that keeps serving's candidates current."""
+
+from collections.abc import AsyncIterator
+
+from trine.triplets.v1 import profile_service_pb2 as pb
+from trine.triplets.v1 import profile_service_pb2_grpc
+
+from services.chassis.interceptors import Context
+from services.triplets.core.ports import Change, ProfileBatch, TallyBatch, TripletStore
+from services.triplets.rpc.schemas import schema_to_proto
+
+POLL_SECONDS = 0.2
+"""How soon a stream notices what another process has committed."""
+
+
+class ProfileServicer(profile_service_pb2_grpc.ProfileServiceServicer):
+    """Streams profiles and tallies."""
+
+    def __init__(self, store: TripletStore) -> None:
+        self._store = store
+
+    async def WatchProfiles(
+        self, request: pb.WatchProfilesRequest, context: Context
+    ) -> AsyncIterator[pb.WatchProfilesResponse]:
+        seen = {(c.tenant, c.domain): c.revision for c in request.cursors}
+        complete = False
+        while True:
+            for key, revision in (await self._store.read_revisions()).items():
+                if seen.get(key, -1) >= revision:
+                    continue
+                async for change in self._store.read_changes(*key, seen.get(key, -1)):
+                    yield _to_proto(*key, change)
+                    seen[key] = change.revision
+            if not complete:
+                complete = True
+                yield pb.WatchProfilesResponse()
+            await self._store.wait_for_change(POLL_SECONDS)
+
+
+def _to_proto(tenant: str, domain: str, change: Change) -> pb.WatchProfilesResponse:
+    return pb.WatchProfilesResponse(
+        tenant=tenant,
+        domain=domain,
+        revision=change.revision,
+        schema=schema_to_proto(change.schema),
+        profiles=None if change.profiles is None else _profiles(change.profiles),
+        tallies=None if change.tallies is None else _tallies(change.tallies),
+    )
+
+
+def _profiles(batch: ProfileBatch) -> pb.WatchProfilesResponse.Profiles:
+    return pb.WatchProfilesResponse.Profiles(
+        user_ids=batch.user_ids,
+        numbers=batch.numbers.astype("<i4").tobytes(),
+        vectors=batch.vectors.astype("<f2").tobytes(),
+        columns=batch.columns.astype("<f8").tobytes(),
+        strings={
+            name: pb.WatchProfilesResponse.Strings(values=values)
+            for name, values in batch.strings.items()
+        },
+    )
+
+
+def _tallies(batch: TallyBatch) -> pb.WatchProfilesResponse.Tallies:
+    return pb.WatchProfilesResponse.Tallies(
+        numbers=batch.numbers.astype("<i4").tobytes(),
+        counts=batch.counts.astype("<i4").tobytes(),
+    )

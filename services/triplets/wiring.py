@@ -1,0 +1,88 @@
+"""Builds the triplet store from its parts."""
+
+from contextlib import AsyncExitStack
+
+import grpc
+from trine.triplets.v1 import (
+    domain_service_pb2_grpc,
+    outcome_service_pb2_grpc,
+    profile_service_pb2_grpc,
+    schema_service_pb2_grpc,
+    snapshot_service_pb2_grpc,
+    user_service_pb2_grpc,
+)
+
+from services.chassis.artifacts import open_artifacts
+from services.chassis.auth import Authenticator, resolver
+from services.chassis.channel import open_channel
+from services.chassis.clock import Clock, SystemClock
+from services.chassis.database import open_database
+from services.chassis.interceptors import CallInterceptor
+from services.chassis.replies import prune_replies
+from services.chassis.server import serving, set_health, until_signal
+from services.chassis.tasks import background, every
+from services.triplets.artifacts import SafetensorsSnapshots
+from services.triplets.clients import ServingEncoder
+from services.triplets.config import Config
+from services.triplets.core.ports import Encoder, SnapshotWriter, TripletStore
+from services.triplets.postgres import MIGRATIONS, SCHEMA, PostgresTripletStore
+from services.triplets.rpc.domains import DomainServicer, SnapshotServicer
+from services.triplets.rpc.errors import ERRORS
+from services.triplets.rpc.outcomes import OutcomeServicer
+from services.triplets.rpc.profiles import ProfileServicer
+from services.triplets.rpc.schemas import SchemaServicer
+from services.triplets.rpc.users import UserServicer
+
+NAMES = [
+    f"trine.triplets.v1.{noun}Service"
+    for noun in ("Domain", "Outcome", "Profile", "Schema", "Snapshot", "User")
+]
+PRUNE_SECONDS = 3600.0
+
+
+def register(
+    server: grpc.aio.Server,
+    store: TripletStore,
+    encoder: Encoder,
+    writer: SnapshotWriter,
+    clock: Clock,
+) -> None:
+    """Puts all servicers on a server."""
+    domain_service_pb2_grpc.add_DomainServiceServicer_to_server(DomainServicer(store), server)
+    outcome_service_pb2_grpc.add_OutcomeServiceServicer_to_server(
+        OutcomeServicer(store, clock), server
+    )
+    profile_service_pb2_grpc.add_ProfileServiceServicer_to_server(ProfileServicer(store), server)
+    schema_service_pb2_grpc.add_SchemaServiceServicer_to_server(
+        SchemaServicer(store, encoder), server
+    )
+    snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server(
+        SnapshotServicer(store, writer), server
+    )
+    user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(store, encoder), server)
+
+
+async def run_triplets(config: Config) -> None:
+    """Serves until a signal."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
+        gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
+        match = await enter(open_channel(config.serving_address, config.mesh_token))
+        store = PostgresTripletStore(pool)
+        encoder = ServingEncoder(match, config.encoder, config.encoder_dim)
+        writer = SafetensorsSnapshots(open_artifacts(config.artifacts_url))
+        authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
+        health = await enter(
+            serving(
+                config.grpc_address,
+                config.metrics_address,
+                CallInterceptor(authenticator, ERRORS),
+                NAMES,
+                lambda server: register(server, store, encoder, writer, clock),
+            )
+        )
+        await set_health(health, NAMES, serving=True)
+        await enter(background(every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(pool))))
+        await until_signal()
