@@ -46,7 +46,7 @@ class Grant:
 
 
 Resolve = Callable[[HashedKey], Awaitable[Grant | None]]
-"""Asks the authority about a key: its grant, or None for a bad key. Exceptions mean: cannot tell."""
+"""Asks the authority about a key: its grant, or None for a bad key. An exception: cannot tell."""
 
 MESH = Caller("", frozenset())
 _current_caller: ContextVar[Caller] = ContextVar("caller")

@@ -5,13 +5,19 @@ the first has committed, and then reads its answer.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 from google.protobuf.message import Message
 
+from services.chassis.auth import current_tenant
 from services.chassis.database import Connection, Pool
+from services.chassis.interceptors import Context
+
+Unit = TypeVar("Unit")
+Response = TypeVar("Response", bound=Message)
 
 REQUEST_ID_CHARACTERS_MAX = 255
 KEEP_HOURS = 24
@@ -74,6 +80,31 @@ def request_key(
         raise RequestIdInvalidError
     body = method.encode() + b"\0" + request.SerializeToString(deterministic=True)
     return RequestKey(tenant, request_id, hashlib.sha256(body).digest())
+
+
+async def answer_once(
+    opening: AbstractAsyncContextManager[Unit],
+    request: Message,
+    context: Context,
+    kind: type[Response],
+    act: Callable[[Unit], Awaitable[Response]],
+) -> Response:
+    """Runs `act` in a unit of work, unless the request's id already has its answer.
+
+    The unit must offer `Replies`, bound to its own transaction.
+    """
+    metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
+    key = request_key(kind.DESCRIPTOR.full_name, current_tenant(), request, metadata)
+    async with opening as unit:
+        if key is None:
+            return await act(unit)
+        replies = cast("Replies", unit)
+        reply = await replies.recall(key)
+        if reply is not None:
+            return kind.FromString(reply)
+        response = await act(unit)
+        await replies.remember(key, response.SerializeToString())
+    return response
 
 
 class PostgresReplies:

@@ -119,12 +119,12 @@ class PostgresTripletStore:
     async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
         """Returns a domain in numbers."""
         row = await self._pool.fetchrow(_SQL["read_counts"], tenant, domain)
-        return None if row is None else DomainCounts(**row)
+        return None if row is None else DomainCounts(**dict(row))
 
     async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:
         """Returns domains with triplets in order."""
         rows = await self._pool.fetch(_SQL["list_counts"], *after, limit)
-        return [DomainCounts(**row) for row in rows]
+        return [DomainCounts(**dict(row)) for row in rows]
 
     async def read_revisions(self) -> Mapping[tuple[str, str], int]:
         """Returns the revision of every domain."""

@@ -25,7 +25,7 @@ class FieldInvalidError(GatewayError):
 
 
 class KeyInvalidError(GatewayError):
-    """The key is unknown, revoked or expired, or the secret is wrong. Which of them stays inside."""
+    """The key is unknown, revoked or expired, or the secret is wrong. Which one stays inside."""
 
     def __init__(self) -> None:
         super().__init__("The API key is malformed, unknown, revoked or expired.")

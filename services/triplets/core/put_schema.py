@@ -5,7 +5,7 @@ from services.triplets.core.schema import Schema, check_schema, successor
 
 
 async def put_schema(store: TripletStore, tenant: str, schema: Schema) -> Schema:
-    """Makes `schema` the active one and returns it with its number; an equal one changes nothing."""
+    """Makes `schema` the active one and returns it numbered; an equal one changes nothing."""
     check_schema(schema)
     if await store.create_domain(tenant, schema):
         return schema

@@ -5,12 +5,13 @@ import datetime
 from trine.triplets.v1 import outcome_service_pb2 as pb
 from trine.triplets.v1 import outcome_service_pb2_grpc
 
+from services.chassis.auth import current_tenant
 from services.chassis.clock import Clock
 from services.chassis.interceptors import Context
+from services.chassis.replies import answer_once
 from services.triplets.core.errors import FieldInvalidError
 from services.triplets.core.ports import DomainUnit, TripletStore
 from services.triplets.core.report_outcomes import OutcomeDraft, check_drafts, report_outcomes
-from services.triplets.rpc.once import once
 
 
 class OutcomeServicer(outcome_service_pb2_grpc.OutcomeServiceServicer):
@@ -35,14 +36,8 @@ class OutcomeServicer(outcome_service_pb2_grpc.OutcomeServiceServicer):
                 triplets_pending_train=result.triplets_pending_count,
             )
 
-        return await once(
-            self._store,
-            request.domain,
-            request=request,
-            context=context,
-            kind=pb.ReportOutcomesResponse,
-            act=act,
-        )
+        opening = self._store.open_domain(current_tenant(), request.domain)
+        return await answer_once(opening, request, context, pb.ReportOutcomesResponse, act)
 
 
 def _draft(index: int, item: pb.ReportOutcomesRequest.Item, now: datetime.datetime) -> OutcomeDraft:

@@ -5,11 +5,11 @@ from trine.triplets.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
 
 from services.chassis.auth import current_tenant
 from services.chassis.interceptors import Context
+from services.chassis.replies import answer_once
 from services.triplets.core.errors import DomainNotFoundError, UserNotFoundError
 from services.triplets.core.ports import DomainUnit, Encoder, TripletStore
 from services.triplets.core.profile import StoredProfile, Value
 from services.triplets.core.upsert_user import UserDraft, prepare_profile, save_profile
-from services.triplets.rpc.once import once
 
 
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
@@ -35,9 +35,8 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         async def act(unit: DomainUnit) -> user_pb2.User:
             return _to_proto(await save_profile(unit, profile))
 
-        return await once(
-            self._store, domain, request=request, context=context, kind=user_pb2.User, act=act
-        )
+        opening = self._store.open_domain(tenant, domain)
+        return await answer_once(opening, request, context, user_pb2.User, act)
 
     async def GetUser(
         self, request: user_service_pb2.GetUserRequest, context: Context

@@ -1,0 +1,19 @@
+"""What the scheduler can be told."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Read from TRINE_<FIELD>."""
+
+    grpc_address: str
+    metrics_address: str
+    mesh_token: str = field(repr=False)
+    postgres_dsn: str = field(repr=False)
+    nats_url: str = field(repr=False)
+    gateway_address: str
+    triplets_address: str
+    triplets_budget: int = 1_000
+    cool_down_seconds: float = 3_600.0
+    lease_seconds: float = 30.0

@@ -1,0 +1,1 @@
+"""Rules about jobs, runs, leases and heads. No I/O."""

@@ -1,0 +1,109 @@
+"""What may go wrong in the scheduler.
+
+SchedulerError
+├── BudgetNotReachedError
+├── DomainNotFoundError
+├── FieldInvalidError
+├── HeadNotFoundError
+├── LeaseLostError
+├── NoTripletsError
+├── RunActiveError
+├── RunEndedError
+├── RunNotFoundError
+└── TripletsUnavailableError
+"""
+
+
+class SchedulerError(Exception):
+    """Base of all: a public message, and its changing parts by name."""
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.metadata = metadata
+
+
+class BudgetNotReachedError(SchedulerError):
+    """Fewer triplets are pending than the budget asks for."""
+
+    def __init__(self, domain: str, pending: int, budget: int) -> None:
+        super().__init__(
+            f"{pending} triplets are pending in {domain!r}, the budget asks for {budget}. "
+            'Send "force": true to train all the same.',
+            domain=domain,
+            triplets_pending=str(pending),
+            triplets_budget=str(budget),
+        )
+
+
+class DomainNotFoundError(SchedulerError):
+    """The tenant has no such domain."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(
+            f"There is no domain {domain!r}. Declare its schema with PUT /v1/schema.", domain=domain
+        )
+
+
+class FieldInvalidError(SchedulerError):
+    """A field breaks a rule."""
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field}: {rule}.", field=field, rule=rule)
+
+
+class HeadNotFoundError(SchedulerError):
+    """There is no such head, or none to return to."""
+
+    def __init__(self, domain: str, head: str) -> None:
+        what = f"head {head!r} that was in use" if head else "earlier head to return to"
+        super().__init__(f"The domain {domain!r} has no {what}.", domain=domain, head=head)
+
+
+class LeaseLostError(SchedulerError):
+    """The caller does not hold the run's lease any more."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"The lease of {run_id} is lost. Nothing was kept; stop.", run_id=run_id)
+
+
+class NoTripletsError(SchedulerError):
+    """The domain has no triplets."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(
+            f"The domain {domain!r} has no triplets: no seeker has both a stronger and a weaker "
+            "outcome. Report some with POST /v1/feedback.",
+            domain=domain,
+        )
+
+
+class RunActiveError(SchedulerError):
+    """A run of the domain is active."""
+
+    def __init__(self, domain: str, run_id: str) -> None:
+        super().__init__(
+            f"The run {run_id} of the domain {domain!r} is active. Wait for it or cancel it.",
+            domain=domain,
+            run_id=run_id,
+        )
+
+
+class RunEndedError(SchedulerError):
+    """The run has ended."""
+
+    def __init__(self, run_id: str, status: str) -> None:
+        super().__init__(f"The run {run_id} has {status} already.", run_id=run_id, status=status)
+
+
+class RunNotFoundError(SchedulerError):
+    """There is no such run."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"There is no run {run_id!r}.", run_id=run_id)
+
+
+class TripletsUnavailableError(SchedulerError):
+    """The triplet store cannot be reached."""
+
+    def __init__(self) -> None:
+        super().__init__("The triplet store cannot be reached. Nothing was changed; try again.")

@@ -1,0 +1,36 @@
+"""A head as the control plane knows it."""
+
+import datetime
+from dataclasses import dataclass
+
+from services.scheduler.core.verdict import Verdict
+
+TENANT_TIER = "tenant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a run exported, promoted or held."""
+
+    tenant: str
+    domain: str
+    head: str
+    run_id: str
+    parent: str
+    """Head in use when the run began; empty for the encoder alone."""
+    manifest_digest: str
+    verdict: Verdict
+    create_time: datetime.datetime
+    tier: str = TENANT_TIER
+    promoted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotedHead:
+    """A head in use."""
+
+    tenant: str
+    domain: str
+    head: str
+    tier: str
+    manifest_digest: str

@@ -1,0 +1,91 @@
+"""Leases: a trainer's right to a run, for as long as it heartbeats."""
+
+from dataclasses import dataclass
+
+from services.scheduler.core.errors import LeaseLostError, RunNotFoundError
+from services.scheduler.core.head import Head
+from services.scheduler.core.ports import Heartbeat, SchedulerUnit
+from services.scheduler.core.run import ATTEMPTS_MAX, LEASED, MOVES, Failure, Run, State
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A run in a trainer's hands."""
+
+    run: Run
+    incumbent: Head | None
+
+
+async def lease_run(unit: SchedulerUnit, trainer: str, seconds: float) -> Lease | None:
+    """Hands out the oldest queued run; None when there is none."""
+    run = await unit.lock_queued_run()
+    if run is None:
+        return None
+    incumbent = await unit.lock_pointer(run.job.tenant, run.job.domain)
+    name = "" if incumbent is None else incumbent.head
+    leased = await unit.start_lease(run, trainer, seconds, name)
+    if leased.attempt == 1:
+        await unit.emit_run("started", leased)
+    return Lease(leased, incumbent)
+
+
+async def heartbeat_run(
+    unit: SchedulerUnit,
+    tenant: str,
+    run_id: str,
+    token: int,
+    *,
+    seconds: float,
+    heartbeat: Heartbeat,
+) -> bool:
+    """Extends the lease and keeps what is reported; False tells the trainer to drop the run."""
+    run = await hold_run(unit, tenant, run_id, token)
+    if run.state is State.CANCELLED:
+        return False
+    if heartbeat.phase in MOVES[run.state]:
+        run = await unit.move_run(run, heartbeat.phase)
+    await unit.extend_lease(run, seconds, heartbeat)
+    return True
+
+
+async def fail_run(
+    unit: SchedulerUnit, tenant: str, run_id: str, token: int, failure: Failure
+) -> Run:
+    """Ends an attempt: back to the queue if that may help, else failed."""
+    run = await hold_run(unit, tenant, run_id, token)
+    if run.state not in LEASED:
+        return run  # it was cancelled, or this is a repeat
+    return await _give_up(unit, run, failure)
+
+
+async def expire_leases(unit: SchedulerUnit) -> list[Run]:
+    """Takes runs back from trainers that have gone silent."""
+    message = "The trainer went silent."
+    failure = Failure("LEASE_EXPIRED", message, retriable=True)
+    return [await _give_up(unit, run, failure) for run in await unit.lock_expired_runs()]
+
+
+async def hold_run(unit: SchedulerUnit, tenant: str, run_id: str, token: int) -> Run:
+    """Locks a run for the holder of its last lease.
+
+    Raises:
+        LeaseLostError: another lease has begun since, or the run went back to the queue.
+        RunNotFoundError: there is no such run.
+    """
+    run = await unit.lock_run(tenant, run_id)
+    if run is None:
+        raise RunNotFoundError(run_id)
+    if run.token != token or run.state is State.QUEUED:
+        raise LeaseLostError(run_id)
+    return run
+
+
+async def _give_up(unit: SchedulerUnit, run: Run, failure: Failure) -> Run:
+    if failure.retriable and run.attempt < ATTEMPTS_MAX:
+        return await unit.move_run(run, State.QUEUED)
+    if failure.retriable:
+        message = f"{failure.message} That was attempt {run.attempt}, the last."
+        failure = Failure("ATTEMPTS_EXHAUSTED", message, retriable=True)
+    failed = await unit.move_run(run, State.FAILED, failure=failure)
+    await unit.emit_run("failed", failed)
+    return failed

@@ -1,0 +1,212 @@
+"""What the scheduler's core needs from outside."""
+
+import datetime
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from services.scheduler.core.estimate import PastRun
+from services.scheduler.core.head import Head, PromotedHead
+from services.scheduler.core.run import Failure, Job, LossPoint, Run, State
+from services.scheduler.core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainCounts:
+    """A domain as the triplet store counts it."""
+
+    tenant: str
+    domain: str
+    revision: int
+    triplets_count: int
+    trained_triplets_count: int
+
+    @property
+    def triplets_pending_count(self) -> int:
+        """Triplets more than the last successful run saw."""
+        return max(0, self.triplets_count - self.trained_triplets_count)
+
+
+class TripletCounts(Protocol):
+    """The triplet store's counts."""
+
+    async def get(self, tenant: str, domain: str) -> DomainCounts:
+        """Returns the counts of a domain.
+
+        Raises:
+            DomainNotFoundError: there is no such domain.
+            TripletsUnavailableError: the store cannot be reached.
+        """
+        ...
+
+    async def list(self) -> list[DomainCounts]:
+        """Returns the counts of all domains with triplets.
+
+        Raises:
+            TripletsUnavailableError: the store cannot be reached.
+        """
+        ...
+
+    async def record_training(self, tenant: str, domain: str, triplets_count: int) -> None:
+        """Tells how many triplets the last successful run saw.
+
+        Raises:
+            TripletsUnavailableError: the store cannot be reached.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """What a trainer reports while it works."""
+
+    phase: State
+    steps_done_count: int
+    steps_count: int
+    loss_points: Sequence[LossPoint]
+    snapshot_digest: str
+    checkpoint_digest: str
+
+
+RunEventKind = Literal["queued", "started", "completed", "failed", "cancelled"]
+HeadEventKind = Literal["promoted", "rolled_back"]
+
+
+class SchedulerUnit(Protocol):
+    """One transaction: everything done through a unit commits together, or not at all."""
+
+    async def add_run(self, job: Job) -> Run:
+        """Queues a run for a job.
+
+        Raises:
+            RunActiveError: the domain has an active run; of racing calls one succeeds.
+        """
+        ...
+
+    async def lock_run(self, tenant: str, run_id: str) -> Run | None:
+        """Returns a run and keeps others from changing it until the unit ends."""
+        ...
+
+    async def lock_queued_run(self) -> Run | None:
+        """Returns the oldest queued run that nobody else is taking."""
+        ...
+
+    async def lock_expired_runs(self) -> list[Run]:
+        """Returns leased runs whose lease has ended, by the database's clock."""
+        ...
+
+    async def start_lease(self, run: Run, trainer: str, seconds: float, incumbent: str) -> Run:
+        """Moves a run to STARTING under a new, larger token."""
+        ...
+
+    async def extend_lease(self, run: Run, seconds: float, heartbeat: Heartbeat) -> None:
+        """Moves the lease's end and keeps what the trainer reported."""
+        ...
+
+    async def move_run(
+        self,
+        run: Run,
+        state: State,
+        *,
+        failure: Failure | None = None,
+        verdict: Verdict | None = None,
+        head: str = "",
+    ) -> Run:
+        """Moves a run to another state, which must be a legal move, and ends its lease."""
+        ...
+
+    async def add_head(self, head: Head) -> None:
+        """Keeps a new head."""
+        ...
+
+    async def lock_pointer(self, tenant: str, domain: str) -> Head | None:
+        """Returns the head in use and keeps others from moving the pointer until the unit ends."""
+        ...
+
+    async def move_pointer(
+        self, tenant: str, domain: str, head: str, previous: str, reason: str
+    ) -> None:
+        """Puts a head in use; an empty one means the encoder alone."""
+        ...
+
+    async def find_head_in_use_before(self, tenant: str, domain: str, head: str) -> str | None:
+        """Returns which head was in use when `head` was last put in use; empty: the encoder."""
+        ...
+
+    async def was_in_use(self, tenant: str, domain: str, head: str) -> bool:
+        """Says whether the pointer has ever pointed at the head."""
+        ...
+
+    async def find_head(self, tenant: str, domain: str, head: str) -> Head | None:
+        """Returns a head."""
+        ...
+
+    async def emit_run(self, kind: RunEventKind, run: Run) -> None:
+        """Tells the world about a run once the unit has committed."""
+        ...
+
+    async def emit_head(
+        self, kind: HeadEventKind, tenant: str, domain: str, head: Head | None, previous: str
+    ) -> None:
+        """Tells the world about the pointer once the unit has committed."""
+        ...
+
+
+class SchedulerStore(Protocol):
+    """Everything that the service keeps."""
+
+    def begin(self) -> AbstractAsyncContextManager[SchedulerUnit]:
+        """Opens a unit."""
+        ...
+
+    async def read_run(self, tenant: str, run_id: str) -> Run | None:
+        """Returns a run with its loss curve."""
+        ...
+
+    async def list_runs(self, tenant: str, domain: str, before: str, limit: int) -> list[Run]:
+        """Returns runs, newest first, from the first older than `before`; empty means the newest.
+
+        An empty domain means all. Loss curves are left out.
+        """
+        ...
+
+    async def list_heads(self, tenant: str, domain: str, before: str, limit: int) -> list[Head]:
+        """Returns heads, newest first, from the first older than `before`."""
+        ...
+
+    async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
+        """Returns the heads in use by (tenant, domain), from the first above `after`."""
+        ...
+
+    async def last_run_time(self, tenant: str, domain: str) -> datetime.datetime | None:
+        """Returns when the domain's newest run was created."""
+        ...
+
+    async def has_active_run(self, tenant: str, domain: str) -> bool:
+        """Says whether a run of the domain has not ended."""
+        ...
+
+    async def past_runs(self, limit: int) -> list[PastRun]:
+        """Returns what the newest successful runs took."""
+        ...
+
+    async def queued_count(self) -> int:
+        """Returns how many runs wait for a trainer."""
+        ...
+
+    async def untold_runs(self, limit: int) -> list[Run]:
+        """Returns successful runs that the triplet store has not been told of, oldest first."""
+        ...
+
+    async def mark_told(self, run: Run) -> None:
+        """Notes that the triplet store knows of a run."""
+        ...
+
+
+class Clock(Protocol):
+    """The wall clock, for cool-downs. Leases go by the database's."""
+
+    def now(self) -> datetime.datetime:
+        """Now, in UTC."""
+        ...

@@ -1,0 +1,35 @@
+"""Putting an earlier head back in use: promotion's pointer, moved by hand."""
+
+from services.scheduler.core.errors import HeadNotFoundError
+from services.scheduler.core.ports import SchedulerUnit
+from services.scheduler.core.verdict import GENERAL
+
+
+async def roll_back_head(
+    unit: SchedulerUnit, tenant: str, domain: str, head: str
+) -> tuple[str, str]:
+    """Moves the pointer to `head`, or to the head before when it is empty.
+
+    Returns the heads in use after and before, "general" for the encoder alone.
+
+    Raises:
+        HeadNotFoundError: no head is in use, or the one named never was.
+    """
+    in_use = await unit.lock_pointer(tenant, domain)
+    previous = "" if in_use is None else in_use.head
+    if head == "":
+        before = await unit.find_head_in_use_before(tenant, domain, previous)
+        if not previous or before is None:
+            raise HeadNotFoundError(domain, head)
+        target = before
+    elif head == GENERAL:
+        target = ""
+    elif await unit.was_in_use(tenant, domain, head):
+        target = head
+    else:
+        raise HeadNotFoundError(domain, head)
+    if target != previous:
+        await unit.move_pointer(tenant, domain, target, previous, "rolled back")
+        found = await unit.find_head(tenant, domain, target) if target else None
+        await unit.emit_head("rolled_back", tenant, domain, found, previous)
+    return target or GENERAL, previous or GENERAL

@@ -1,0 +1,129 @@
+"""A run and the states it may go through.
+
+queued → starting → running → evaluating → exporting → succeeded
+   │         └─────────┴───────────┴───────────┤
+   │     lease lost, retriable failure → queued (attempt + 1), until the attempts are spent → failed
+   └──── cancelled ◄───────────────────────────┘
+"""
+
+import datetime
+import enum
+import re
+from dataclasses import dataclass, field
+
+from services.scheduler.core.verdict import Verdict
+
+ATTEMPTS_MAX = 3
+_RUN_ID = re.compile(r"tr_(\d{4})_(\d{2})_(\d{2})_(\d{3,})")
+
+
+class State(enum.StrEnum):
+    """Where a run stands; the values are what the native API shows."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    EVALUATING = "evaluating"
+    EXPORTING = "exporting"
+    SUCCEEDED = "succeeded"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+LEASED = frozenset({State.STARTING, State.RUNNING, State.EVALUATING, State.EXPORTING})
+"""A trainer holds the run."""
+
+ACTIVE = LEASED | {State.QUEUED}
+"""The run has not ended; a domain has at most one such run."""
+
+_PHASES = (State.STARTING, State.RUNNING, State.EVALUATING, State.EXPORTING)
+
+MOVES: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.STARTING, State.CANCELLED}),
+    **{
+        phase: frozenset(
+            {*_PHASES[index + 1 :], State.QUEUED, State.CANCELLED, State.FAILED, State.SUCCEEDED}
+        )
+        for index, phase in enumerate(_PHASES)
+    },
+    State.SUCCEEDED: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.FAILED: frozenset(),
+}
+"""Every legal move. A trainer may report phases late, so it may skip some."""
+
+
+class Trigger(enum.StrEnum):
+    """Why a job exists."""
+
+    MANUAL = "manual"
+    AUTOMATIC = "automatic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The wish to train a domain as of a revision; never changes."""
+
+    tenant: str
+    domain: str
+    trigger: Trigger
+    forced: bool
+    revision: int
+    triplets_count: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LossPoint:
+    """One evaluation during training."""
+
+    step: int
+    loss: float
+    validation_ndcg_at_10: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a run failed."""
+
+    reason: str
+    message: str
+    retriable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The execution of a job."""
+
+    job: Job
+    run_id: str
+    state: State
+    create_time: datetime.datetime
+    attempt: int = 0
+    token: int = 0
+    """Fencing token of the last lease."""
+    incumbent: str = ""
+    """Head in use when the last lease began; empty for the encoder alone."""
+    snapshot_digest: str = ""
+    checkpoint_digest: str = ""
+    steps_done_count: int = 0
+    steps_count: int = 0
+    loss_curve: tuple[LossPoint, ...] = field(default=())
+    head: str = ""
+    verdict: Verdict | None = None
+    failure: Failure | None = None
+    start_time: datetime.datetime | None = None
+    end_time: datetime.datetime | None = None
+
+
+def run_id_of(day: datetime.date, number: int) -> str:
+    """The id of a tenant's n-th run of a day, such as "tr_2026_05_17_001"."""
+    return f"tr_{day:%Y_%m_%d}_{number:03d}"
+
+
+def head_of(tenant: str, domain: str, run_id: str) -> str:
+    """The version of the head that a run makes, such as "u_acme.dating.2026-05-17.001"."""
+    match = _RUN_ID.fullmatch(run_id)
+    assert match, run_id
+    year, month, day, number = match.groups()
+    return f"u_{tenant}.{domain}.{year}-{month}-{day}.{number}"

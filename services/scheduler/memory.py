@@ -1,0 +1,312 @@
+"""The scheduler's store in dictionaries, with a clock that a test may move."""
+
+import asyncio
+import copy
+import dataclasses
+import datetime
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from services.chassis.replies import MemoryReplies
+from services.scheduler.core.errors import RunActiveError
+from services.scheduler.core.estimate import PastRun
+from services.scheduler.core.head import Head, PromotedHead
+from services.scheduler.core.ports import (
+    Clock,
+    HeadEventKind,
+    Heartbeat,
+    RunEventKind,
+    SchedulerUnit,
+)
+from services.scheduler.core.run import (
+    ACTIVE,
+    LEASED,
+    MOVES,
+    Failure,
+    Job,
+    Run,
+    State,
+    run_id_of,
+)
+from services.scheduler.core.verdict import Verdict
+
+Item = TypeVar("Item")
+RunKey = tuple[str, str]
+DomainKey = tuple[str, str]
+
+
+@dataclass
+class _State:
+    runs: dict[RunKey, Run] = field(default_factory=dict)
+    """In the order of their creation."""
+    expiries: dict[RunKey, datetime.datetime] = field(default_factory=dict)
+    told: set[RunKey] = field(default_factory=set)
+    heads: dict[tuple[str, str], Head] = field(default_factory=dict)
+    pointers: dict[DomainKey, str] = field(default_factory=dict)
+    promotions: list[tuple[DomainKey, str, str]] = field(default_factory=list)
+    token: int = 0
+    events: list[tuple[str, object]] = field(default_factory=list)
+    replies: MemoryReplies = field(default_factory=MemoryReplies)
+
+
+class MemorySchedulerStore:
+    """The scheduler's store of a test."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._state = _State()
+        self._lock = asyncio.Lock()
+
+    @property
+    def events(self) -> list[tuple[str, object]]:
+        """What was emitted, such as ("run.queued", the run)."""
+        return self._state.events
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[SchedulerUnit]:
+        async with self._lock:
+            # A unit works on a copy, so that a failure leaves nothing half done.
+            state = copy.deepcopy(self._state)
+            yield MemorySchedulerUnit(state, self._clock)
+            self._state = state
+
+    def begin(self) -> AbstractAsyncContextManager[SchedulerUnit]:
+        """Opens a unit."""
+        return self._begin()
+
+    async def read_run(self, tenant: str, run_id: str) -> Run | None:
+        """Returns a run with its loss curve."""
+        return self._state.runs.get((tenant, run_id))
+
+    async def list_runs(self, tenant: str, domain: str, before: str, limit: int) -> list[Run]:
+        """Returns runs, newest first."""
+        runs = [r for r in self._runs() if r.job.tenant == tenant and domain in ("", r.job.domain)]
+        runs = [dataclasses.replace(run, loss_curve=()) for run in reversed(runs)]
+        return _after(runs, [run.run_id for run in runs], before)[:limit]
+
+    async def list_heads(self, tenant: str, domain: str, before: str, limit: int) -> list[Head]:
+        """Returns heads, newest first."""
+        heads = [h for h in self._state.heads.values() if (h.tenant, h.domain) == (tenant, domain)]
+        in_use = self._state.pointers.get((tenant, domain))
+        heads = [dataclasses.replace(h, promoted=h.head == in_use) for h in reversed(heads)]
+        return _after(heads, [head.head for head in heads], before)[:limit]
+
+    async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
+        """Returns the heads in use by (tenant, domain)."""
+        found = []
+        for (tenant, domain), name in sorted(self._state.pointers.items()):
+            if (tenant, domain) > after and name:
+                head = self._state.heads[tenant, name]
+                found.append(
+                    PromotedHead(
+                        tenant=tenant,
+                        domain=domain,
+                        head=name,
+                        tier=head.tier,
+                        manifest_digest=head.manifest_digest,
+                    )
+                )
+        return found[:limit]
+
+    async def last_run_time(self, tenant: str, domain: str) -> datetime.datetime | None:
+        """Returns when the domain's newest run was created."""
+        key = (tenant, domain)
+        times = [r.create_time for r in self._runs() if (r.job.tenant, r.job.domain) == key]
+        return max(times, default=None)
+
+    async def has_active_run(self, tenant: str, domain: str) -> bool:
+        """Says whether a run of the domain has not ended."""
+        return _active_run(self._state, tenant, domain) is not None
+
+    async def past_runs(self, limit: int) -> list[PastRun]:
+        """Returns what the newest successful runs took."""
+        past = [
+            PastRun(run.job.triplets_count, (run.end_time - run.start_time).total_seconds())
+            for run in self._runs()
+            if run.state is State.SUCCEEDED and run.attempt == 1 and run.end_time and run.start_time
+        ]
+        return past[::-1][:limit]
+
+    async def queued_count(self) -> int:
+        """Returns how many runs wait for a trainer."""
+        return sum(run.state is State.QUEUED for run in self._runs())
+
+    async def untold_runs(self, limit: int) -> list[Run]:
+        """Returns successful runs that the triplet store has not been told of."""
+        untold = [
+            run
+            for key, run in self._state.runs.items()
+            if run.state is State.SUCCEEDED and key not in self._state.told
+        ]
+        return untold[:limit]
+
+    async def mark_told(self, run: Run) -> None:
+        """Notes that the triplet store knows of a run."""
+        self._state.told.add((run.job.tenant, run.run_id))
+
+    def _runs(self) -> list[Run]:
+        return list(self._state.runs.values())
+
+
+class MemorySchedulerUnit(MemoryReplies):
+    """A copy of everything, to be kept if the unit ends well."""
+
+    def __init__(self, state: _State, clock: Clock) -> None:
+        super().__init__()
+        self._replies = state.replies._replies  # noqa: SLF001  # the store's own, as copied
+        self._state = state
+        self._clock = clock
+
+    async def add_run(self, job: Job) -> Run:
+        """Queues a run for a job."""
+        active = _active_run(self._state, job.tenant, job.domain)
+        if active is not None:
+            raise RunActiveError(job.domain, active.run_id)
+        now = self._clock.now()
+        today = [
+            run
+            for run in self._state.runs.values()
+            if run.job.tenant == job.tenant and run.create_time.date() == now.date()
+        ]
+        run_id = run_id_of(now.date(), len(today) + 1)
+        run = Run(job=job, run_id=run_id, state=State.QUEUED, create_time=now)
+        self._save(run)
+        return run
+
+    async def lock_run(self, tenant: str, run_id: str) -> Run | None:
+        """Returns a run."""
+        return self._state.runs.get((tenant, run_id))
+
+    async def lock_queued_run(self) -> Run | None:
+        """Returns the oldest queued run."""
+        queued = (run for run in self._state.runs.values() if run.state is State.QUEUED)
+        return next(queued, None)
+
+    async def lock_expired_runs(self) -> list[Run]:
+        """Returns leased runs whose lease has ended."""
+        now = self._clock.now()
+        return [self._state.runs[key] for key, end in self._state.expiries.items() if end < now]
+
+    async def start_lease(self, run: Run, trainer: str, seconds: float, incumbent: str) -> Run:  # noqa: ARG002
+        """Moves a run to STARTING under a new, larger token."""
+        assert State.STARTING in MOVES[run.state]
+        self._state.token += 1
+        leased = dataclasses.replace(
+            run,
+            state=State.STARTING,
+            attempt=run.attempt + 1,
+            token=self._state.token,
+            incumbent=incumbent,
+            start_time=run.start_time or self._clock.now(),
+        )
+        self._save(leased)
+        self._expire_in(leased, seconds)
+        return leased
+
+    async def extend_lease(self, run: Run, seconds: float, heartbeat: Heartbeat) -> None:
+        """Moves the lease's end and keeps what the trainer reported."""
+        self._expire_in(run, seconds)
+        curve = {point.step: point for point in (*run.loss_curve, *heartbeat.loss_points)}
+        extended = dataclasses.replace(
+            run,
+            steps_done_count=heartbeat.steps_done_count,
+            steps_count=heartbeat.steps_count,
+            snapshot_digest=heartbeat.snapshot_digest or run.snapshot_digest,
+            checkpoint_digest=heartbeat.checkpoint_digest or run.checkpoint_digest,
+            loss_curve=tuple(curve[step] for step in sorted(curve)),
+        )
+        self._save(extended)
+
+    async def move_run(
+        self,
+        run: Run,
+        state: State,
+        *,
+        failure: Failure | None = None,
+        verdict: Verdict | None = None,
+        head: str = "",
+    ) -> Run:
+        """Moves a run to another state."""
+        assert state in MOVES[run.state], f"{run.state} → {state}"
+        moved = dataclasses.replace(
+            run,
+            state=state,
+            failure=failure,
+            verdict=verdict,
+            head=head,
+            end_time=None if state in ACTIVE else self._clock.now(),
+        )
+        self._save(moved)
+        if state not in LEASED:
+            self._state.expiries.pop((run.job.tenant, run.run_id), None)
+        return moved
+
+    async def add_head(self, head: Head) -> None:
+        """Keeps a new head."""
+        self._state.heads[head.tenant, head.head] = head
+
+    async def lock_pointer(self, tenant: str, domain: str) -> Head | None:
+        """Returns the head in use."""
+        name = self._state.pointers.get((tenant, domain), "")
+        return await self.find_head(tenant, domain, name) if name else None
+
+    async def move_pointer(
+        self,
+        tenant: str,
+        domain: str,
+        head: str,
+        previous: str,
+        reason: str,  # noqa: ARG002
+    ) -> None:
+        """Puts a head in use."""
+        self._state.pointers[tenant, domain] = head
+        self._state.promotions.append(((tenant, domain), head, previous))
+
+    async def find_head_in_use_before(self, tenant: str, domain: str, head: str) -> str | None:
+        """Returns which head was in use when `head` was last put in use."""
+        moves = [move for move in self._state.promotions if move[:2] == ((tenant, domain), head)]
+        return moves[-1][2] if moves else None
+
+    async def was_in_use(self, tenant: str, domain: str, head: str) -> bool:
+        """Says whether the pointer has ever pointed at the head."""
+        return any(move[:2] == ((tenant, domain), head) for move in self._state.promotions)
+
+    async def find_head(self, tenant: str, domain: str, head: str) -> Head | None:
+        """Returns a head."""
+        found = self._state.heads.get((tenant, head))
+        if found is None or found.domain != domain:
+            return None
+        promoted = self._state.pointers.get((tenant, domain)) == head
+        return dataclasses.replace(found, promoted=promoted)
+
+    async def emit_run(self, kind: RunEventKind, run: Run) -> None:
+        """Keeps an event about a run."""
+        self._state.events.append((f"run.{kind}", run))
+
+    async def emit_head(
+        self, kind: HeadEventKind, tenant: str, domain: str, head: Head | None, previous: str
+    ) -> None:
+        """Keeps an event about the pointer."""
+        self._state.events.append((f"head.{kind}", (tenant, domain, head, previous)))
+
+    def _save(self, run: Run) -> None:
+        self._state.runs[run.job.tenant, run.run_id] = run
+
+    def _expire_in(self, run: Run, seconds: float) -> None:
+        end = self._clock.now() + datetime.timedelta(seconds=seconds)
+        self._state.expiries[run.job.tenant, run.run_id] = end
+
+
+def _active_run(state: _State, tenant: str, domain: str) -> Run | None:
+    for run in state.runs.values():
+        if (run.job.tenant, run.job.domain) == (tenant, domain) and run.state in ACTIVE:
+            return run
+    return None
+
+
+def _after(items: list[Item], names: list[str], before: str) -> list[Item]:
+    if not before:
+        return items
+    return items[names.index(before) + 1 :] if before in names else []

@@ -1,0 +1,111 @@
+"""The scheduler's values as protobuf messages."""
+
+import datetime
+from collections.abc import Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from trine.scheduler.v1 import head_pb2, run_pb2
+
+from services.scheduler.core.estimate import PastRun, estimate_minutes
+from services.scheduler.core.head import Head
+from services.scheduler.core.run import ACTIVE, Run
+from services.scheduler.core.verdict import GENERAL, Interval, Quality, Verdict
+
+
+def run_to_proto(run: Run, minutes: int = 0) -> run_pb2.Run:
+    """A run as callers read it."""
+    message = run_pb2.Run(
+        run_id=run.run_id,
+        domain=run.job.domain,
+        status=run.state,
+        trigger=run.job.trigger,
+        attempt=run.attempt,
+        triplets_used=run.job.triplets_count,
+        estimated_completion_minutes=minutes,
+        snapshot_digest=run.snapshot_digest,
+        progress=run_pb2.Run.Progress(
+            steps_done_count=run.steps_done_count, steps_count=run.steps_count
+        ),
+        loss_curve=[
+            run_pb2.Run.LossPoint(
+                step=point.step,
+                loss=point.loss,
+                validation_ndcg_at_10=point.validation_ndcg_at_10,
+            )
+            for point in run.loss_curve
+        ],
+        verdict=None if run.verdict is None else verdict_to_proto(run.verdict),
+        head=run.head,
+        create_time=_timestamp(run.create_time),
+        start_time=_timestamp(run.start_time),
+        end_time=_timestamp(run.end_time),
+    )
+    if run.failure is not None:
+        message.failure.CopyFrom(
+            run_pb2.Run.Failure(
+                reason=run.failure.reason,
+                message=run.failure.message,
+                retriable=run.failure.retriable,
+            )
+        )
+    return message
+
+
+def minutes_left(run: Run, history: Sequence[PastRun], now: datetime.datetime) -> int:
+    """Minutes until an active run is expected to end, at least 1; 0 for one that has."""
+    if run.state not in ACTIVE:
+        return 0
+    spent = (now - run.start_time).total_seconds() / 60 if run.start_time else 0
+    return max(1, round(estimate_minutes(history, run.job.triplets_count, 0) - spent))
+
+
+def head_to_proto(head: Head) -> head_pb2.Head:
+    """A head as callers read it."""
+    return head_pb2.Head(
+        head=head.head,
+        domain=head.domain,
+        tier=head.tier,
+        run_id=head.run_id,
+        parent=head.parent or GENERAL,
+        manifest_digest=head.manifest_digest,
+        promoted=head.promoted,
+        verdict=verdict_to_proto(head.verdict),
+        create_time=_timestamp(head.create_time),
+    )
+
+
+def verdict_to_proto(verdict: Verdict) -> run_pb2.Verdict:
+    """A verdict as callers and trainers read it."""
+    return run_pb2.Verdict(
+        result="promoted" if verdict.promoted else "held",
+        reasons=verdict.reasons,
+        incumbent=verdict.incumbent,
+        challenger_quality=_quality(verdict.challenger_quality),
+        incumbent_quality=_quality(verdict.incumbent_quality),
+        ndcg_at_10_gain=_interval(verdict.ndcg_at_10_gain),
+        auc_gain=_interval(verdict.auc_gain),
+        seekers_count=verdict.seekers_count,
+        outcomes_count=verdict.outcomes_count,
+    )
+
+
+def _quality(quality: Quality) -> run_pb2.Quality:
+    return run_pb2.Quality(
+        ndcg_at_10=quality.ndcg_at_10.mid,
+        ndcg_at_10_interval=_interval(quality.ndcg_at_10),
+        auc=quality.auc.mid,
+        auc_interval=_interval(quality.auc),
+        calibration_error=quality.calibration_error,
+    )
+
+
+def _interval(interval: Interval) -> run_pb2.Interval:
+    return run_pb2.Interval(low=interval.low, mid=interval.mid, high=interval.high)
+
+
+def _timestamp(moment: datetime.datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp

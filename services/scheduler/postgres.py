@@ -1,0 +1,346 @@
+"""Jobs, runs, heads and pointers in PostgreSQL."""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from services.chassis.database import Connection, Pool, load_queries, migrations_of
+from services.chassis.outbox import CloudEvent, add_to_outbox
+from services.chassis.replies import PostgresReplies
+from services.scheduler.core.errors import RunActiveError
+from services.scheduler.core.estimate import PastRun
+from services.scheduler.core.head import Head, PromotedHead
+from services.scheduler.core.ports import HeadEventKind, Heartbeat, RunEventKind, SchedulerUnit
+from services.scheduler.core.run import (
+    ACTIVE,
+    LEASED,
+    MOVES,
+    Failure,
+    Job,
+    LossPoint,
+    Run,
+    State,
+    Trigger,
+    run_id_of,
+)
+from services.scheduler.core.verdict import Interval, Quality, Verdict
+
+SCHEMA = "scheduler"
+_HERE = Path(__file__).parent
+MIGRATIONS = migrations_of(_HERE / "migrations", "outbox", "replies")
+_SQL = load_queries(_HERE / "queries.sql")
+
+RunEvent = Callable[[RunEventKind, Run], CloudEvent]
+HeadEvent = Callable[[HeadEventKind, str, str, Head | None, str], CloudEvent]
+
+
+class PostgresSchedulerStore:
+    """The scheduler's store on a pool bound to its schema."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        run_event: RunEvent,
+        head_event: HeadEvent,
+        wake_relay: Callable[[], None],
+    ) -> None:
+        """Takes how events look on the bus, and what tells the relay that there are some."""
+        self._pool = pool
+        self._forms = (run_event, head_event)
+        self._wake_relay = wake_relay
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[SchedulerUnit]:
+        async with self._pool.acquire() as connection, connection.transaction():
+            yield PostgresSchedulerUnit(connection, *self._forms)
+        self._wake_relay()
+
+    def begin(self) -> AbstractAsyncContextManager[SchedulerUnit]:
+        """Opens a unit."""
+        return self._begin()
+
+    async def read_run(self, tenant: str, run_id: str) -> Run | None:
+        """Returns a run with its loss curve."""
+        row = await self._pool.fetchrow(_SQL["read_run"], tenant, run_id)
+        if row is None:
+            return None
+        points = await self._pool.fetch(_SQL["loss_curve"], tenant, run_id)
+        return dataclasses.replace(_run(row), loss_curve=tuple(LossPoint(*p) for p in points))
+
+    async def list_runs(self, tenant: str, domain: str, before: str, limit: int) -> list[Run]:
+        """Returns runs, newest first."""
+        rows = await self._pool.fetch(_SQL["list_runs"], tenant, domain, before, limit)
+        return [_run(row) for row in rows]
+
+    async def list_heads(self, tenant: str, domain: str, before: str, limit: int) -> list[Head]:
+        """Returns heads, newest first."""
+        rows = await self._pool.fetch(_SQL["list_heads"], tenant, domain, before, limit)
+        return [_head(row) for row in rows]
+
+    async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
+        """Returns the heads in use by (tenant, domain)."""
+        rows = await self._pool.fetch(_SQL["list_promoted"], *after, limit)
+        return [PromotedHead(**dict(row)) for row in rows]
+
+    async def last_run_time(self, tenant: str, domain: str) -> datetime.datetime | None:
+        """Returns when the domain's newest run was created."""
+        found: datetime.datetime | None = await self._pool.fetchval(
+            _SQL["last_run_time"], tenant, domain
+        )
+        return found
+
+    async def has_active_run(self, tenant: str, domain: str) -> bool:
+        """Says whether a run of the domain has not ended."""
+        return await self._pool.fetchval(_SQL["active_run_id"], tenant, domain) is not None
+
+    async def past_runs(self, limit: int) -> list[PastRun]:
+        """Returns what the newest successful runs took."""
+        return [PastRun(*row) for row in await self._pool.fetch(_SQL["past_runs"], limit)]
+
+    async def queued_count(self) -> int:
+        """Returns how many runs wait for a trainer."""
+        return int(await self._pool.fetchval(_SQL["queued_count"]))
+
+    async def run_counts(self) -> dict[str, tuple[int, float]]:
+        """Returns, by active state, how many runs are in it and the oldest's age in seconds."""
+        rows = await self._pool.fetch(_SQL["run_counts"])
+        return {row["state"]: (row["runs"], row["age_seconds"]) for row in rows}
+
+    async def untold_runs(self, limit: int) -> list[Run]:
+        """Returns successful runs that the triplet store has not been told of."""
+        return [_run(row) for row in await self._pool.fetch(_SQL["untold_runs"], limit)]
+
+    async def mark_told(self, run: Run) -> None:
+        """Notes that the triplet store knows of a run."""
+        await self._pool.execute(_SQL["mark_told"], run.job.tenant, run.run_id)
+
+
+class PostgresSchedulerUnit(PostgresReplies):
+    """One transaction."""
+
+    def __init__(self, connection: Connection, run_event: RunEvent, head_event: HeadEvent) -> None:
+        super().__init__(connection)
+        self._run_event = run_event
+        self._head_event = head_event
+
+    async def add_run(self, job: Job) -> Run:
+        """Queues a run for a job."""
+        day = await self._connection.fetchval(_SQL["today"])
+        number = await self._connection.fetchval(_SQL["next_number"], job.tenant, day)
+        job_id = await self._connection.fetchval(
+            _SQL["add_job"],
+            job.tenant,
+            job.domain,
+            job.trigger,
+            job.forced,
+            job.revision,
+            job.triplets_count,
+            job.seed,
+        )
+        run_id = run_id_of(day, number)
+        key = (job.tenant, run_id)
+        if not await self._connection.fetchval(_SQL["add_run"], *key, job_id, job.domain):
+            active = await self._connection.fetchval(_SQL["active_run_id"], job.tenant, job.domain)
+            raise RunActiveError(job.domain, active or "unknown")
+        await self._connection.execute(_SQL["add_transition"], *key, State.QUEUED, 0, 0)
+        return _run(await self._fetch(_SQL["read_run"], *key))
+
+    async def lock_run(self, tenant: str, run_id: str) -> Run | None:
+        """Returns a run and keeps others from changing it."""
+        row = await self._connection.fetchrow(_SQL["lock_run"], tenant, run_id)
+        return None if row is None else _run(row)
+
+    async def lock_queued_run(self) -> Run | None:
+        """Returns the oldest queued run that nobody else is taking."""
+        row = await self._connection.fetchrow(_SQL["lock_queued_run"])
+        return None if row is None else _run(row)
+
+    async def lock_expired_runs(self) -> list[Run]:
+        """Returns leased runs whose lease has ended."""
+        return [_run(row) for row in await self._connection.fetch(_SQL["lock_expired_runs"])]
+
+    async def start_lease(self, run: Run, trainer: str, seconds: float, incumbent: str) -> Run:
+        """Moves a run to STARTING under a new, larger token."""
+        assert State.STARTING in MOVES[run.state]
+        key = (run.job.tenant, run.run_id)
+        row = await self._fetch(_SQL["start_lease"], *key, trainer, incumbent, seconds)
+        leased = dataclasses.replace(run, state=State.STARTING, incumbent=incumbent, **dict(row))
+        await self._add_transition(leased)
+        return leased
+
+    async def extend_lease(self, run: Run, seconds: float, heartbeat: Heartbeat) -> None:
+        """Moves the lease's end and keeps what the trainer reported."""
+        key = (run.job.tenant, run.run_id)
+        await self._connection.execute(
+            _SQL["extend_lease"],
+            *key,
+            seconds,
+            heartbeat.steps_done_count,
+            heartbeat.steps_count,
+            heartbeat.snapshot_digest,
+            heartbeat.checkpoint_digest,
+        )
+        points = heartbeat.loss_points
+        if points:
+            await self._connection.execute(
+                _SQL["add_loss_points"],
+                *key,
+                [point.step for point in points],
+                [point.loss for point in points],
+                [point.validation_ndcg_at_10 for point in points],
+            )
+
+    async def move_run(
+        self,
+        run: Run,
+        state: State,
+        *,
+        failure: Failure | None = None,
+        verdict: Verdict | None = None,
+        head: str = "",
+    ) -> Run:
+        """Moves a run to another state."""
+        assert state in MOVES[run.state], f"{run.state} → {state}"
+        row = await self._fetch(
+            _SQL["move_run"],
+            run.job.tenant,
+            run.run_id,
+            state,
+            state in LEASED,
+            None if failure is None else json.dumps(dataclasses.asdict(failure)),
+            None if verdict is None else json.dumps(dataclasses.asdict(verdict)),
+            head,
+            state not in ACTIVE,
+        )
+        moved = dataclasses.replace(
+            run,
+            state=state,
+            failure=failure,
+            verdict=verdict,
+            head=head,
+            end_time=row["end_time"],
+        )
+        await self._add_transition(moved)
+        return moved
+
+    async def add_head(self, head: Head) -> None:
+        """Keeps a new head."""
+        await self._connection.execute(
+            _SQL["add_head"],
+            head.tenant,
+            head.domain,
+            head.head,
+            head.run_id,
+            head.parent,
+            head.tier,
+            head.manifest_digest,
+            json.dumps(dataclasses.asdict(head.verdict)),
+            head.create_time,
+        )
+
+    async def lock_pointer(self, tenant: str, domain: str) -> Head | None:
+        """Returns the head in use and keeps others from moving the pointer."""
+        await self._connection.execute(_SQL["claim_pointer"], tenant, domain)
+        head = await self._connection.fetchval(_SQL["lock_pointer"], tenant, domain)
+        return await self.find_head(tenant, domain, head) if head else None
+
+    async def move_pointer(
+        self, tenant: str, domain: str, head: str, previous: str, reason: str
+    ) -> None:
+        """Puts a head in use."""
+        await self._connection.execute(_SQL["move_pointer"], tenant, domain, head)
+        await self._connection.execute(
+            _SQL["add_promotion"], tenant, domain, head, previous, reason
+        )
+
+    async def find_head_in_use_before(self, tenant: str, domain: str, head: str) -> str | None:
+        """Returns which head was in use when `head` was last put in use."""
+        found: str | None = await self._connection.fetchval(
+            _SQL["find_head_in_use_before"], tenant, domain, head
+        )
+        return found
+
+    async def was_in_use(self, tenant: str, domain: str, head: str) -> bool:
+        """Says whether the pointer has ever pointed at the head."""
+        return bool(await self._connection.fetchval(_SQL["was_in_use"], tenant, domain, head))
+
+    async def find_head(self, tenant: str, domain: str, head: str) -> Head | None:
+        """Returns a head."""
+        row = await self._connection.fetchrow(_SQL["find_head"], tenant, domain, head)
+        return None if row is None else _head(row)
+
+    async def emit_run(self, kind: RunEventKind, run: Run) -> None:
+        """Writes an event about a run into the outbox."""
+        await add_to_outbox(self._connection, self._run_event(kind, run))
+
+    async def emit_head(
+        self, kind: HeadEventKind, tenant: str, domain: str, head: Head | None, previous: str
+    ) -> None:
+        """Writes an event about the pointer into the outbox."""
+        event = self._head_event(kind, tenant, domain, head, previous)
+        await add_to_outbox(self._connection, event)
+
+    async def _add_transition(self, run: Run) -> None:
+        key = (run.job.tenant, run.run_id)
+        await self._connection.execute(
+            _SQL["add_transition"], *key, run.state, run.attempt, run.token
+        )
+
+    async def _fetch(self, query: str, *arguments: Any) -> asyncpg.Record:
+        row = await self._connection.fetchrow(query, *arguments)
+        assert row is not None
+        return row
+
+
+def _run(row: asyncpg.Record) -> Run:
+    return Run(
+        job=Job(
+            tenant=row["tenant"],
+            domain=row["domain"],
+            trigger=Trigger(row["trigger"]),
+            forced=row["forced"],
+            revision=row["revision"],
+            triplets_count=row["triplets_count"],
+            seed=row["seed"],
+        ),
+        run_id=row["run_id"],
+        state=State(row["state"]),
+        create_time=row["create_time"],
+        attempt=row["attempt"],
+        token=row["token"],
+        incumbent=row["incumbent"],
+        snapshot_digest=row["snapshot_digest"],
+        checkpoint_digest=row["checkpoint_digest"],
+        steps_done_count=row["steps_done_count"],
+        steps_count=row["steps_count"],
+        head=row["head"],
+        verdict=_verdict(row["verdict"]),
+        failure=Failure(**json.loads(row["failure"])) if row["failure"] else None,
+        start_time=row["start_time"],
+        end_time=row["end_time"],
+    )
+
+
+def _head(row: asyncpg.Record) -> Head:
+    verdict = _verdict(row["verdict"])
+    assert verdict is not None
+    return Head(**{**dict(row), "verdict": verdict})
+
+
+def _verdict(text: str | None) -> Verdict | None:
+    if text is None:
+        return None
+    content = json.loads(text)
+    for name in ("challenger_quality", "incumbent_quality"):
+        quality = content[name]
+        intervals = {key: Interval(**quality[key]) for key in ("ndcg_at_10", "auc")}
+        content[name] = Quality(**{**quality, **intervals})
+    for name in ("ndcg_at_10_gain", "auc_gain"):
+        content[name] = Interval(**content[name])
+    return Verdict(**{**content, "reasons": tuple(content["reasons"])})

@@ -1,0 +1,159 @@
+-- Everything that the scheduler asks of PostgreSQL. Times are the database's: leases go by no other clock.
+
+-- name: next_number
+insert into run_numbers (tenant, day, number) values ($1, $2, 1)
+on conflict (tenant, day) do update set number = run_numbers.number + 1 returning number;
+
+-- name: today
+select (now() at time zone 'utc')::date;
+
+-- name: add_job
+insert into jobs (tenant, domain, trigger, forced, revision, triplets_count, seed)
+values ($1, $2, $3, $4, $5, $6, $7) returning job_id;
+
+-- name: add_run
+insert into runs (tenant, run_id, job_id, domain, state) values ($1, $2, $3, $4, 'queued')
+on conflict (tenant, domain) where state in ('queued', 'starting', 'running', 'evaluating', 'exporting')
+do nothing returning run_id;
+
+-- name: active_run_id
+select run_id from runs
+where tenant = $1 and domain = $2 and state in ('queued', 'starting', 'running', 'evaluating', 'exporting');
+
+-- name: add_transition
+insert into transitions (tenant, run_id, number, state, attempt, token)
+select $1, $2, coalesce(max(number), 0) + 1, $3, $4, $5
+from transitions where tenant = $1 and run_id = $2;
+
+-- name: read_run
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+from runs as r join jobs as j using (job_id) where r.tenant = $1 and r.run_id = $2;
+
+-- name: lock_run
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+from runs as r join jobs as j using (job_id) where r.tenant = $1 and r.run_id = $2
+for update of r;
+
+-- name: lock_queued_run
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+from runs as r join jobs as j using (job_id) where r.state = 'queued'
+order by r.create_time limit 1 for update of r skip locked;
+
+-- name: lock_expired_runs
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+from runs as r join jobs as j using (job_id) where r.lease_expire_time < clock_timestamp()
+order by r.lease_expire_time limit 100 for update of r skip locked;
+
+-- name: start_lease
+update runs set
+    state = 'starting',
+    attempt = attempt + 1,
+    token = nextval('lease_tokens'),
+    trainer = $3,
+    incumbent = $4,
+    lease_expire_time = clock_timestamp() + make_interval(secs => $5),
+    start_time = coalesce(start_time, clock_timestamp())
+where tenant = $1 and run_id = $2
+returning attempt, token, start_time;
+
+-- name: extend_lease
+update runs set
+    lease_expire_time = clock_timestamp() + make_interval(secs => $3),
+    steps_done_count = $4,
+    steps_count = $5,
+    snapshot_digest = coalesce(nullif($6, ''), snapshot_digest),
+    checkpoint_digest = coalesce(nullif($7, ''), checkpoint_digest)
+where tenant = $1 and run_id = $2;
+
+-- name: add_loss_points
+insert into loss_points (tenant, run_id, step, loss, validation_ndcg_at_10)
+select $1, $2, p.* from unnest($3::integer[], $4::double precision[], $5::double precision[]) as p
+on conflict (tenant, run_id, step) do update set
+    loss = excluded.loss, validation_ndcg_at_10 = excluded.validation_ndcg_at_10;
+
+-- name: move_run
+update runs set
+    state = $3,
+    lease_expire_time = case when $4 then lease_expire_time end,
+    failure = $5,
+    verdict = $6,
+    head = $7,
+    end_time = case when $8 then clock_timestamp() end
+where tenant = $1 and run_id = $2 returning end_time;
+
+-- name: add_head
+insert into heads (tenant, domain, head, run_id, parent, tier, manifest_digest, verdict, create_time)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: claim_pointer
+insert into pointers (tenant, domain, head) values ($1, $2, '') on conflict do nothing;
+
+-- name: lock_pointer
+select head from pointers where tenant = $1 and domain = $2 for update;
+
+-- name: move_pointer
+update pointers set head = $3 where tenant = $1 and domain = $2;
+
+-- name: add_promotion
+insert into promotions (tenant, domain, head, previous, reason) values ($1, $2, $3, $4, $5);
+
+-- name: find_head_in_use_before
+select previous from promotions
+where tenant = $1 and domain = $2 and head = $3 order by promotion_id desc limit 1;
+
+-- name: was_in_use
+select exists (select from promotions where tenant = $1 and domain = $2 and head = $3);
+
+-- name: find_head
+select h.*, p.head is not null as promoted
+from heads as h left join pointers as p on p.tenant = h.tenant and p.domain = h.domain and p.head = h.head
+where h.tenant = $1 and h.domain = $2 and h.head = $3;
+
+-- name: list_heads
+select h.*, p.head is not null as promoted
+from heads as h left join pointers as p on p.tenant = h.tenant and p.domain = h.domain and p.head = h.head
+where
+    h.tenant = $1 and h.domain = $2
+    and ($3 = '' or h.create_time < (select b.create_time from heads as b where b.tenant = $1 and b.head = $3))
+order by h.create_time desc limit $4;
+
+-- name: list_promoted
+select h.tenant, h.domain, h.head, h.tier, h.manifest_digest
+from pointers as p join heads as h on h.tenant = p.tenant and h.head = p.head
+where (p.tenant, p.domain) > ($1, $2) order by p.tenant, p.domain limit $3;
+
+-- name: list_runs
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+from runs as r join jobs as j using (job_id)
+where
+    r.tenant = $1 and ($2 = '' or r.domain = $2)
+    and ($3 = '' or r.create_time < (select b.create_time from runs as b where b.tenant = $1 and b.run_id = $3))
+order by r.create_time desc limit $4;
+
+-- name: loss_curve
+select step, loss, validation_ndcg_at_10 from loss_points where tenant = $1 and run_id = $2 order by step;
+
+-- name: last_run_time
+select max(create_time) from runs where tenant = $1 and domain = $2;
+
+-- name: past_runs
+select
+    j.triplets_count,
+    extract(epoch from r.end_time - r.start_time)::double precision as seconds
+from runs as r join jobs as j using (job_id)
+where r.state = 'succeeded' and r.attempt = 1 order by r.end_time desc limit $1;
+
+-- name: queued_count
+select count(*) from runs where state = 'queued';
+
+-- name: run_counts
+select state, count(*) as runs, extract(epoch from clock_timestamp() - min(create_time))::double precision as age_seconds
+from runs where state in ('queued', 'starting', 'running', 'evaluating', 'exporting') group by state;
+
+-- name: untold_runs
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+from runs as r join jobs as j using (job_id)
+where r.state = 'succeeded' and not r.triplets_told order by r.end_time limit $1;
+
+-- name: mark_told
+update runs set triplets_told = true where tenant = $1 and run_id = $2;

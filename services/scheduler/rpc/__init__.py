@@ -1,0 +1,1 @@
+"""The scheduler's RPCs: callers' side, trainers' side, and the table of errors."""

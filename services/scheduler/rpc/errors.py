@@ -1,0 +1,26 @@
+"""How the scheduler's errors are told to callers."""
+
+import grpc
+from trine.scheduler.v1.error_reason_pb2 import ErrorReason
+
+from services.chassis.errors import ErrorRow, ErrorTable, error_reasons
+from services.chassis.replies import RequestIdInvalidError, RequestIdReusedError
+from services.scheduler.core import errors
+
+Code = grpc.StatusCode
+
+ERRORS: ErrorTable = {
+    errors.BudgetNotReachedError: ErrorRow(Code.FAILED_PRECONDITION, "BUDGET_NOT_REACHED"),
+    errors.DomainNotFoundError: ErrorRow(Code.NOT_FOUND, "DOMAIN_NOT_FOUND"),
+    errors.FieldInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
+    errors.HeadNotFoundError: ErrorRow(Code.NOT_FOUND, "HEAD_NOT_FOUND"),
+    errors.LeaseLostError: ErrorRow(Code.ABORTED, "LEASE_LOST"),
+    errors.NoTripletsError: ErrorRow(Code.FAILED_PRECONDITION, "NO_TRIPLETS"),
+    errors.RunActiveError: ErrorRow(Code.ALREADY_EXISTS, "RUN_ACTIVE"),
+    errors.RunEndedError: ErrorRow(Code.FAILED_PRECONDITION, "RUN_ENDED"),
+    errors.RunNotFoundError: ErrorRow(Code.NOT_FOUND, "RUN_NOT_FOUND"),
+    errors.TripletsUnavailableError: ErrorRow(Code.UNAVAILABLE, "TRIPLETS_UNAVAILABLE"),
+    RequestIdInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
+    RequestIdReusedError: ErrorRow(Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
+}
+REASONS = error_reasons(ErrorReason.keys())

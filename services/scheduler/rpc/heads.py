@@ -1,0 +1,81 @@
+"""HeadService and PromotionService: which heads there are and which are in use."""
+
+from trine.scheduler.v1 import (
+    head_service_pb2,
+    head_service_pb2_grpc,
+    promotion_service_pb2,
+    promotion_service_pb2_grpc,
+)
+
+from services.chassis.auth import current_tenant
+from services.chassis.interceptors import Context
+from services.scheduler.core.errors import FieldInvalidError
+from services.scheduler.core.ports import SchedulerStore, TripletCounts
+from services.scheduler.core.roll_back_head import roll_back_head
+from services.scheduler.messages import head_to_proto
+from services.scheduler.metrics import ROLLBACKS
+from services.scheduler.rpc.pages import PAGE_MAX, page_size
+
+
+class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
+    """Reads heads and rolls them back."""
+
+    def __init__(self, store: SchedulerStore, triplets: TripletCounts) -> None:
+        self._store = store
+        self._triplets = triplets
+
+    async def ListHeads(
+        self, request: head_service_pb2.ListHeadsRequest, context: Context
+    ) -> head_service_pb2.ListHeadsResponse:
+        size = page_size(request.page_size)
+        tenant, domain = await self._domain(request.domain)
+        heads = await self._store.list_heads(tenant, domain, request.page_token, size + 1)
+        return head_service_pb2.ListHeadsResponse(
+            heads=[head_to_proto(head) for head in heads[:size]],
+            next_page_token=heads[size - 1].head if len(heads) > size else "",
+        )
+
+    async def RollBackHead(
+        self, request: head_service_pb2.RollBackHeadRequest, context: Context
+    ) -> head_service_pb2.RollBackHeadResponse:
+        tenant, domain = await self._domain(request.domain)
+        async with self._store.begin() as unit:
+            head, rolled_back = await roll_back_head(unit, tenant, domain, request.head)
+        ROLLBACKS.inc()
+        return head_service_pb2.RollBackHeadResponse(
+            domain=domain, head=head, rolled_back_head=rolled_back
+        )
+
+    async def _domain(self, domain: str) -> tuple[str, str]:
+        if not domain:
+            raise FieldInvalidError("domain", "must be given")
+        counts = await self._triplets.get(current_tenant(), domain)
+        return counts.tenant, counts.domain
+
+
+class PromotionServicer(promotion_service_pb2_grpc.PromotionServiceServicer):
+    """Tells serving which heads shall be in use."""
+
+    def __init__(self, store: SchedulerStore) -> None:
+        self._store = store
+
+    async def ListPromotedHeads(
+        self, request: promotion_service_pb2.ListPromotedHeadsRequest, context: Context
+    ) -> promotion_service_pb2.ListPromotedHeadsResponse:
+        size = page_size(request.page_size, PAGE_MAX)
+        tenant, _, domain = request.page_token.partition("/")
+        heads = await self._store.list_promoted((tenant, domain), size)
+        token = f"{heads[-1].tenant}/{heads[-1].domain}" if len(heads) == size else ""
+        return promotion_service_pb2.ListPromotedHeadsResponse(
+            heads=[
+                promotion_service_pb2.PromotedHead(
+                    tenant=head.tenant,
+                    domain=head.domain,
+                    head=head.head,
+                    tier=head.tier,
+                    manifest_digest=head.manifest_digest,
+                )
+                for head in heads
+            ],
+            next_page_token=token,
+        )

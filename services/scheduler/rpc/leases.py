@@ -1,0 +1,181 @@
+"""LeaseService: the contract with whatever trains."""
+
+import asyncio
+import re
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from trine.scheduler.v1 import lease_service_pb2 as pb
+from trine.scheduler.v1 import lease_service_pb2_grpc
+
+from services.chassis.clock import Clock
+from services.chassis.interceptors import Context
+from services.scheduler.core.complete_run import complete_run
+from services.scheduler.core.errors import FieldInvalidError, LeaseLostError, RunNotFoundError
+from services.scheduler.core.lease_run import Lease, fail_run, heartbeat_run, lease_run
+from services.scheduler.core.ports import Heartbeat, SchedulerStore
+from services.scheduler.core.run import Failure, LossPoint, Run, State, head_of
+from services.scheduler.core.verdict import GENERAL, Evaluation, Verdict, judge
+from services.scheduler.messages import verdict_to_proto
+from services.scheduler.metrics import GATE, HEAD_PROMOTED, RUN_SECONDS, STALE_TOKENS
+
+OUTCOMES_MAX = 200_000
+LOSS_POINTS_MAX = 1_000
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+PHASES = {
+    pb.HeartbeatRunRequest.PHASE_STARTING: State.STARTING,
+    pb.HeartbeatRunRequest.PHASE_RUNNING: State.RUNNING,
+    pb.HeartbeatRunRequest.PHASE_EVALUATING: State.EVALUATING,
+    pb.HeartbeatRunRequest.PHASE_EXPORTING: State.EXPORTING,
+}
+
+
+class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
+    """Leases runs to trainers."""
+
+    def __init__(self, store: SchedulerStore, clock: Clock, lease_seconds: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+
+    async def LeaseRun(self, request: pb.LeaseRunRequest, context: Context) -> pb.LeaseRunResponse:
+        async with self._store.begin() as unit:
+            lease = await lease_run(unit, request.trainer, self._lease_seconds)
+        if lease is None:
+            return pb.LeaseRunResponse()
+        return pb.LeaseRunResponse(run=_leased(lease, self._lease_seconds))
+
+    async def HeartbeatRun(
+        self, request: pb.HeartbeatRunRequest, context: Context
+    ) -> pb.HeartbeatRunResponse:
+        if request.phase not in PHASES:
+            raise FieldInvalidError("phase", "must be a phase")
+        if len(request.loss_points) > LOSS_POINTS_MAX:
+            raise FieldInvalidError("loss_points", f"must be at most {LOSS_POINTS_MAX}")
+        heartbeat = Heartbeat(
+            phase=PHASES[request.phase],
+            steps_done_count=request.progress.steps_done_count,
+            steps_count=request.progress.steps_count,
+            loss_points=[
+                LossPoint(point.step, point.loss, point.validation_ndcg_at_10)
+                for point in request.loss_points
+            ],
+            snapshot_digest=_digest("snapshot_digest", request.snapshot_digest),
+            checkpoint_digest=_digest("checkpoint_digest", request.checkpoint_digest),
+        )
+        key = (request.tenant, request.run_id, request.token)
+        with _counting_stale_tokens():
+            async with self._store.begin() as unit:
+                go_on = await heartbeat_run(
+                    unit, *key, seconds=self._lease_seconds, heartbeat=heartbeat
+                )
+        directives = pb.HeartbeatRunResponse
+        return pb.HeartbeatRunResponse(
+            directive=directives.DIRECTIVE_CONTINUE if go_on else directives.DIRECTIVE_CANCEL
+        )
+
+    async def CompleteRun(
+        self, request: pb.CompleteRunRequest, context: Context
+    ) -> pb.CompleteRunResponse:
+        digest = _digest("manifest_digest", request.manifest_digest)
+        if not digest:
+            raise FieldInvalidError("manifest_digest", "must be given")
+        evaluation = _evaluation(request.evaluation)
+        run = await self._store.read_run(request.tenant, request.run_id)
+        if run is None:
+            raise RunNotFoundError(request.run_id)
+        # The bootstrap takes up to seconds: before the transaction, and off the loop.
+        incumbent = run.incumbent or GENERAL
+        verdict = await asyncio.to_thread(judge, evaluation, incumbent, run.job.seed)
+        with _counting_stale_tokens():
+            async with self._store.begin() as unit:
+                verdict = await complete_run(
+                    unit,
+                    self._clock,
+                    tenant=request.tenant,
+                    run_id=request.run_id,
+                    token=request.token,
+                    manifest_digest=digest,
+                    verdict=verdict,
+                )
+        self._count(run, verdict)
+        return pb.CompleteRunResponse(verdict=verdict_to_proto(verdict))
+
+    async def FailRun(self, request: pb.FailRunRequest, context: Context) -> pb.FailRunResponse:
+        failure = Failure(
+            request.failure.reason, request.failure.message, request.failure.retriable
+        )
+        with _counting_stale_tokens():
+            async with self._store.begin() as unit:
+                run = await fail_run(unit, request.tenant, request.run_id, request.token, failure)
+        if run.state is State.FAILED:
+            RUN_SECONDS.labels("failed").observe(self._seconds(run))
+        return pb.FailRunResponse()
+
+    def _count(self, run: Run, verdict: Verdict) -> None:
+        if run.verdict is not None:
+            return  # a repeat
+        GATE.labels("promoted" if verdict.promoted else "held").inc()
+        RUN_SECONDS.labels("succeeded").observe(self._seconds(run))
+        if verdict.promoted:
+            HEAD_PROMOTED.labels(run.job.tenant, run.job.domain).set_to_current_time()
+
+    def _seconds(self, run: Run) -> float:
+        return (self._clock.now() - (run.start_time or run.create_time)).total_seconds()
+
+
+class _counting_stale_tokens:  # noqa: N801  # reads as what it does
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, LeaseLostError):
+            STALE_TOKENS.inc()
+
+
+def _leased(lease: Lease, seconds: float) -> pb.LeaseRunResponse.LeasedRun:
+    run, incumbent = lease.run, lease.incumbent
+    duration = Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return pb.LeaseRunResponse.LeasedRun(
+        tenant=run.job.tenant,
+        domain=run.job.domain,
+        run_id=run.run_id,
+        token=run.token,
+        lease_duration=duration,
+        revision=run.job.revision,
+        snapshot_digest=run.snapshot_digest,
+        checkpoint_digest=run.checkpoint_digest,
+        incumbent=run.incumbent,
+        incumbent_manifest_digest="" if incumbent is None else incumbent.manifest_digest,
+        head=head_of(run.job.tenant, run.job.domain, run.run_id),
+        seed=run.job.seed,
+    )
+
+
+def _evaluation(message: pb.CompleteRunRequest.Evaluation) -> Evaluation:
+    seekers = np.array(message.seekers, np.int32)
+    levels = np.array(message.levels, np.int32)
+    challenger = np.array(message.challenger_scores, np.float64)
+    incumbent = np.array(message.incumbent_scores, np.float64)
+    sizes = {len(seekers), len(levels), len(challenger), len(incumbent)}
+    if len(sizes) != 1 or len(seekers) > OUTCOMES_MAX:
+        raise FieldInvalidError("evaluation", f"must be arrays of one length up to {OUTCOMES_MAX}")
+    if len(levels) and not (levels.min() >= 0 and levels.max() <= 3):
+        raise FieldInvalidError("evaluation.levels", "must be 0 to 3")
+    if not (np.isfinite(challenger).all() and np.isfinite(incumbent).all()):
+        raise FieldInvalidError("evaluation", "must have finite scores")
+    return Evaluation(
+        seekers=seekers,
+        levels=levels,
+        challenger_scores=challenger,
+        incumbent_scores=incumbent,
+        incumbent_calibrated=message.incumbent_calibrated,
+    )
+
+
+def _digest(field: str, digest: str) -> str:
+    if digest and not _DIGEST.fullmatch(digest):
+        raise FieldInvalidError(field, "must be a SHA-256 in lower-case hexadecimal")
+    return digest

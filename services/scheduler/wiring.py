@@ -1,0 +1,130 @@
+"""Builds the scheduler from its parts."""
+
+import datetime
+from contextlib import AsyncExitStack
+
+import grpc
+import structlog
+from trine.scheduler.v1 import (
+    head_service_pb2_grpc,
+    lease_service_pb2_grpc,
+    promotion_service_pb2_grpc,
+    run_service_pb2_grpc,
+    training_service_pb2_grpc,
+)
+
+from services.chassis.auth import Authenticator, resolver
+from services.chassis.bus import open_bus
+from services.chassis.channel import open_channel
+from services.chassis.clock import Clock, SystemClock
+from services.chassis.database import open_database
+from services.chassis.interceptors import CallInterceptor
+from services.chassis.outbox import OutboxRelay
+from services.chassis.replies import prune_replies
+from services.chassis.server import serving, set_health, until_signal
+from services.chassis.tasks import background, every
+from services.scheduler.clients import TripletsClient
+from services.scheduler.config import Config
+from services.scheduler.core.lease_run import expire_leases
+from services.scheduler.core.ports import SchedulerStore, TripletCounts
+from services.scheduler.core.tell_trained import tell_trained
+from services.scheduler.core.train_domain import TrainingPolicy, consider_training
+from services.scheduler.events import head_event, run_event
+from services.scheduler.metrics import LEASES_EXPIRED, show_runs
+from services.scheduler.postgres import MIGRATIONS, SCHEMA, PostgresSchedulerStore
+from services.scheduler.rpc.errors import ERRORS
+from services.scheduler.rpc.heads import HeadServicer, PromotionServicer
+from services.scheduler.rpc.leases import LeaseServicer
+from services.scheduler.rpc.runs import RunServicer, TrainingServicer
+
+NAMES = [
+    f"trine.scheduler.v1.{noun}Service"
+    for noun in ("Head", "Lease", "Promotion", "Run", "Training")
+]
+CONSIDER_SECONDS = 1.0
+REAP_SECONDS = 1.0
+PRUNE_SECONDS = 3600.0
+
+_log = structlog.get_logger()
+
+
+def register(
+    server: grpc.aio.Server,
+    store: SchedulerStore,
+    triplets: TripletCounts,
+    clock: Clock,
+    *,
+    policy: TrainingPolicy,
+    lease_seconds: float,
+) -> None:
+    """Puts all servicers on a server."""
+    head_service_pb2_grpc.add_HeadServiceServicer_to_server(HeadServicer(store, triplets), server)
+    lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(
+        LeaseServicer(store, clock, lease_seconds), server
+    )
+    promotion_service_pb2_grpc.add_PromotionServiceServicer_to_server(
+        PromotionServicer(store), server
+    )
+    run_service_pb2_grpc.add_RunServiceServicer_to_server(RunServicer(store, clock), server)
+    training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
+        TrainingServicer(store, triplets, policy), server
+    )
+
+
+async def run_scheduler(config: Config) -> None:
+    """Serves until a signal."""
+    clock = SystemClock()
+    policy = TrainingPolicy(
+        triplets_budget=config.triplets_budget,
+        cool_down=datetime.timedelta(seconds=config.cool_down_seconds),
+    )
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
+        bus = await enter(open_bus(config.nats_url))
+        await bus.declare_stream()
+        relay = OutboxRelay(pool, bus)
+        store = PostgresSchedulerStore(pool, run_event, head_event, relay.wake)
+        gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
+        channel = await enter(open_channel(config.triplets_address, config.mesh_token))
+        triplets = TripletsClient(channel)
+        authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
+        health = await enter(
+            serving(
+                config.grpc_address,
+                config.metrics_address,
+                CallInterceptor(authenticator, ERRORS),
+                NAMES,
+                lambda server: register(
+                    server,
+                    store,
+                    triplets,
+                    clock,
+                    policy=policy,
+                    lease_seconds=config.lease_seconds,
+                ),
+            )
+        )
+
+        async def consider() -> None:
+            # In this order: what a finished run trained on must not count as pending again.
+            await tell_trained(store, triplets)
+            for run in await consider_training(store, triplets, clock, policy):
+                _log.info("run_queued", run_id=run.run_id, tenant=run.job.tenant)
+
+        async def reap() -> None:
+            async with store.begin() as unit:
+                expired = await expire_leases(unit)
+            LEASES_EXPIRED.inc(len(expired))
+            show_runs(await store.run_counts())
+
+        await enter(
+            background(
+                relay.run(),
+                every(CONSIDER_SECONDS, "consider_training", consider),
+                every(REAP_SECONDS, "expire_leases", reap),
+                every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(pool)),
+            )
+        )
+        await set_health(health, NAMES, serving=True)
+        await until_signal()
