@@ -1,0 +1,69 @@
+"""Heads from the artifact store: fetched by digest, checked against the manifest, opened, tried."""
+
+import asyncio
+
+from google.protobuf import json_format
+from safetensors.numpy import load
+from trine.trainer.v1 import head_manifest_pb2
+
+from services.chassis.artifacts import ArtifactError, ArtifactStore
+from services.serving.core.errors import HeadRefusedError
+from services.serving.core.ports import DesiredHead, HeadBundle
+from services.serving.onnx import OnnxScorers, check_golden
+
+MANIFEST_BYTES_MAX = 1024**2
+PART_BYTES_MAX = 64 * 1024**2
+
+Manifest = head_manifest_pb2.HeadManifest
+Role = head_manifest_pb2.HeadManifest.Part
+ROLES = (Role.ROLE_QUERY_MAP, Role.ROLE_LIGHT, Role.ROLE_CROSS)
+
+
+class ArtifactBundles:
+    """The source of heads."""
+
+    def __init__(self, artifacts: ArtifactStore) -> None:
+        self._artifacts = artifacts
+
+    async def load(self, desired: DesiredHead) -> HeadBundle:
+        """Fetches, checks and opens a head."""
+        try:
+            content = await self._artifacts.get(desired.manifest_digest, MANIFEST_BYTES_MAX)
+            manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
+            _check(manifest, desired)
+            parts = {part.role: await self._fetch(part.file) for part in manifest.parts}
+            golden = await self._fetch(manifest.golden)
+        except (ArtifactError, json_format.ParseError) as error:
+            raise HeadRefusedError(str(error)) from error
+        return await asyncio.to_thread(_open, manifest, parts, golden)
+
+    async def _fetch(self, artifact: Manifest.Artifact) -> bytes:
+        limit = min(artifact.size_bytes, PART_BYTES_MAX)
+        return await self._artifacts.get(artifact.digest, limit)
+
+
+def _check(manifest: Manifest, desired: DesiredHead) -> None:
+    found = (manifest.tenant, manifest.domain, manifest.head, manifest.tier)
+    if found != (desired.tenant, desired.domain, desired.head, desired.tier):
+        raise HeadRefusedError(f"its manifest is that of {manifest.head} of {manifest.tenant}")
+    if sorted(part.role for part in manifest.parts) != sorted(ROLES):
+        raise HeadRefusedError("its manifest does not name each part once")
+
+
+def _open(manifest: Manifest, parts: dict[Role.Role.ValueType, bytes], golden: bytes) -> HeadBundle:
+    scorers = OnnxScorers(*(parts[role] for role in ROLES))
+    try:
+        arrays = load(golden)
+    except Exception as error:  # safetensors' own kind is not exported by its numpy module
+        raise HeadRefusedError(f"its golden vectors cannot be read: {error}") from error
+    check_golden(scorers, arrays)
+    return HeadBundle(
+        tenant=manifest.tenant,
+        domain=manifest.domain,
+        head=manifest.head,
+        tier=manifest.tier,
+        encoder=manifest.encoder,
+        dim=manifest.dim,
+        columns=tuple((c.name, c.type, tuple(c.members)) for c in manifest.columns),
+        scorers=scorers,
+    )

@@ -1,0 +1,112 @@
+"""What serving asks of others: promotions of the scheduler, profiles of the triplet store."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import grpc
+import numpy as np
+import structlog
+from trine.scheduler.v1 import promotion_service_pb2, promotion_service_pb2_grpc
+from trine.triplets.v1 import profile_service_pb2, profile_service_pb2_grpc, schema_pb2
+
+from services.serving.core.candidates import FieldSpec, Layout, ProfileRows
+from services.serving.core.follow_profiles import ProfileFollower
+from services.serving.core.ports import DesiredHead
+
+RECONNECT_SECONDS = 0.5
+
+_log = structlog.get_logger()
+
+Step = profile_service_pb2.WatchProfilesResponse
+
+
+class SchedulerPromotions:
+    """The scheduler's word on which heads shall be in use."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = promotion_service_pb2_grpc.PromotionServiceStub(channel)
+
+    async def list(self) -> Sequence[DesiredHead]:
+        """Returns all of them."""
+        found: list[DesiredHead] = []
+        token = ""
+        while True:
+            request = promotion_service_pb2.ListPromotedHeadsRequest(page_token=token)
+            page = await self._stub.ListPromotedHeads(request)
+            found += [
+                DesiredHead(h.tenant, h.domain, h.head, h.tier, h.manifest_digest)
+                for h in page.heads
+            ]
+            token = page.next_page_token
+            if not token:
+                return found
+
+
+async def follow_profiles(
+    channel: grpc.aio.Channel, follower: ProfileFollower, caught_up: Callable[[], None]
+) -> None:
+    """Applies the triplet store's stream for ever; `caught_up` hears when all there was is applied."""
+    stub = profile_service_pb2_grpc.ProfileServiceStub(channel)
+    while True:
+        follower.restart()
+        request = profile_service_pb2.WatchProfilesRequest(
+            cursors=[
+                profile_service_pb2.WatchProfilesRequest.Cursor(
+                    tenant=tenant, domain=domain, revision=revision
+                )
+                for (tenant, domain), revision in follower.cursors().items()
+            ]
+        )
+        try:
+            async for step in stub.WatchProfiles(request):
+                if step.domain:
+                    _apply(follower, step)
+                else:
+                    caught_up()
+        except grpc.aio.AioRpcError as error:
+            _log.warning("profile_stream_broken", code=error.code().name)
+        await asyncio.sleep(RECONNECT_SECONDS)
+
+
+def _apply(follower: ProfileFollower, step: Step) -> None:
+    layout = _layout(step.schema)
+    follower.apply(
+        (step.tenant, step.domain),
+        layout,
+        profiles=_profiles(step.profiles, layout) if step.HasField("profiles") else None,
+        tallies=_tallies(step.tallies) if step.HasField("tallies") else None,
+        revision=step.revision,
+    )
+
+
+def _layout(schema: schema_pb2.Schema) -> Layout:
+    return Layout(
+        version=schema.version,
+        fields=tuple(
+            FieldSpec(field.name, field.kind, field.type, tuple(field.members))
+            for field in schema.fields
+        ),
+        encoder=schema.embedding.encoder,
+        dim=schema.embedding.dim,
+    )
+
+
+def _profiles(message: Step.Profiles, layout: Layout) -> ProfileRows:
+    numbers = np.frombuffer(message.numbers, "<i4")
+    shape = (len(numbers), len(layout.columns))
+    return ProfileRows(
+        user_ids=message.user_ids,
+        numbers=numbers,
+        vectors=np.frombuffer(message.vectors, "<f2").reshape(len(numbers), layout.dim),
+        columns=np.frombuffer(message.columns, "<f8").reshape(shape),
+        strings={name: column.values for name, column in message.strings.items()},
+    )
+
+
+def _tallies(
+    message: Step.Tallies,
+) -> tuple[
+    np.ndarray[tuple[int], np.dtype[np.int32]], np.ndarray[tuple[int, int], np.dtype[np.int32]]
+]:
+    numbers = np.frombuffer(message.numbers, "<i4")
+    return numbers, np.frombuffer(message.counts, "<i4").reshape(len(numbers), 4)

@@ -1,0 +1,21 @@
+"""What serving can be told."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Read from TRINE_<FIELD>."""
+
+    grpc_address: str
+    metrics_address: str
+    mesh_token: str = field(repr=False)
+    nats_url: str = field(repr=False)
+    artifacts_url: str
+    gateway_address: str
+    scheduler_address: str
+    triplets_address: str
+    encoder_path: str
+    encoder: str = "all-minilm-l6-v2"
+    encoder_threads: int = 2
+    match_threads: int = 2

@@ -1,0 +1,61 @@
+"""What may go wrong in serving.
+
+ServingError
+├── DomainNotFoundError
+├── FieldInvalidError
+├── FilterInvalidError
+├── HeadRefusedError (inside only: a head that must not be loaded)
+├── NotReadyError
+└── UserNotFoundError
+"""
+
+
+class ServingError(Exception):
+    """Base of all: a public message, and its changing parts by name."""
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.metadata = metadata
+
+
+class DomainNotFoundError(ServingError):
+    """The tenant has no such domain."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(
+            f"There is no domain {domain!r}. Declare its schema with PUT /v1/schema.", domain=domain
+        )
+
+
+class FieldInvalidError(ServingError):
+    """A field breaks a rule."""
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field}: {rule}.", field=field, rule=rule)
+
+
+class FilterInvalidError(ServingError):
+    """A filter breaks a rule."""
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field}: {rule}.", field=field, rule=rule)
+
+
+class HeadRefusedError(ServingError):
+    """A head's artifacts are not what they should be; the head in use stays."""
+
+
+class NotReadyError(ServingError):
+    """Candidates are still being loaded."""
+
+    def __init__(self) -> None:
+        super().__init__("Candidates are still being loaded. Try again.")
+
+
+class UserNotFoundError(ServingError):
+    """The domain has no such user."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(
+            f"user_id: there is no user {user_id!r}.", field="user_id", user_id=user_id
+        )

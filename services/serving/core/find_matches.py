@@ -1,0 +1,179 @@
+"""A match: filter, linear stage, embedding stage, cross stage; as if in that order.
+
+How is the planner's choice. A selective filter, or a small domain, is scored exactly. A loose
+filter over a large domain lets the index pre-select inside the filter's mask before the linear
+stage.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from services.serving.core.candidates import Floats, Mask, Rows, View
+from services.serving.core.errors import UserNotFoundError
+from services.serving.core.filters import Condition
+from services.serving.core.loaded_head import ServedDomain
+from services.serving.core.ports import Index
+from services.serving.core.stages import CROSS, EMBEDDING, LIGHT, StageOptions
+
+EXACT_ROWS_MAX = 20_000
+"""Up to here a scan of all vectors takes about 2 ms, and an index would not pay."""
+
+PRESELECTED = 4_000
+"""Rows that the index hands to the linear stage."""
+
+FILTER = "sql_filter"
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchRequest:
+    """Whom to match, and how."""
+
+    user_id: str
+    conditions: Sequence[Condition]
+    stages: Mapping[str, StageOptions]
+    limit: int
+
+
+@dataclass(slots=True)
+class MatchResult:
+    """The best candidates, best first, and how they were found."""
+
+    numbers: npt.NDArray[np.int32]
+    """[n] users' numbers."""
+    stage_scores: dict[str, Scores] = field(default_factory=dict)
+    """[n] per stage that ran, the last one deciding the order."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Candidates left after each stage."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time that each stage took."""
+
+
+def find_matches(served: ServedDomain, request: MatchRequest) -> MatchResult:
+    """Runs the stages for one seeker. Pure computation on one view and one head.
+
+    Raises:
+        UserNotFoundError: the domain has no such seeker.
+    """
+    partition, view = served.partition, served.partition.view
+    number = partition.number_of.get(request.user_id)
+    if number is None or number >= len(view.row_of) or view.row_of[number] < 0:
+        raise UserNotFoundError(request.user_id)
+    return _Match(served, view, int(view.row_of[number]), request).run()
+
+
+class _Match:
+    """One match under way: the rows still in it and the scores they have got so far."""
+
+    def __init__(
+        self, served: ServedDomain, view: View, seeker: int, request: MatchRequest
+    ) -> None:
+        index = served.index
+        self._partition = served.partition
+        self._view = view
+        self._head = served.head
+        self._index = index if index and index.generation == view.generation else None
+        self._probes_count = served.probes_count
+        self._seeker = seeker
+        self._request = request
+        self._query: Floats | None = None
+        self._rows: Rows = np.zeros(0, np.intp)
+        self._scores: dict[str, Scores] = {}
+        self._result = MatchResult(np.zeros(0, np.int32))
+
+    def run(self) -> MatchResult:
+        """Runs every stage that is enabled and that the head has."""
+        self._stage(FILTER, self._filter)
+        if self._head.scorers is not None:
+            self._stage(LIGHT, self._score_light)
+        self._stage(EMBEDDING, self._score_embedding)
+        if self._head.scorers is not None:
+            self._stage(CROSS, self._score_cross)
+        result = self._result
+        keep = self._best(self._request.limit)
+        result.numbers = self._view.numbers[self._rows[keep]]
+        result.stage_scores = {name: scores[keep] for name, scores in self._scores.items()}
+        return result
+
+    def _stage(self, name: str, act: Callable[[], Scores | None]) -> None:
+        options = self._request.stages.get(name)
+        if options is not None and not options.enabled:
+            return
+        started = time.perf_counter()
+        scores = act()
+        if scores is not None and options is not None:
+            self._scores[name] = scores
+            self._cut(options)
+        self._result.counts[name] = len(self._rows)
+        self._result.seconds[name] = time.perf_counter() - started
+
+    def _filter(self) -> None:
+        view = self._view
+        mask = view.alive.copy()
+        for condition in self._request.conditions:
+            mask &= condition(view)
+        mask[self._seeker] = False
+        passed = int(np.count_nonzero(mask))
+        if self._index is not None and passed > EXACT_ROWS_MAX:
+            self._rows = self._preselect(self._index, mask)
+        else:
+            self._rows = np.flatnonzero(mask)
+
+    def _preselect(self, index: Index, mask: Mask) -> Rows:
+        """Rows near the query inside the mask: from the index, and all that are newer than it."""
+        query, newer = self._mapped(), index.rows + np.flatnonzero(mask[index.rows :])
+        found = index.search(query, mask[: index.rows], PRESELECTED, self._probes_count)
+        return np.concatenate([found, newer])
+
+    def _mapped(self) -> Floats:
+        if self._query is None:
+            self._query = self._head.map_query(self._partition, self._view, self._seeker)
+        return self._query
+
+    def _score_light(self) -> Scores:
+        scorers, people = self._head.scorers, self._head.people
+        assert scorers is not None
+        seeker = people(self._partition, self._view, np.array([self._seeker]))
+        candidates = people(self._partition, self._view, self._rows)
+        return _sigmoid(scorers.score_light(seeker, candidates))
+
+    def _score_embedding(self) -> Scores:
+        cosines = self._view.vectors[self._rows] @ self._mapped()
+        return (cosines.astype(np.float64) + 1) / 2
+
+    def _score_cross(self) -> Scores:
+        scorers, people = self._head.scorers, self._head.people
+        assert scorers is not None
+        seeker = people(self._partition, self._view, np.array([self._seeker]))
+        candidates = people(self._partition, self._view, self._rows)
+        return scorers.score_cross(seeker, candidates).astype(np.float64)
+
+    def _cut(self, options: StageOptions) -> None:
+        """Keeps the best rows of the stage that has just run."""
+        keep = self._best(options.top_k)
+        if options.min_score > 0:
+            keep = keep[next(reversed(self._scores.values()))[keep] >= options.min_score]
+        self._rows = self._rows[keep]
+        self._scores = {name: scores[keep] for name, scores in self._scores.items()}
+
+    def _best(self, count: int) -> Rows:
+        """Places of the best rows by the last stage's scores, ties by the user's number."""
+        if not self._scores:
+            return np.arange(min(count, len(self._rows)))
+        scores = next(reversed(self._scores.values()))
+        places = np.arange(len(scores))
+        if count < len(scores):
+            # Ties at the cut are all let in, so that which of them stay does not depend on chance.
+            lowest = np.partition(scores, len(scores) - count)[len(scores) - count]
+            places = np.flatnonzero(scores >= lowest)
+        numbers = self._view.numbers[self._rows[places]]
+        return places[np.lexsort((numbers, -scores[places]))][:count]
+
+
+def _sigmoid(logits: Floats) -> Scores:
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))

@@ -1,0 +1,109 @@
+"""What ranks a domain: head, candidates, index and calibration as one immutable bundle.
+
+A match takes one reference to it and keeps it to its end, so no match ever sees half a swap.
+"""
+
+import datetime
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.serving.core.candidates import Floats, Layout, Partition, Rows, View
+from services.serving.core.errors import HeadRefusedError
+from services.serving.core.ports import HeadBundle, Index, People, Scorers
+
+GENERAL = "general"
+SAMPLE_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedHead:
+    """What ranks the matches of one domain. Without scorers it is the general tier: the encoder."""
+
+    head: str
+    tier: str
+    scorers: Scorers | None
+    columns: Rows
+    """Where each column that the head reads stands in the domain's features."""
+    bundle: HeadBundle | None = None
+    """What it was fitted from, to fit it anew when the domain's schema grows."""
+
+    def people(self, partition: Partition, view: View, rows: Rows) -> People:
+        """What the head reads of the people in some rows."""
+        features = view.features[rows]
+        if len(self.columns) != features.shape[1]:
+            features = features[:, self.columns]
+        return People(
+            columns=features,
+            counts=partition.counts[view.numbers[rows]],
+            vectors=view.vectors[rows],
+        )
+
+    def map_query(self, partition: Partition, view: View, row: int) -> Floats:
+        """The seeker's vector in the candidates' space."""
+        if self.scorers is None:
+            vector: Floats = view.vectors[row]
+            return vector
+        return self.scorers.map_query(self.people(partition, view, np.array([row])))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedDomain:
+    """Everything that a match in one domain needs."""
+
+    partition: Partition
+    head: LoadedHead
+    index: Index | None = None
+    probes_count: int = 0
+    """Lists that the index probes per query, calibrated on this head's own queries."""
+    recall: float = 1.0
+    """Recall@100 at that many probes; 1 for an exact scan."""
+    load_time: datetime.datetime
+
+
+def general_head(layout: Layout) -> LoadedHead:
+    """The general tier of a domain: query map = identity."""
+    return LoadedHead(head=layout.encoder, tier=GENERAL, scorers=None, columns=np.zeros(0, np.intp))
+
+
+def fit_head(bundle: HeadBundle, layout: Layout) -> LoadedHead:
+    """Binds a head to a domain's columns.
+
+    Raises:
+        HeadRefusedError: the domain's schema or encoder is not what the head was trained on.
+    """
+    if (bundle.encoder, bundle.dim) != (layout.encoder, layout.dim):
+        raise HeadRefusedError(
+            f"reads vectors of {bundle.encoder}, the domain has {layout.encoder}"
+        )
+    places = {field.name: index for index, field in enumerate(layout.columns)}
+    columns: list[int] = []
+    for name, kind, members in bundle.columns:
+        if name not in places:
+            raise HeadRefusedError(f"reads the column {name}, which the domain lacks")
+        field = layout.columns[places[name]]
+        # Members appended since training have codes that the head has never seen: it treats them as
+        # none.
+        if field.type != kind or field.members[: len(members)] != members:
+            raise HeadRefusedError(f"reads the column {name} as another {kind}")
+        columns.append(places[name])
+    return LoadedHead(
+        head=bundle.head,
+        tier=bundle.tier,
+        scorers=bundle.scorers,
+        columns=np.array(columns, np.intp),
+        bundle=bundle,
+    )
+
+
+def sample_rows(partition: Partition) -> Rows:
+    """Up to 256 living rows, spread over the domain."""
+    alive = np.flatnonzero(partition.view.alive)
+    step = max(1, -(-len(alive) // SAMPLE_ROWS))
+    return alive[::step]
+
+
+def own_queries(head: LoadedHead, partition: Partition) -> Floats:
+    """Mapped queries [n, dim] of a sample of people: what the head will ask of an index."""
+    view, rows = partition.view, sample_rows(partition)
+    return np.stack([head.map_query(partition, view, int(row)) for row in rows])

@@ -1,0 +1,133 @@
+"""What serving's core needs from outside."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from services.serving.core.candidates import Floats, Mask, Rows, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """What heads read of n people."""
+
+    columns: Floats
+    """[n, columns of the head], NaN for no value."""
+    counts: Floats
+    """[n, 4] Outcomes given, positive given, received, positive received."""
+    vectors: Floats
+    """[n, dim]"""
+
+
+class Scorers(Protocol):
+    """The parts of a head. Their methods may be called from several threads at once."""
+
+    def map_query(self, seeker: People) -> Floats:
+        """Maps one seeker into the candidates' space: a unit vector [dim]."""
+        ...
+
+    def score_light(self, seeker: People, candidates: People) -> Floats:
+        """Scores n candidates linearly: [n]."""
+        ...
+
+    def score_cross(self, seeker: People, candidates: People) -> Floats:
+        """Returns the probabilities [n] that the seeker's outcome with each would be positive."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadBundle:
+    """A head as it comes from the artifact store: checked, but not yet in use."""
+
+    tenant: str
+    domain: str
+    head: str
+    tier: str
+    encoder: str
+    dim: int
+    columns: tuple[tuple[str, str, tuple[str, ...]], ...]
+    """Name, type and members of each column that the head reads."""
+    scorers: Scorers
+
+
+class Index(Protocol):
+    """An approximate index over the first rows of a domain's views."""
+
+    rows: int
+    """Rows 0 to here are in the index."""
+    generation: int
+    """Of the view that it was built from."""
+
+    def search(self, query: Floats, mask: Mask, top_k: int, probes_count: int) -> Rows:
+        """Returns up to `top_k` rows inside the mask [rows] that lie nearest to the query."""
+        ...
+
+    def calibrate(self, queries: Floats) -> tuple[int, float]:
+        """Returns the fewest probes that reach the wanted recall on queries [n, dim], and it."""
+        ...
+
+
+class IndexBuilder(Protocol):
+    """Builds indexes."""
+
+    def build(self, view: View) -> Index:
+        """Builds an index over all rows of a view. Takes seconds for a million rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredHead:
+    """A head that the scheduler wants to be in use."""
+
+    tenant: str
+    domain: str
+    head: str
+    tier: str
+    manifest_digest: str
+
+
+class Promotions(Protocol):
+    """The scheduler's word on which heads shall be in use."""
+
+    async def list(self) -> Sequence[DesiredHead]:
+        """Returns all of them."""
+        ...
+
+
+class BundleSource(Protocol):
+    """Where heads come from."""
+
+    async def load(self, desired: DesiredHead) -> HeadBundle:
+        """Fetches, checks and opens a head.
+
+        Raises:
+            HeadRefusedError: something about it is not as it should be.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> datetime.datetime:
+        """Now, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never step back."""
+        ...
+
+
+class Encoder(Protocol):
+    """Turns texts into vectors."""
+
+    name: str
+    dim: int
+
+    async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
+        """Returns unit vectors [texts, dim]."""
+        ...

@@ -1,0 +1,172 @@
+"""Making what is in use equal to what the scheduler wants to be in use.
+
+The wanted state is a full list, asked for at start, on a timer and on every hint. A head is loaded,
+checked and warmed before it takes its predecessor's place by one assignment; whatever goes wrong
+leaves the predecessor in use. Requests that still hold the old head finish with it; its memory goes
+when the last of them does.
+"""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.serving.core.candidates import Partition
+from services.serving.core.errors import HeadRefusedError
+from services.serving.core.loaded_head import (
+    LoadedHead,
+    ServedDomain,
+    fit_head,
+    general_head,
+    own_queries,
+    sample_rows,
+)
+from services.serving.core.ports import (
+    BundleSource,
+    Clock,
+    DesiredHead,
+    IndexBuilder,
+    Promotions,
+)
+
+DomainKey = tuple[str, str]
+
+INDEX_ROWS_MIN = 20_000
+"""Smaller domains are scanned exactly."""
+TAIL_SHARE_MAX = 0.1
+"""Rows newer than the index are scanned; beyond this share of it the index is built anew."""
+RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class FailedHead:
+    """A head that should be in use and is not."""
+
+    desired: DesiredHead
+    message: str
+    failed_at: float
+    """By the monotonic clock."""
+
+
+class Registry:
+    """What is served, per domain. Read on every match; written on the event loop alone."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.domains: dict[DomainKey, ServedDomain] = {}
+        self.failed: dict[DomainKey, FailedHead] = {}
+
+    def install(self, key: DomainKey, partition: Partition) -> None:
+        """Serves a domain from a new set of candidates, by the head in use if it still fits."""
+        served = self.domains.get(key)
+        bundle = None if served is None else served.head.bundle
+        try:
+            head = fit_head(bundle, partition.layout) if bundle else general_head(partition.layout)
+        except HeadRefusedError:
+            head = general_head(partition.layout)
+        self.put(key, ServedDomain(partition=partition, head=head, load_time=self._clock.now()))
+
+    def put(self, key: DomainKey, served: ServedDomain) -> None:
+        """The swap: one assignment."""
+        self.domains[key] = served
+
+
+SwapObserver = Callable[[str, float], None]
+"""Told the result ("loaded", "removed" or "refused") and the seconds of each swap."""
+
+
+class HeadSwapper:
+    """Follows the scheduler's word. One `sync` at a time."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        promotions: Promotions,
+        source: BundleSource,
+        builder: IndexBuilder,
+        clock: Clock,
+        *,
+        observe: SwapObserver,
+    ) -> None:
+        self._registry = registry
+        self._promotions = promotions
+        self._source = source
+        self._builder = builder
+        self._clock = clock
+        self._observe = observe
+
+    async def sync(self) -> None:
+        """Asks what shall be in use and makes it so."""
+        desired = {(head.tenant, head.domain): head for head in await self._promotions.list()}
+        for key, served in list(self._registry.domains.items()):
+            wanted = desired.get(key)
+            if wanted is None:
+                self._registry.failed.pop(key, None)
+                if served.head.bundle is not None:
+                    await self._swap(key, served, general_head(served.partition.layout))
+                    self._observe("removed", 0.0)
+            elif wanted.head != served.head.head and not self._refused_just_now(key, wanted):
+                await self._load(key, served, wanted)
+
+    async def refresh_indexes(self) -> None:
+        """Builds the index of each domain that has outgrown its own."""
+        for key, served in list(self._registry.domains.items()):
+            if _needs_index(served):
+                view = served.partition.view
+                index = await asyncio.to_thread(self._builder.build, view)
+                await self._swap(key, dataclasses.replace(served, index=index), served.head)
+
+    def _refused_just_now(self, key: DomainKey, wanted: DesiredHead) -> bool:
+        failed = self._registry.failed.get(key)
+        return (
+            failed is not None
+            and failed.desired == wanted
+            and self._clock.monotonic() - failed.failed_at < RETRY_SECONDS
+        )
+
+    async def _load(self, key: DomainKey, served: ServedDomain, wanted: DesiredHead) -> None:
+        started = time.perf_counter()
+        try:
+            bundle = await self._source.load(wanted)
+            await self._swap(key, served, fit_head(bundle, served.partition.layout))
+        except HeadRefusedError as error:
+            now = self._clock.monotonic()
+            self._registry.failed[key] = FailedHead(wanted, str(error), now)
+            self._observe("refused", time.perf_counter() - started)
+            return
+        self._registry.failed.pop(key, None)
+        self._observe("loaded", time.perf_counter() - started)
+
+    async def _swap(self, key: DomainKey, served: ServedDomain, head: LoadedHead) -> None:
+        """Warms and calibrates a head off the loop, then puts it in use.
+
+        If the domain's candidates were replaced meanwhile, nothing is done: the next pass sees it.
+        """
+        now = self._clock.now()
+        prepared = await asyncio.to_thread(_prepare, served, head)
+        if self._registry.domains[key].partition is served.partition:
+            self._registry.put(key, dataclasses.replace(prepared, load_time=now))
+
+
+def _prepare(served: ServedDomain, head: LoadedHead) -> ServedDomain:
+    rows = sample_rows(served.partition)
+    if head.scorers is not None and len(rows):
+        view = served.partition.view
+        people = head.people(served.partition, view, rows)
+        seeker = head.people(served.partition, view, rows[:1])
+        head.scorers.score_light(seeker, people)
+        head.scorers.score_cross(seeker, people)
+    if served.index is None:
+        return dataclasses.replace(served, head=head)
+    probes_count, recall = served.index.calibrate(own_queries(head, served.partition))
+    return dataclasses.replace(served, head=head, probes_count=probes_count, recall=recall)
+
+
+def _needs_index(served: ServedDomain) -> bool:
+    view, index = served.partition.view, served.index
+    if view.alive_count < INDEX_ROWS_MIN:
+        return False
+    if index is None or index.generation != view.generation:
+        return True
+    return view.size - index.rows > TAIL_SHARE_MAX * index.rows

@@ -1,0 +1,55 @@
+"""What operators see of matches, heads and candidates."""
+
+from collections.abc import Mapping
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.serving.core.swap_heads import Registry
+
+STAGE_SECONDS = Histogram(
+    "trine_match_stage_seconds",
+    "Time that a stage of a match took.",
+    ("stage",),
+    buckets=(
+        0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1,
+    ),
+)  # fmt: skip
+MATCHES = Counter(
+    "trine_matches_total", "Matches answered, by the tier that ranked them.", ("tier",)
+)
+SWAPS = Counter("trine_head_swaps_total", "Changes of the head in use, by result.", ("result",))
+SWAP_SECONDS = Histogram(
+    "trine_head_swap_seconds",
+    "Time from hearing of a head to its first match.",
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+HEADS_LOADED = Gauge("trine_heads_loaded", "Trained heads in use.")
+HEADS_FAILED = Gauge("trine_heads_failed", "Heads that should be in use and were refused.")
+CANDIDATES = Gauge("trine_candidates", "Candidates in memory.", ("tenant", "domain"))
+
+_STAGES = {
+    name: STAGE_SECONDS.labels(name)
+    for name in ("sql_filter", "light_ml", "embedding", "cross_encoder", "total")
+}
+
+
+def observe_stages(seconds: Mapping[str, float]) -> None:
+    """Counts the time of each stage and their sum."""
+    for name, spent in seconds.items():
+        _STAGES[name].observe(spent)
+    _STAGES["total"].observe(sum(seconds.values()))
+
+
+def observe_swap(result: str, seconds: float) -> None:
+    """Counts a change of the head in use."""
+    SWAPS.labels(result).inc()
+    if result == "loaded":
+        SWAP_SECONDS.observe(seconds)
+
+
+async def show_registry(registry: Registry) -> None:
+    """Sets the gauges."""
+    HEADS_LOADED.set(sum(d.head.bundle is not None for d in registry.domains.values()))
+    HEADS_FAILED.set(len(registry.failed))
+    for (tenant, domain), served in registry.domains.items():
+        CANDIDATES.labels(tenant, domain).set(served.partition.view.alive_count)

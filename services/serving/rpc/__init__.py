@@ -1,0 +1,1 @@
+"""Serving's RPCs: matches, the encoder, and what is loaded."""

@@ -1,0 +1,111 @@
+"""Builds serving from its parts."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc
+from trine.serving.v1 import (
+    encoder_service_pb2_grpc,
+    loaded_head_service_pb2_grpc,
+    match_service_pb2_grpc,
+)
+
+from services.chassis.artifacts import open_artifacts
+from services.chassis.auth import Authenticator, resolver
+from services.chassis.bus import open_bus
+from services.chassis.channel import open_channel
+from services.chassis.clock import SystemClock
+from services.chassis.interceptors import CallInterceptor
+from services.chassis.server import SERVING, serving, set_health, until_signal
+from services.chassis.tasks import background, every
+from services.serving.artifacts import ArtifactBundles
+from services.serving.clients import SchedulerPromotions, follow_profiles
+from services.serving.config import Config
+from services.serving.core.follow_profiles import ProfileFollower
+from services.serving.core.ports import Encoder
+from services.serving.core.swap_heads import HeadSwapper, Registry
+from services.serving.encoder import OnnxEncoder
+from services.serving.events import PromotionHints
+from services.serving.index import FaissIndexBuilder
+from services.serving.metrics import observe_swap, show_registry
+from services.serving.rpc.encoder import EncoderServicer
+from services.serving.rpc.errors import ERRORS
+from services.serving.rpc.loaded_heads import LoadedHeadServicer
+from services.serving.rpc.matches import MatchServicer
+
+ENCODER = "trine.serving.v1.EncoderService"
+NAMES = [
+    ENCODER,
+    "trine.serving.v1.LoadedHeadService",
+    "trine.serving.v1.MatchService",
+]
+INDEX_SECONDS = 5.0
+SHOW_SECONDS = 1.0
+
+
+def register(
+    server: grpc.aio.Server, registry: Registry, encoder: Encoder, matches: MatchServicer
+) -> None:
+    """Puts all servicers on a server."""
+    encoder_service_pb2_grpc.add_EncoderServiceServicer_to_server(EncoderServicer(encoder), server)
+    loaded_head_service_pb2_grpc.add_LoadedHeadServiceServicer_to_server(
+        LoadedHeadServicer(registry), server
+    )
+    match_service_pb2_grpc.add_MatchServiceServicer_to_server(matches, server)
+
+
+async def run_serving(config: Config) -> None:
+    """Serves until a signal."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        bus = await enter(open_bus(config.nats_url))
+        gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
+        scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
+        triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
+        encoder = OnnxEncoder(config.encoder, Path(config.encoder_path), config.encoder_threads)
+        registry = Registry(clock)
+        swapper = HeadSwapper(
+            registry,
+            SchedulerPromotions(scheduler),
+            ArtifactBundles(open_artifacts(config.artifacts_url)),
+            FaissIndexBuilder(),
+            clock,
+            observe=observe_swap,
+        )
+        caught_up, synced = asyncio.Event(), asyncio.Event()
+        executor = stack.enter_context(ThreadPoolExecutor(config.match_threads, "match"))
+        matches = MatchServicer(registry, caught_up.is_set, executor)
+        authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
+        health = await enter(
+            serving(
+                config.grpc_address,
+                config.metrics_address,
+                CallInterceptor(authenticator, ERRORS),
+                NAMES,
+                lambda server: register(server, registry, encoder, matches),
+            )
+        )
+        hints = PromotionHints()
+        await hints.listen(bus)
+
+        async def sync() -> None:
+            await caught_up.wait()  # a head is fitted to its domain's candidates
+            await swapper.sync()
+
+        follower = ProfileFollower(registry)
+        await enter(
+            background(
+                encoder.run(),
+                follow_profiles(triplets, follower, caught_up.set),
+                hints.follow(sync, synced.set),
+                every(INDEX_SECONDS, "refresh_indexes", swapper.refresh_indexes),
+                every(SHOW_SECONDS, "show_registry", lambda: show_registry(registry)),
+            )
+        )
+        await health.set(ENCODER, SERVING)
+        await synced.wait()
+        await set_health(health, NAMES, serving=True)
+        await until_signal()
