@@ -8,11 +8,13 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 
-Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
-Pool = asyncpg.Pool[asyncpg.Record]
+# Quoted: generic in the stubs alone.
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 POOL_CONNECTIONS_MAX = 16
 COMMAND_SECONDS_MAX = 60.0
@@ -80,7 +82,7 @@ async def _migrate(dsn: str, schema: str, migrations: Sequence[Path]) -> None:
         await connection.close()
 
 
-async def _refuse_unsafe(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def _refuse_unsafe(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):
         if await connection.fetchval(f"show {setting}") == "off":
             raise UnsafeDatabaseError(f"PostgreSQL runs with {setting} = off")

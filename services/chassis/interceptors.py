@@ -8,7 +8,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -26,8 +26,8 @@ from services.chassis.telemetry import RpcMetrics
 # route reflection.
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
-Handler = grpc.RpcMethodHandler[Any, Any]
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # quoted: generic in the stubs alone
+Handler: TypeAlias = Any
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 
 _log = structlog.get_logger()
@@ -41,7 +41,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._errors = errors
         self._wrapped: dict[str, Handler] = {}
 
-    async def intercept_service(  # type: ignore[override]  # the stubs lack the async variant
+    async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler | None:
         """Returns the wrapped handler of the method; None for one that nobody serves."""

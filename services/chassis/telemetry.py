@@ -41,7 +41,8 @@ def configure_logging(service: str) -> Logger:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logger: Logger = structlog.get_logger(service=service)
+    structlog.contextvars.bind_contextvars(service=service)
+    logger: Logger = structlog.get_logger()
     return logger
 
 

@@ -45,7 +45,7 @@ class SchedulerPromotions:
 async def follow_profiles(
     channel: grpc.aio.Channel, follower: ProfileFollower, caught_up: Callable[[], None]
 ) -> None:
-    """Applies the triplet store's stream for ever; `caught_up` hears when all there was is applied."""
+    """Applies the triplet store's stream for ever; `caught_up` hears of each full pass."""
     stub = profile_service_pb2_grpc.ProfileServiceStub(channel)
     while True:
         follower.restart()

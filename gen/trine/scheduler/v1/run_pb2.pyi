@@ -126,9 +126,7 @@ class Run(_message.Message):
     domain: _builtins.str
     """The domain."""
     status: _builtins.str
-    """"queued", "starting", "running", "evaluating", "exporting", "pausing", "paused", "stopping", and at the end
-    "succeeded", "stopped", "cancelled" or "failed".
-    """
+    """"queued", "starting", "running", "evaluating", "exporting", and at the end "succeeded", "cancelled" or "failed"."""
     trigger: _builtins.str
     """"manual" (asked for) or "automatic" (the triplet budget was reached)."""
     attempt: _builtins.int
@@ -234,11 +232,13 @@ class Verdict(_message.Message):
 
     @_builtins.property
     def ndcg_at_10_gain(self) -> Global___Interval:
-        """Difference of the NDCG@10 means, challenger less incumbent, and its 95 % interval (paired bootstrap over seekers)."""
+        """Difference of the NDCG@10 means, challenger less incumbent, and its 90 % interval (paired bootstrap over seekers):
+        its lower bound is the one-sided 95 % bound that must be above 0.
+        """
 
     @_builtins.property
     def auc_gain(self) -> Global___Interval:
-        """Difference of the AUCs, challenger less incumbent, and its 95 % interval (the same bootstrap)."""
+        """Difference of the AUCs, challenger less incumbent, and its 90 % interval (the same bootstrap)."""
 
     def __init__(
         self,
@@ -280,11 +280,11 @@ class Quality(_message.Message):
     """Expected calibration error over ten bins; absent for a head whose scores are no probabilities."""
     @_builtins.property
     def ndcg_at_10_interval(self) -> Global___Interval:
-        """95 % interval of NDCG@10."""
+        """95 % interval of NDCG@10 (bootstrap over seekers)."""
 
     @_builtins.property
     def auc_interval(self) -> Global___Interval:
-        """95 % interval of the AUC."""
+        """95 % interval of the AUC (bootstrap over seekers)."""
 
     def __init__(
         self,

@@ -1,0 +1,89 @@
+"""The command line: trine up, down, status, demo, generate."""
+
+import asyncio
+import time
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from services.mesh import fleet
+from services.mesh.child import MeshStartError
+from services.mesh.home import SERVICES, Home
+from services.mesh.launch import bring_down, bring_up
+
+app = typer.Typer(help="The Trine mesh on one machine.", no_args_is_help=True, add_completion=False)
+console = Console(highlight=False)
+
+NOT_RUNNING = "No mesh is running here. Start one with `make up`."
+
+
+@app.command()
+def up() -> None:
+    """Starts the mesh and returns when every service is healthy."""
+    mesh = start(Home.from_environment())
+    console.print(f"key   {mesh['api_key']}\nfile  {Home.from_environment().mesh_file}")
+
+
+@app.command()
+def down() -> None:
+    """Stops the mesh; what it has stored stays."""
+    stopped = bring_down(Home.from_environment())
+    console.print("The mesh is down." if stopped else "No mesh is running here.")
+
+
+@app.command()
+def status() -> None:
+    """Shows the processes of the mesh and whether they are healthy."""
+    home = Home.from_environment()
+    mesh = home.read_mesh()
+    if mesh is None or not home.is_running():
+        console.print(NOT_RUNNING)
+        raise typer.Exit(1)
+    healthy = asyncio.run(_health(mesh))
+    table = Table("process", "pid", "restarts", "healthy", box=None, pad_edge=False)
+    for name, pid in mesh["pids"].items():
+        state = {True: "yes", False: "no", None: "-"}[healthy.get(name)]
+        table.add_row(name, str(pid or "-"), str(mesh["restarts"][name]), state)
+    console.print(f"Trine is running at {mesh['rest']}")
+    console.print(table)
+    if not all(healthy.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def generate() -> None:
+    """Generates gen/ from protos/."""
+    from services.mesh.generate import regenerate  # noqa: PLC0415  # a development dependency
+
+    regenerate()
+
+
+def start(home: Home) -> dict[str, Any]:
+    """Starts the mesh, or finds it running, and says so."""
+    began = time.monotonic()
+    try:
+        mesh, running_before = bring_up(home)
+    except MeshStartError as error:
+        console.print(f"[red]{error}[/]")
+        raise typer.Exit(1) from error
+    seconds = time.monotonic() - began
+    how = "is already running" if running_before else f"is up after {seconds:.1f} s"
+    console.print(f"Trine {how} at {mesh['rest']}")
+    return mesh
+
+
+async def _health(mesh: dict[str, Any]) -> dict[str, bool]:
+    names = {name: fleet.HEALTH_NAMES.get(name, "") for name in SERVICES}
+    asked = [fleet.is_serving(mesh["services"][name], names[name]) for name in SERVICES]
+    return dict(zip(SERVICES, await asyncio.gather(*asked), strict=True))
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

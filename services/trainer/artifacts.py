@@ -1,0 +1,84 @@
+"""Heads in the artifact store: ONNX files, golden vectors, and the manifest that names them."""
+
+import json
+
+from google.protobuf import json_format
+from trine.trainer.v1 import head_manifest_pb2
+
+from services.chassis.artifacts import ArtifactStore
+from services.trainer.core.ports import Column, HeadFiles, LearnedHead, LeasedRun
+
+TIER = "tenant"
+
+Manifest = head_manifest_pb2.HeadManifest
+Part = head_manifest_pb2.HeadManifest.Part
+
+
+class ArtifactHeads:
+    """Where heads and everything around them are kept."""
+
+    def __init__(self, artifacts: ArtifactStore, code_version: str) -> None:
+        self._artifacts = artifacts
+        self._code_version = code_version
+
+    async def read(self, digest: str) -> bytes:
+        """Returns an artifact."""
+        return await self._artifacts.get(digest)
+
+    async def write(self, content: bytes) -> str:
+        """Stores an artifact and returns its digest."""
+        return await self._artifacts.put(content)
+
+    async def read_head(self, manifest_digest: str) -> HeadFiles:
+        """Returns the files of a head."""
+        content = await self._artifacts.get(manifest_digest)
+        manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
+        files = {p.role: await self._artifacts.get(p.file.digest) for p in manifest.parts}
+        return HeadFiles(
+            query_map=files[Part.ROLE_QUERY_MAP],
+            light=files[Part.ROLE_LIGHT],
+            cross=files[Part.ROLE_CROSS],
+            encoder=manifest.encoder,
+            dim=manifest.dim,
+            columns=tuple(
+                Column(name=c.name, type=c.type, members=tuple(c.members)) for c in manifest.columns
+            ),
+        )
+
+    async def write_head(self, run: LeasedRun, snapshot_digest: str, head: LearnedHead) -> str:
+        """Stores a head and its manifest and returns the manifest's digest."""
+        files = head.files
+        parts = (
+            (Part.ROLE_QUERY_MAP, files.query_map),
+            (Part.ROLE_LIGHT, files.light),
+            (Part.ROLE_CROSS, files.cross),
+        )
+        manifest = Manifest(
+            head=run.head,
+            tenant=run.tenant,
+            domain=run.domain,
+            tier=TIER,
+            encoder=files.encoder,
+            dim=files.dim,
+            columns=[
+                Manifest.Column(name=c.name, type=c.type, members=c.members) for c in files.columns
+            ],
+            parts=[Part(role=role, file=await self._put(content)) for role, content in parts],
+            golden=await self._put(head.golden),
+            run_id=run.run_id,
+            snapshot_digest=snapshot_digest,
+            parent=run.incumbent,
+            recipe=json.dumps(head.recipe, sort_keys=True),
+            code_version=self._code_version,
+            rule_version=head.rule_version,
+        )
+        return await self._artifacts.put(_canonical(manifest))
+
+    async def _put(self, content: bytes) -> Manifest.Artifact:
+        digest = await self._artifacts.put(content)
+        return Manifest.Artifact(digest=digest, size_bytes=len(content))
+
+
+def _canonical(manifest: Manifest) -> bytes:
+    content = json_format.MessageToDict(manifest, preserving_proto_field_name=True)
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,131 @@
+"""What the trainer asks of others: runs of the scheduler, snapshots of the triplet store."""
+
+import grpc
+from trine.scheduler.v1 import lease_service_pb2 as pb
+from trine.scheduler.v1 import lease_service_pb2_grpc, run_pb2
+from trine.triplets.v1 import snapshot_service_pb2, snapshot_service_pb2_grpc
+
+from services.chassis.errors import read_error_info
+from services.trainer.core.errors import LeaseLostError
+from services.trainer.core.ports import Evaluation, LeasedRun
+from services.trainer.core.watch import Phase, Report
+
+SNAPSHOT_SECONDS_MAX = 600.0
+COMPLETE_SECONDS_MAX = 120.0
+
+PHASES = {
+    Phase.STARTING: pb.HeartbeatRunRequest.PHASE_STARTING,
+    Phase.RUNNING: pb.HeartbeatRunRequest.PHASE_RUNNING,
+    Phase.EVALUATING: pb.HeartbeatRunRequest.PHASE_EVALUATING,
+    Phase.EXPORTING: pb.HeartbeatRunRequest.PHASE_EXPORTING,
+}
+
+
+class SchedulerClient:
+    """Leases over gRPC."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = lease_service_pb2_grpc.LeaseServiceStub(channel)
+
+    async def lease(self, trainer: str) -> LeasedRun | None:
+        """Takes the oldest queued run."""
+        response = await self._stub.LeaseRun(pb.LeaseRunRequest(trainer=trainer))
+        if not response.HasField("run"):
+            return None
+        run = response.run
+        return LeasedRun(
+            tenant=run.tenant,
+            domain=run.domain,
+            run_id=run.run_id,
+            token=run.token,
+            lease_seconds=run.lease_duration.ToTimedelta().total_seconds(),
+            revision=run.revision,
+            snapshot_digest=run.snapshot_digest,
+            checkpoint_digest=run.checkpoint_digest,
+            incumbent=run.incumbent,
+            incumbent_manifest_digest=run.incumbent_manifest_digest,
+            head=run.head,
+            seed=run.seed,
+        )
+
+    async def heartbeat(self, run: LeasedRun, report: Report) -> bool:
+        """Extends the lease; False says that the run was cancelled."""
+        request = pb.HeartbeatRunRequest(
+            tenant=run.tenant,
+            run_id=run.run_id,
+            token=run.token,
+            phase=PHASES[report.phase],
+            progress=run_pb2.Run.Progress(
+                steps_done_count=report.steps_done_count, steps_count=report.steps_count
+            ),
+            loss_points=[
+                run_pb2.Run.LossPoint(
+                    step=point.step,
+                    loss=point.loss,
+                    validation_ndcg_at_10=point.validation_ndcg_at_10,
+                )
+                for point in report.loss_points
+            ],
+            snapshot_digest=report.snapshot_digest,
+            checkpoint_digest=report.checkpoint_digest,
+        )
+        try:
+            response = await self._stub.HeartbeatRun(request)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from error
+        return response.directive != pb.HeartbeatRunResponse.DIRECTIVE_CANCEL
+
+    async def complete(self, run: LeasedRun, manifest_digest: str, evaluation: Evaluation) -> str:
+        """Hands the head over and returns the verdict's result."""
+        request = pb.CompleteRunRequest(
+            tenant=run.tenant,
+            run_id=run.run_id,
+            token=run.token,
+            manifest_digest=manifest_digest,
+            evaluation=pb.CompleteRunRequest.Evaluation(
+                seekers=evaluation.seekers.tolist(),
+                levels=evaluation.levels.tolist(),
+                challenger_scores=evaluation.challenger_scores.tolist(),
+                incumbent_scores=evaluation.incumbent_scores.tolist(),
+                incumbent_calibrated=evaluation.incumbent_calibrated,
+            ),
+        )
+        try:
+            response = await self._stub.CompleteRun(request, timeout=COMPLETE_SECONDS_MAX)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from error
+        return response.verdict.result
+
+    async def fail(self, run: LeasedRun, reason: str, message: str, *, retriable: bool) -> None:
+        """Gives the attempt up."""
+        request = pb.FailRunRequest(
+            tenant=run.tenant,
+            run_id=run.run_id,
+            token=run.token,
+            failure=run_pb2.Run.Failure(reason=reason, message=message, retriable=retriable),
+        )
+        try:
+            await self._stub.FailRun(request)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from error
+
+
+class TripletsClient:
+    """Snapshots over gRPC."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = snapshot_service_pb2_grpc.SnapshotServiceStub(channel)
+
+    async def create(self, run: LeasedRun) -> str:
+        """Freezes the run's domain as of its revision and returns the snapshot's digest."""
+        request = snapshot_service_pb2.CreateSnapshotRequest(
+            tenant=run.tenant, domain=run.domain, revision=run.revision
+        )
+        response = await self._stub.CreateSnapshot(request, timeout=SNAPSHOT_SECONDS_MAX)
+        return response.digest
+
+
+def _translate(error: grpc.aio.AioRpcError) -> Exception:
+    if read_error_info(error).reason == "LEASE_LOST":
+        return LeaseLostError()
+    return error

@@ -1,0 +1,149 @@
+"""What carrying out a run needs from outside."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from services.trainer.core.watch import Report, Watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasedRun:
+    """A run and the right to train it."""
+
+    tenant: str
+    domain: str
+    run_id: str
+    token: int
+    lease_seconds: float
+    revision: int
+    snapshot_digest: str
+    checkpoint_digest: str
+    incumbent: str
+    incumbent_manifest_digest: str
+    head: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Scores of n held-out outcomes, equal seekers standing together."""
+
+    seekers: npt.NDArray[np.int32]
+    levels: npt.NDArray[np.int32]
+    challenger_scores: npt.NDArray[np.float32]
+    incumbent_scores: npt.NDArray[np.float32]
+    incumbent_calibrated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column that a head reads of each person."""
+
+    name: str
+    type: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadFiles:
+    """A head as files, and what it reads."""
+
+    query_map: bytes
+    light: bytes
+    cross: bytes
+    encoder: str
+    dim: int
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedHead:
+    """What learning gives."""
+
+    files: HeadFiles
+    golden: bytes
+    recipe: Mapping[str, object]
+    rule_version: str
+    evaluation: Evaluation
+
+
+class Learner(Protocol):
+    """What learns; runs in a thread of its own for seconds to hours."""
+
+    def learn(
+        self,
+        snapshot: bytes,
+        incumbent: HeadFiles | None,
+        checkpoint: bytes | None,
+        seed: int,
+        watch: Watch,
+    ) -> LearnedHead:
+        """Learns a head and measures it against the incumbent; None is the encoder alone.
+
+        The same arguments give the same bytes on the CPU, with or without a checkpoint between.
+        """
+        ...
+
+
+class Scheduler(Protocol):
+    """The control plane's side of the lease."""
+
+    async def lease(self, trainer: str) -> LeasedRun | None:
+        """Takes the oldest queued run."""
+        ...
+
+    async def heartbeat(self, run: LeasedRun, report: Report) -> bool:
+        """Extends the lease; False says that the run was cancelled.
+
+        Raises:
+            LeaseLostError: the lease is another's.
+        """
+        ...
+
+    async def complete(self, run: LeasedRun, manifest_digest: str, evaluation: Evaluation) -> str:
+        """Hands the head over and returns the verdict's result.
+
+        Raises:
+            LeaseLostError: the lease is another's.
+        """
+        ...
+
+    async def fail(self, run: LeasedRun, reason: str, message: str, *, retriable: bool) -> None:
+        """Gives the attempt up.
+
+        Raises:
+            LeaseLostError: the lease is another's.
+        """
+        ...
+
+
+class Snapshots(Protocol):
+    """The triplet store's snapshots."""
+
+    async def create(self, run: LeasedRun) -> str:
+        """Freezes the run's domain as of its revision and returns the snapshot's digest."""
+        ...
+
+
+class HeadStore(Protocol):
+    """Where heads and everything around them are kept."""
+
+    async def read(self, digest: str) -> bytes:
+        """Returns an artifact."""
+        ...
+
+    async def write(self, content: bytes) -> str:
+        """Stores an artifact and returns its digest."""
+        ...
+
+    async def read_head(self, manifest_digest: str) -> HeadFiles:
+        """Returns the files of a head."""
+        ...
+
+    async def write_head(self, run: LeasedRun, snapshot_digest: str, head: LearnedHead) -> str:
+        """Stores a head and its manifest and returns the manifest's digest."""
+        ...

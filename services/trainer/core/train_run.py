@@ -1,0 +1,94 @@
+"""Carrying out one leased run: snapshot, learning, head; with a heartbeat all the while."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from services.trainer.core.errors import LeaseLostError, RunCancelledError
+from services.trainer.core.ports import (
+    HeadStore,
+    Learner,
+    LeasedRun,
+    Scheduler,
+    Snapshots,
+)
+from services.trainer.core.watch import Watch
+
+HEARTBEATS_PER_LEASE = 6
+HEARTBEAT_SECONDS_MAX = 1.0
+
+
+async def train_run(
+    run: LeasedRun,
+    scheduler: Scheduler,
+    snapshots: Snapshots,
+    store: HeadStore,
+    learner: Learner,
+) -> str:
+    """Trains a head, hands it over, and returns the verdict's result.
+
+    Raises:
+        LeaseLostError: another trainer may hold the run; nothing more was done.
+        RunCancelledError: the run was called off.
+    """
+    watch = Watch(run.snapshot_digest, run.checkpoint_digest)
+    heart = _Heart(run, scheduler, store, watch)
+    async with heart.beating():
+        snapshot_digest = run.snapshot_digest or await snapshots.create(run)
+        watch.set_snapshot(snapshot_digest)
+        snapshot = await store.read(snapshot_digest)
+        incumbent = None
+        if run.incumbent_manifest_digest:
+            incumbent = await store.read_head(run.incumbent_manifest_digest)
+        checkpoint = await store.read(run.checkpoint_digest) if run.checkpoint_digest else None
+        head = await asyncio.to_thread(
+            learner.learn, snapshot, incumbent, checkpoint, run.seed, watch
+        )
+        manifest_digest = await store.write_head(run, snapshot_digest, head)
+        await heart.beat()  # what the last regular one has not told
+        watch.check()
+        return await scheduler.complete(run, manifest_digest, head.evaluation)
+
+
+class _Heart:
+    """Heartbeats of one run."""
+
+    def __init__(
+        self, run: LeasedRun, scheduler: Scheduler, store: HeadStore, watch: Watch
+    ) -> None:
+        self._run = run
+        self._scheduler = scheduler
+        self._store = store
+        self._watch = watch
+        self._seconds = min(HEARTBEAT_SECONDS_MAX, run.lease_seconds / HEARTBEATS_PER_LEASE)
+
+    @contextlib.asynccontextmanager
+    async def beating(self) -> AsyncIterator[None]:
+        """Beats until the block ends; a lost lease stops what runs inside through the watch."""
+        task = asyncio.create_task(self._run_beats())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run_beats(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            await self.beat()
+
+    async def beat(self) -> None:
+        """Tells the scheduler how far the run is and hears whether to go on."""
+        checkpoint = self._watch.take_checkpoint()
+        if checkpoint is not None:
+            self._watch.set_checkpoint(await self._store.write(checkpoint))
+        report = self._watch.report()
+        try:
+            go_on = await self._scheduler.heartbeat(self._run, report)
+        except LeaseLostError:
+            self._watch.stop(LeaseLostError)
+            return
+        self._watch.told(report)
+        if not go_on:
+            self._watch.stop(RunCancelledError)

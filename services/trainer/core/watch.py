@@ -1,0 +1,120 @@
+"""What the thread that learns and the loop that heartbeats tell each other."""
+
+import enum
+import threading
+from dataclasses import dataclass
+
+from services.trainer.core.errors import LeaseLostError, RunCancelledError
+
+
+class Phase(enum.Enum):
+    """What a trainer may be doing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    EVALUATING = "evaluating"
+    EXPORTING = "exporting"
+
+
+@dataclass(frozen=True, slots=True)
+class LossPoint:
+    """One evaluation during training."""
+
+    step: int
+    loss: float
+    validation_ndcg_at_10: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a heartbeat tells."""
+
+    phase: Phase
+    steps_done_count: int
+    steps_count: int
+    loss_points: tuple[LossPoint, ...]
+    snapshot_digest: str
+    checkpoint_digest: str
+
+
+class Watch:
+    """Progress one way, the order to stop the other. Safe to use from both threads."""
+
+    def __init__(self, snapshot_digest: str, checkpoint_digest: str) -> None:
+        self._lock = threading.Lock()
+        self._phase = Phase.STARTING
+        self._steps = (0, 0)
+        self._points: list[LossPoint] = []
+        self._snapshot_digest = snapshot_digest
+        self._checkpoint_digest = checkpoint_digest
+        self._checkpoint: bytes | None = None
+        self._stop: type[Exception] | None = None
+
+    def enter(self, phase: Phase) -> None:
+        """Says what is being done now."""
+        self.check()
+        with self._lock:
+            self._phase = phase
+
+    def step(self, done: int, count: int) -> None:
+        """Says how far training is.
+
+        Raises:
+            LeaseLostError, RunCancelledError: as `check`.
+        """
+        self.check()
+        self._steps = (done, count)
+
+    def add_point(self, point: LossPoint) -> None:
+        """Adds to the loss curve."""
+        with self._lock:
+            self._points.append(point)
+
+    def offer_checkpoint(self, content: bytes) -> None:
+        """Offers a checkpoint; the latest is stored with the next heartbeat."""
+        with self._lock:
+            self._checkpoint = content
+
+    def check(self) -> None:
+        """Stops the thread that learns, if it is to stop.
+
+        Raises:
+            LeaseLostError: another trainer may hold the run.
+            RunCancelledError: the run was called off.
+        """
+        if self._stop is not None:
+            raise self._stop
+
+    def stop(self, reason: type[LeaseLostError] | type[RunCancelledError]) -> None:
+        """Orders the thread that learns to stop."""
+        self._stop = reason
+
+    def set_snapshot(self, digest: str) -> None:
+        """Says what is trained on."""
+        self._snapshot_digest = digest
+
+    def set_checkpoint(self, digest: str) -> None:
+        """Says where to resume."""
+        self._checkpoint_digest = digest
+
+    def take_checkpoint(self) -> bytes | None:
+        """Takes the checkpoint that is to be stored, if there is one."""
+        with self._lock:
+            content, self._checkpoint = self._checkpoint, None
+        return content
+
+    def report(self) -> Report:
+        """What to tell with the next heartbeat. Loss points are told again until `told`."""
+        with self._lock:
+            return Report(
+                self._phase,
+                *self._steps,
+                tuple(self._points),
+                self._snapshot_digest,
+                self._checkpoint_digest,
+            )
+
+    def told(self, report: Report) -> None:
+        """Notes that a report has arrived."""
+        with self._lock:
+            self._points = self._points[len(report.loss_points) :]

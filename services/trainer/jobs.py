@@ -1,0 +1,82 @@
+"""The pod's life: lease a run, carry it out, lease the next."""
+
+import asyncio
+
+import grpc
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.trainer.core.errors import LeaseLostError, RunCancelledError
+from services.trainer.core.ports import HeadStore, Learner, LeasedRun, Scheduler, Snapshots
+from services.trainer.core.train_run import train_run
+
+IDLE_SECONDS = 0.25
+RETRY_SECONDS = 1.0
+
+BUSY = Gauge("trine_trainer_busy", "Whether the trainer holds a run.")
+ATTEMPTS = Counter("trine_trainer_attempts_total", "Runs that this trainer held.", ("result",))
+ATTEMPT_SECONDS = Histogram(
+    "trine_trainer_attempt_seconds",
+    "Time that the trainer held a run.",
+    buckets=(1, 2, 5, 10, 30, 60, 300, 900, 1800, 3600, 4 * 3600),
+)
+
+_log = structlog.get_logger()
+
+
+class Trainer:
+    """Takes one run at a time."""
+
+    def __init__(
+        self,
+        name: str,
+        scheduler: Scheduler,
+        snapshots: Snapshots,
+        store: HeadStore,
+        learner: Learner,
+    ) -> None:
+        self._name = name
+        self._scheduler = scheduler
+        self._snapshots = snapshots
+        self._store = store
+        self._learner = learner
+
+    async def run(self) -> None:
+        """Takes runs until cancelled."""
+        while True:
+            try:
+                run = await self._scheduler.lease(self._name)
+            except grpc.aio.AioRpcError as error:
+                _log.warning("lease_failed", code=error.code().name)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if run is None:
+                await asyncio.sleep(IDLE_SECONDS)
+                continue
+            with BUSY.track_inprogress(), ATTEMPT_SECONDS.time():
+                result = await self._carry_out(run)
+            ATTEMPTS.labels(result).inc()
+            _log.info("run_ended", run_id=run.run_id, tenant=run.tenant, result=result)
+
+    async def _carry_out(self, run: LeasedRun) -> str:
+        try:
+            return await train_run(
+                run, self._scheduler, self._snapshots, self._store, self._learner
+            )
+        except LeaseLostError:
+            return "lease_lost"
+        except RunCancelledError:
+            return "cancelled"
+        except Exception as error:
+            _log.exception("run_failed", run_id=run.run_id, tenant=run.tenant)
+            # What exactly went wrong may name hosts and paths: callers get its kind, the log the
+            # rest.
+            message = f"The trainer failed with {type(error).__name__}."
+            await self._give_up(run, message)
+            return "failed"
+
+    async def _give_up(self, run: LeasedRun, message: str) -> None:
+        try:
+            await self._scheduler.fail(run, "TRAINER_ERROR", message, retriable=True)
+        except (LeaseLostError, grpc.aio.AioRpcError):  # the lease runs out by itself
+            _log.warning("fail_run_failed", run_id=run.run_id)

@@ -1,0 +1,1 @@
+"""Learning: the only place that knows torch. Everything here runs in a notebook, on arrays."""
