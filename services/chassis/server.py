@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import grpc
@@ -23,10 +23,22 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+@contextmanager
+def exposing_metrics(address: str) -> Iterator[None]:
+    """Answers GET /metrics until the block ends."""
+    host, _, port = address.rpartition(":")
+    server, thread = prometheus_client.start_http_server(int(port), addr=host)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @asynccontextmanager
 async def serving(
     address: str,
-    metrics_address: str,
     interceptor: CallInterceptor,
     names: Sequence[str],
     register: Callable[[grpc.aio.Server], None],
@@ -52,15 +64,12 @@ async def serving(
     )
     await set_health(servicer, names, serving=False)
     server.add_insecure_port(address)
-    host, _, port = metrics_address.rpartition(":")
-    metrics_server, _ = prometheus_client.start_http_server(int(port), addr=host)
     await server.start()
     try:
         yield servicer
     finally:
         await servicer.enter_graceful_shutdown()
         await server.stop(DRAIN_SECONDS)
-        metrics_server.shutdown()
 
 
 async def set_health(servicer: Health, names: Sequence[str], *, serving: bool) -> None:

@@ -11,7 +11,7 @@ from services.chassis.channel import open_channel
 from services.chassis.clock import SystemClock
 from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
-from services.chassis.server import serving, set_health, until_signal
+from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
 from services.gateway.config import Config
 from services.gateway.core.errors import KeyInvalidError
@@ -29,6 +29,7 @@ async def run_gateway(config: Config) -> None:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        stack.enter_context(exposing_metrics(config.metrics_address))
         pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
         store = PostgresKeyStore(pool)
         authenticator = Authenticator(_local_resolver(store, clock), config.mesh_token, clock)
@@ -40,7 +41,6 @@ async def run_gateway(config: Config) -> None:
         servicer = await enter(
             serving(
                 config.grpc_address,
-                config.metrics_address,
                 CallInterceptor(authenticator, ERRORS),
                 [NAME],
                 register,

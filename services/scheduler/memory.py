@@ -264,11 +264,6 @@ class MemorySchedulerUnit(MemoryReplies):
         self._state.pointers[tenant, domain] = head
         self._state.promotions.append(((tenant, domain), head, previous))
 
-    async def find_head_in_use_before(self, tenant: str, domain: str, head: str) -> str | None:
-        """Returns which head was in use when `head` was last put in use."""
-        moves = [move for move in self._state.promotions if move[:2] == ((tenant, domain), head)]
-        return moves[-1][2] if moves else None
-
     async def was_in_use(self, tenant: str, domain: str, head: str) -> bool:
         """Says whether the pointer has ever pointed at the head."""
         return any(move[:2] == ((tenant, domain), head) for move in self._state.promotions)

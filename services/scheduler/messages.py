@@ -31,6 +31,7 @@ def run_to_proto(run: Run, minutes: int = 0) -> run_pb2.Run:
                 step=point.step,
                 loss=point.loss,
                 validation_ndcg_at_10=point.validation_ndcg_at_10,
+                stage=point.stage,
             )
             for point in run.loss_curve
         ],

@@ -194,6 +194,7 @@ class PostgresSchedulerUnit(PostgresReplies):
                 [point.step for point in points],
                 [point.loss for point in points],
                 [point.validation_ndcg_at_10 for point in points],
+                [point.stage for point in points],
             )
 
     async def move_run(
@@ -258,13 +259,6 @@ class PostgresSchedulerUnit(PostgresReplies):
         await self._connection.execute(
             _SQL["add_promotion"], tenant, domain, head, previous, reason
         )
-
-    async def find_head_in_use_before(self, tenant: str, domain: str, head: str) -> str | None:
-        """Returns which head was in use when `head` was last put in use."""
-        found: str | None = await self._connection.fetchval(
-            _SQL["find_head_in_use_before"], tenant, domain, head
-        )
-        return found
 
     async def was_in_use(self, tenant: str, domain: str, head: str) -> bool:
         """Says whether the pointer has ever pointed at the head."""

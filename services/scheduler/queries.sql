@@ -66,10 +66,14 @@ update runs set
 where tenant = $1 and run_id = $2;
 
 -- name: add_loss_points
-insert into loss_points (tenant, run_id, step, loss, validation_ndcg_at_10)
-select $1, $2, p.* from unnest($3::integer[], $4::double precision[], $5::double precision[]) as p
+insert into loss_points (tenant, run_id, step, loss, validation_ndcg_at_10, stage)
+select $1, $2, p.* from unnest(
+    $3::integer[], $4::double precision[], $5::double precision[], $6::text[]
+) as p
 on conflict (tenant, run_id, step) do update set
-    loss = excluded.loss, validation_ndcg_at_10 = excluded.validation_ndcg_at_10;
+    loss = excluded.loss,
+    validation_ndcg_at_10 = excluded.validation_ndcg_at_10,
+    stage = excluded.stage;
 
 -- name: move_run
 update runs set
@@ -96,10 +100,6 @@ update pointers set head = $3 where tenant = $1 and domain = $2;
 
 -- name: add_promotion
 insert into promotions (tenant, domain, head, previous, reason) values ($1, $2, $3, $4, $5);
-
--- name: find_head_in_use_before
-select previous from promotions
-where tenant = $1 and domain = $2 and head = $3 order by promotion_id desc limit 1;
 
 -- name: was_in_use
 select exists (select from promotions where tenant = $1 and domain = $2 and head = $3);
@@ -131,7 +131,7 @@ where
 order by r.create_time desc limit $4;
 
 -- name: loss_curve
-select step, loss, validation_ndcg_at_10 from loss_points where tenant = $1 and run_id = $2 order by step;
+select step, loss, validation_ndcg_at_10, stage from loss_points where tenant = $1 and run_id = $2 order by step;
 
 -- name: last_run_time
 select max(create_time) from runs where tenant = $1 and domain = $2;

@@ -21,7 +21,7 @@ from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.outbox import OutboxRelay
 from services.chassis.replies import prune_replies
-from services.chassis.server import serving, set_health, until_signal
+from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
 from services.scheduler.clients import TripletsClient
 from services.scheduler.config import Config
@@ -80,6 +80,7 @@ async def run_scheduler(config: Config) -> None:
     )
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        stack.enter_context(exposing_metrics(config.metrics_address))
         pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
         bus = await enter(open_bus(config.nats_url))
         await bus.declare_stream()
@@ -92,7 +93,6 @@ async def run_scheduler(config: Config) -> None:
         health = await enter(
             serving(
                 config.grpc_address,
-                config.metrics_address,
                 CallInterceptor(authenticator, ERRORS),
                 NAMES,
                 lambda server: register(

@@ -7,16 +7,18 @@ from safetensors.numpy import load
 from trine.trainer.v1 import head_manifest_pb2
 
 from services.chassis.artifacts import ArtifactError, ArtifactStore
+from services.serving.core.candidates import Floats
 from services.serving.core.errors import HeadRefusedError
 from services.serving.core.ports import DesiredHead, HeadBundle
 from services.serving.onnx import OnnxScorers, check_golden
 
 MANIFEST_BYTES_MAX = 1024**2
 PART_BYTES_MAX = 64 * 1024**2
+TABLE_WIDTH = 2
 
 Manifest = head_manifest_pb2.HeadManifest
 Role = head_manifest_pb2.HeadManifest.Part
-ROLES = (Role.ROLE_QUERY_MAP, Role.ROLE_LIGHT, Role.ROLE_CROSS)
+ROLES = (Role.ROLE_QUERY_MAP, Role.ROLE_PERSON, Role.ROLE_LIGHT, Role.ROLE_CROSS)
 
 
 class ArtifactBundles:
@@ -32,10 +34,10 @@ class ArtifactBundles:
             manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
             _check(manifest, desired)
             parts = {part.role: await self._fetch(part.file) for part in manifest.parts}
-            golden = await self._fetch(manifest.golden)
+            golden, table = await self._fetch(manifest.golden), await self._fetch(manifest.table)
         except (ArtifactError, json_format.ParseError) as error:
             raise HeadRefusedError(str(error)) from error
-        return await asyncio.to_thread(_open, manifest, parts, golden)
+        return await asyncio.to_thread(_open, manifest, parts, golden, table)
 
     async def _fetch(self, artifact: Manifest.Artifact) -> bytes:
         limit = min(artifact.size_bytes, PART_BYTES_MAX)
@@ -50,13 +52,17 @@ def _check(manifest: Manifest, desired: DesiredHead) -> None:
         raise HeadRefusedError("its manifest does not name each part once")
 
 
-def _open(manifest: Manifest, parts: dict[Role.Role.ValueType, bytes], golden: bytes) -> HeadBundle:
+def _open(
+    manifest: Manifest,
+    parts: dict[Role.Role.ValueType, bytes],
+    golden: bytes,
+    table: bytes,
+) -> HeadBundle:
     scorers = OnnxScorers(*(parts[role] for role in ROLES))
-    try:
-        arrays = load(golden)
-    except Exception as error:  # safetensors' own kind is not exported by its numpy module
-        raise HeadRefusedError(f"its golden vectors cannot be read: {error}") from error
-    check_golden(scorers, arrays)
+    check_golden(scorers, _arrays(golden))
+    learned = _arrays(table).get("table")
+    if learned is None or learned.ndim != 2 or learned.shape[1] != TABLE_WIDTH:
+        raise HeadRefusedError("its table of people has another shape")
     return HeadBundle(
         tenant=manifest.tenant,
         domain=manifest.domain,
@@ -65,5 +71,13 @@ def _open(manifest: Manifest, parts: dict[Role.Role.ValueType, bytes], golden: b
         encoder=manifest.encoder,
         dim=manifest.dim,
         columns=tuple((c.name, c.type, tuple(c.members)) for c in manifest.columns),
+        table=learned,
         scorers=scorers,
     )
+
+
+def _arrays(content: bytes) -> dict[str, Floats]:
+    try:
+        return load(content)
+    except Exception as error:  # safetensors' own kind is not exported by its numpy module
+        raise HeadRefusedError(f"its arrays cannot be read: {error}") from error

@@ -7,35 +7,42 @@ import onnxruntime
 
 from services.serving.core.candidates import Floats
 from services.serving.core.errors import HeadRefusedError
-from services.serving.core.ports import People
 
 GOLDEN_TOLERANCE = 1e-4
 """Between the trainer's machine and this one: other CPUs add in another order."""
 
 
 class OnnxScorers:
-    """The three parts of a head. onnxruntime sessions may run in several threads at once."""
+    """The parts of a head. onnxruntime sessions may run in several threads at once."""
 
-    def __init__(self, query_map: bytes, light: bytes, cross: bytes) -> None:
+    def __init__(self, query_map: bytes, person: bytes, light: bytes, cross: bytes) -> None:
         self._query_map = _Part(query_map)
+        self._person = _Part(person)
         self._light = _Part(light)
         self._cross = _Part(cross)
 
-    def map_query(self, seeker: People) -> Floats:
-        """Maps one seeker into the candidates' space: a unit vector [dim]."""
-        query: Floats = self._query_map.run(seeker, None)[0]
+    def map_query(self, columns_c: Floats, vector_d: Floats) -> Floats:
+        """Maps one seeker into the candidates' space: a unit vector [d]."""
+        inputs = {"columns": columns_c[np.newaxis], "vectors": vector_d[np.newaxis]}
+        query: Floats = self._query_map.run(inputs)[0]
         return query
 
-    def score_light(self, seeker: People, candidates: People) -> Floats:
-        """Scores n candidates linearly: [n]."""
-        return self._light.run(seeker, candidates)
+    def describe(self, columns_nc: Floats, counts_n4: Floats, table_n2: Floats) -> Floats:
+        """Turns people into states [n, k]."""
+        return self._person.run({"columns": columns_nc, "counts": counts_n4, "table": table_n2})
 
-    def score_cross(self, seeker: People, candidates: People) -> Floats:
+    def score_light(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        """Returns n logits."""
+        return self._light.run(_pair(seeker_k, candidates_nk, cosines_n))[:, 0]
+
+    def score_cross(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
         """Returns n probabilities."""
-        return self._cross.run(seeker, candidates)
+        return self._cross.run(_pair(seeker_k, candidates_nk, cosines_n))[:, 0]
 
 
 class _Part:
+    """One session."""
+
     def __init__(self, model: bytes) -> None:
         options = onnxruntime.SessionOptions()
         # Matches run beside each other in threads of their own: threads inside one would only
@@ -50,14 +57,9 @@ class _Part:
             )
         except Exception as error:  # onnxruntime has a dozen kinds
             raise HeadRefusedError(f"cannot be opened: {error}") from error
-        self._names = {node.name for node in self._session.get_inputs()}
 
-    def run(self, seeker: People, candidates: People | None) -> Floats:
-        feed = _named("seeker", seeker)
-        if candidates is not None:
-            feed |= _named("candidate", candidates)
-        wanted = {name: array for name, array in feed.items() if name in self._names}
-        (output,) = self._session.run(None, wanted)
+    def run(self, inputs: Mapping[str, Floats]) -> Floats:
+        (output,) = self._session.run(None, inputs)
         result: Floats = output
         return result
 
@@ -69,14 +71,18 @@ def check_golden(scorers: OnnxScorers, golden: Mapping[str, Floats]) -> None:
         HeadRefusedError: an output is absent, or further off than another CPU explains.
     """
     try:
-        seeker, candidates = _people("seeker", golden), _people("candidate", golden)
+        states = golden["states"]
+        pair = (states[0], states[1:], golden["cosines"][:, 0])
+        people = (golden["columns"], golden["counts"], golden["table"])
         pairs = {
-            "query": (scorers.map_query(seeker), golden["query"]),
-            "light": (scorers.score_light(seeker, candidates), golden["light"]),
-            "cross": (scorers.score_cross(seeker, candidates), golden["cross"]),
+            "query": (
+                scorers.map_query(golden["columns"][0], golden["vectors"][0]),
+                golden["query"][0],
+            ),
+            "states": (scorers.describe(*people), states),
+            "light": (scorers.score_light(*pair), golden["light"][:, 0]),
+            "cross": (scorers.score_cross(*pair), golden["cross"][:, 0]),
         }
-    except HeadRefusedError:
-        raise
     except Exception as error:  # a missing array, or whatever a wrong graph makes onnxruntime say
         raise HeadRefusedError(f"cannot be run: {error}") from error
     for name, (found, expected) in pairs.items():
@@ -86,17 +92,9 @@ def check_golden(scorers: OnnxScorers, golden: Mapping[str, Floats]) -> None:
             raise HeadRefusedError(f"gives another {name} than its golden vectors say")
 
 
-def _named(who: str, people: People) -> dict[str, Floats]:
+def _pair(seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> dict[str, Floats]:
     return {
-        f"{who}_columns": people.columns,
-        f"{who}_counts": people.counts,
-        f"{who}_vectors": people.vectors,
+        "seeker": seeker_k[np.newaxis],
+        "candidates": candidates_nk,
+        "cosines": cosines_n[:, np.newaxis],
     }
-
-
-def _people(who: str, arrays: Mapping[str, Floats]) -> People:
-    return People(
-        columns=arrays[f"{who}_columns"],
-        counts=arrays[f"{who}_counts"],
-        vectors=arrays[f"{who}_vectors"],
-    )

@@ -18,7 +18,7 @@ from services.chassis.bus import open_bus
 from services.chassis.channel import open_channel
 from services.chassis.clock import SystemClock
 from services.chassis.interceptors import CallInterceptor
-from services.chassis.server import SERVING, serving, set_health, until_signal
+from services.chassis.server import SERVING, exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
 from services.serving.artifacts import ArtifactBundles
 from services.serving.clients import SchedulerPromotions, follow_profiles
@@ -61,6 +61,7 @@ async def run_serving(config: Config) -> None:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        stack.enter_context(exposing_metrics(config.metrics_address))
         bus = await enter(open_bus(config.nats_url))
         gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
         scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
@@ -82,7 +83,6 @@ async def run_serving(config: Config) -> None:
         health = await enter(
             serving(
                 config.grpc_address,
-                config.metrics_address,
                 CallInterceptor(authenticator, ERRORS),
                 NAMES,
                 lambda server: register(server, registry, encoder, matches),

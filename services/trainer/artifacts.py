@@ -36,6 +36,8 @@ class ArtifactHeads:
         files = {p.role: await self._artifacts.get(p.file.digest) for p in manifest.parts}
         return HeadFiles(
             query_map=files[Part.ROLE_QUERY_MAP],
+            person=files[Part.ROLE_PERSON],
+            table=await self._artifacts.get(manifest.table.digest),
             light=files[Part.ROLE_LIGHT],
             cross=files[Part.ROLE_CROSS],
             encoder=manifest.encoder,
@@ -50,6 +52,7 @@ class ArtifactHeads:
         files = head.files
         parts = (
             (Part.ROLE_QUERY_MAP, files.query_map),
+            (Part.ROLE_PERSON, files.person),
             (Part.ROLE_LIGHT, files.light),
             (Part.ROLE_CROSS, files.cross),
         )
@@ -65,6 +68,7 @@ class ArtifactHeads:
             ],
             parts=[Part(role=role, file=await self._put(content)) for role, content in parts],
             golden=await self._put(head.golden),
+            table=await self._put(files.table),
             run_id=run.run_id,
             snapshot_digest=snapshot_digest,
             parent=run.incumbent,

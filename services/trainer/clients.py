@@ -63,6 +63,7 @@ class SchedulerClient:
                     step=point.step,
                     loss=point.loss,
                     validation_ndcg_at_10=point.validation_ndcg_at_10,
+                    stage=point.stage,
                 )
                 for point in report.loss_points
             ],

@@ -11,7 +11,7 @@ from services.chassis.auth import Authenticator, Grant
 from services.chassis.channel import open_channel
 from services.chassis.clock import SystemClock
 from services.chassis.interceptors import CallInterceptor
-from services.chassis.server import serving, set_health, until_signal
+from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background
 from services.trainer.artifacts import ArtifactHeads
 from services.trainer.clients import SchedulerClient, TripletsClient
@@ -24,6 +24,7 @@ async def run_trainer(config: Config) -> None:
     """Trains until a signal. A run that is under way then is taken up by another trainer."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        stack.enter_context(exposing_metrics(config.metrics_address))
         scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
         triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
         artifacts = open_artifacts(config.artifacts_url)
@@ -36,9 +37,7 @@ async def run_trainer(config: Config) -> None:
         )
         authenticator = Authenticator(_no_keys, config.mesh_token, SystemClock())
         interceptor = CallInterceptor(authenticator, {})
-        health = await enter(
-            serving(config.grpc_address, config.metrics_address, interceptor, [], lambda _: None)
-        )
+        health = await enter(serving(config.grpc_address, interceptor, [], lambda _: None))
         await enter(background(trainer.run()))
         await set_health(health, [], serving=True)
         await until_signal()

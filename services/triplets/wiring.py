@@ -19,7 +19,7 @@ from services.chassis.clock import Clock, SystemClock
 from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.replies import prune_replies
-from services.chassis.server import serving, set_health, until_signal
+from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
 from services.triplets.artifacts import SafetensorsSnapshots
 from services.triplets.clients import ServingEncoder
@@ -67,6 +67,7 @@ async def run_triplets(config: Config) -> None:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        stack.enter_context(exposing_metrics(config.metrics_address))
         pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
         gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
         match = await enter(open_channel(config.serving_address, config.mesh_token))
@@ -77,7 +78,6 @@ async def run_triplets(config: Config) -> None:
         health = await enter(
             serving(
                 config.grpc_address,
-                config.metrics_address,
                 CallInterceptor(authenticator, ERRORS),
                 NAMES,
                 lambda server: register(server, store, encoder, writer, clock),

@@ -130,10 +130,6 @@ class SchedulerUnit(Protocol):
         """Puts a head in use; an empty one means the encoder alone."""
         ...
 
-    async def find_head_in_use_before(self, tenant: str, domain: str, head: str) -> str | None:
-        """Returns which head was in use when `head` was last put in use; empty: the encoder."""
-        ...
-
     async def was_in_use(self, tenant: str, domain: str, head: str) -> bool:
         """Says whether the pointer has ever pointed at the head."""
         ...

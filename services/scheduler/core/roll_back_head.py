@@ -1,4 +1,8 @@
-"""Putting an earlier head back in use: promotion's pointer, moved by hand."""
+"""Putting an earlier head back in use: promotion's pointer, moved by hand.
+
+The head before is the parent of the one in use: a head is promoted only over the head that it was
+measured against.
+"""
 
 from services.scheduler.core.errors import HeadNotFoundError
 from services.scheduler.core.ports import SchedulerUnit
@@ -17,14 +21,11 @@ async def roll_back_head(
     """
     in_use = await unit.lock_pointer(tenant, domain)
     previous = "" if in_use is None else in_use.head
-    if head == "":
-        before = await unit.find_head_in_use_before(tenant, domain, previous)
-        if not previous or before is None:
-            raise HeadNotFoundError(domain, head)
-        target = before
+    if head == "" and in_use is not None:
+        target = in_use.parent
     elif head == GENERAL:
         target = ""
-    elif await unit.was_in_use(tenant, domain, head):
+    elif head and await unit.was_in_use(tenant, domain, head):
         target = head
     else:
         raise HeadNotFoundError(domain, head)

@@ -80,6 +80,7 @@ class LossPoint:
     step: int
     loss: float
     validation_ndcg_at_10: float
+    stage: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ create table loss_points (
     step integer not null,
     loss double precision not null,
     validation_ndcg_at_10 double precision not null,
+    stage text not null,
     primary key (tenant, run_id, step),
     foreign key (tenant, run_id) references runs
 );

@@ -58,7 +58,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
             steps_done_count=request.progress.steps_done_count,
             steps_count=request.progress.steps_count,
             loss_points=[
-                LossPoint(point.step, point.loss, point.validation_ndcg_at_10)
+                LossPoint(point.step, point.loss, point.validation_ndcg_at_10, point.stage)
                 for point in request.loss_points
             ],
             snapshot_digest=_digest("snapshot_digest", request.snapshot_digest),

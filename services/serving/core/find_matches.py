@@ -82,6 +82,9 @@ class _Match:
         self._seeker = seeker
         self._request = request
         self._query: Floats | None = None
+        self._seeker_state: Floats | None = None
+        self._states: Floats | None = None
+        self._cosines: Floats = np.zeros(0, np.float32)
         self._rows: Rows = np.zeros(0, np.intp)
         self._scores: dict[str, Scores] = {}
         self._result = MatchResult(np.zeros(0, np.int32))
@@ -105,11 +108,11 @@ class _Match:
         if options is not None and not options.enabled:
             return
         started = time.perf_counter()
-        scores = act()
+        scores = act() if options is None or len(self._rows) else np.zeros(0)
         if scores is not None and options is not None:
             self._scores[name] = scores
             self._cut(options)
-        self._result.counts[name] = len(self._rows)
+        self._result.counts.setdefault(name, len(self._rows))
         self._result.seconds[name] = time.perf_counter() - started
 
     def _filter(self) -> None:
@@ -119,6 +122,7 @@ class _Match:
             mask &= condition(view)
         mask[self._seeker] = False
         passed = int(np.count_nonzero(mask))
+        self._result.counts[FILTER] = passed  # however few of them the index then hands on
         if self._index is not None and passed > EXACT_ROWS_MAX:
             self._rows = self._preselect(self._index, mask)
         else:
@@ -132,26 +136,32 @@ class _Match:
 
     def _mapped(self) -> Floats:
         if self._query is None:
-            self._query = self._head.map_query(self._partition, self._view, self._seeker)
+            self._query = self._head.map_query(self._view, self._seeker)
         return self._query
 
     def _score_light(self) -> Scores:
-        scorers, people = self._head.scorers, self._head.people
+        scorers = self._head.scorers
         assert scorers is not None
-        seeker = people(self._partition, self._view, np.array([self._seeker]))
-        candidates = people(self._partition, self._view, self._rows)
-        return _sigmoid(scorers.score_light(seeker, candidates))
+        return _sigmoid(scorers.score_light(*self._described()))
 
     def _score_embedding(self) -> Scores:
         cosines = self._view.vectors[self._rows] @ self._mapped()
         return (cosines.astype(np.float64) + 1) / 2
 
     def _score_cross(self) -> Scores:
-        scorers, people = self._head.scorers, self._head.people
+        scorers = self._head.scorers
         assert scorers is not None
-        seeker = people(self._partition, self._view, np.array([self._seeker]))
-        candidates = people(self._partition, self._view, self._rows)
-        return scorers.score_cross(seeker, candidates).astype(np.float64)
+        return scorers.score_cross(*self._described()).astype(np.float64)
+
+    def _described(self) -> tuple[Floats, Floats, Floats]:
+        """States of the seeker and of the candidates left, and their cosines; once a match."""
+        if self._states is None or self._seeker_state is None:
+            rows = np.concatenate([[self._seeker], self._rows])
+            states = self._head.describe(self._partition, self._view, rows)
+            self._seeker_state, self._states = states[0], states[1:]
+            vectors = self._view.vectors
+            self._cosines = vectors[self._rows] @ vectors[self._seeker]
+        return self._seeker_state, self._states, self._cosines
 
     def _cut(self, options: StageOptions) -> None:
         """Keeps the best rows of the stage that has just run."""
@@ -159,6 +169,8 @@ class _Match:
         if options.min_score > 0:
             keep = keep[next(reversed(self._scores.values()))[keep] >= options.min_score]
         self._rows = self._rows[keep]
+        if self._states is not None:
+            self._states, self._cosines = self._states[keep], self._cosines[keep]
         self._scores = {name: scores[keep] for name, scores in self._scores.items()}
 
     def _best(self, count: int) -> Rows:

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.serving.core.candidates import Floats, Layout, Partition, Rows, View
 from services.serving.core.errors import HeadRefusedError
-from services.serving.core.ports import HeadBundle, Index, People, Scorers
+from services.serving.core.ports import HeadBundle, Index, Scorers
 
 GENERAL = "general"
 SAMPLE_ROWS = 256
@@ -25,26 +25,26 @@ class LoadedHead:
     scorers: Scorers | None
     columns: Rows
     """Where each column that the head reads stands in the domain's features."""
+    table: Floats
+    """[users + 1, 2] What the head has learned of single people, and zeros."""
     bundle: HeadBundle | None = None
     """What it was fitted from, to fit it anew when the domain's schema grows."""
 
-    def people(self, partition: Partition, view: View, rows: Rows) -> People:
-        """What the head reads of the people in some rows."""
-        features = view.features[rows]
-        if len(self.columns) != features.shape[1]:
-            features = features[:, self.columns]
-        return People(
-            columns=features,
-            counts=partition.counts[view.numbers[rows]],
-            vectors=view.vectors[rows],
-        )
+    def describe(self, partition: Partition, view: View, rows: Rows) -> Floats:
+        """States [rows, k] of the people in some rows."""
+        assert self.scorers is not None
+        numbers = view.numbers[rows]
+        # Whoever came after the training shares the row of zeros at the table's end.
+        table = self.table[np.minimum(numbers, len(self.table) - 1)]
+        features = view.features[rows][:, self.columns]
+        return self.scorers.describe(features, partition.counts[numbers], table)
 
-    def map_query(self, partition: Partition, view: View, row: int) -> Floats:
+    def map_query(self, view: View, row: int) -> Floats:
         """The seeker's vector in the candidates' space."""
+        vector: Floats = view.vectors[row]
         if self.scorers is None:
-            vector: Floats = view.vectors[row]
             return vector
-        return self.scorers.map_query(self.people(partition, view, np.array([row])))
+        return self.scorers.map_query(view.features[row, self.columns], vector)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,13 @@ class ServedDomain:
 
 def general_head(layout: Layout) -> LoadedHead:
     """The general tier of a domain: query map = identity."""
-    return LoadedHead(head=layout.encoder, tier=GENERAL, scorers=None, columns=np.zeros(0, np.intp))
+    return LoadedHead(
+        head=layout.encoder,
+        tier=GENERAL,
+        scorers=None,
+        columns=np.zeros(0, np.intp),
+        table=np.zeros((1, 0), np.float32),
+    )
 
 
 def fit_head(bundle: HeadBundle, layout: Layout) -> LoadedHead:
@@ -92,6 +98,7 @@ def fit_head(bundle: HeadBundle, layout: Layout) -> LoadedHead:
         tier=bundle.tier,
         scorers=bundle.scorers,
         columns=np.array(columns, np.intp),
+        table=np.concatenate([bundle.table, np.zeros_like(bundle.table[:1], shape=(1, 2))]),
         bundle=bundle,
     )
 
@@ -106,4 +113,4 @@ def sample_rows(partition: Partition) -> Rows:
 def own_queries(head: LoadedHead, partition: Partition) -> Floats:
     """Mapped queries [n, dim] of a sample of people: what the head will ask of an index."""
     view, rows = partition.view, sample_rows(partition)
-    return np.stack([head.map_query(partition, view, int(row)) for row in rows])
+    return np.stack([head.map_query(view, int(row)) for row in rows])

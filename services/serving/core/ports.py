@@ -11,31 +11,26 @@ import numpy.typing as npt
 from services.serving.core.candidates import Floats, Mask, Rows, View
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class People:
-    """What heads read of n people."""
-
-    columns: Floats
-    """[n, columns of the head], NaN for no value."""
-    counts: Floats
-    """[n, 4] Outcomes given, positive given, received, positive received."""
-    vectors: Floats
-    """[n, dim]"""
-
-
 class Scorers(Protocol):
-    """The parts of a head. Their methods may be called from several threads at once."""
+    """The parts of a head. Their methods may be called from several threads at once.
 
-    def map_query(self, seeker: People) -> Floats:
-        """Maps one seeker into the candidates' space: a unit vector [dim]."""
+    Shapes: n people, c columns of the head, d dim, k numbers of a person's state.
+    """
+
+    def map_query(self, columns_c: Floats, vector_d: Floats) -> Floats:
+        """Maps one seeker into the candidates' space: a unit vector [d]."""
         ...
 
-    def score_light(self, seeker: People, candidates: People) -> Floats:
-        """Scores n candidates linearly: [n]."""
+    def describe(self, columns_nc: Floats, counts_n4: Floats, table_n2: Floats) -> Floats:
+        """Turns people into states [n, k]; columns have NaN for no value."""
         ...
 
-    def score_cross(self, seeker: People, candidates: People) -> Floats:
-        """Returns the probabilities [n] that the seeker's outcome with each would be positive."""
+    def score_light(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        """Returns n logits."""
+        ...
+
+    def score_cross(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        """Returns the n probabilities that the seeker's outcome with each would be positive."""
         ...
 
 
@@ -51,6 +46,8 @@ class HeadBundle:
     dim: int
     columns: tuple[tuple[str, str, tuple[str, ...]], ...]
     """Name, type and members of each column that the head reads."""
+    table: Floats
+    """[users, 2] What the head has learned of single people, by number."""
     scorers: Scorers
 
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from services.serving.core.candidates import Partition
 from services.serving.core.errors import HeadRefusedError
 from services.serving.core.loaded_head import (
@@ -150,13 +152,12 @@ class HeadSwapper:
 
 
 def _prepare(served: ServedDomain, head: LoadedHead) -> ServedDomain:
-    rows = sample_rows(served.partition)
+    partition, rows = served.partition, sample_rows(served.partition)
     if head.scorers is not None and len(rows):
-        view = served.partition.view
-        people = head.people(served.partition, view, rows)
-        seeker = head.people(served.partition, view, rows[:1])
-        head.scorers.score_light(seeker, people)
-        head.scorers.score_cross(seeker, people)
+        states = head.describe(partition, partition.view, rows)
+        cosines = np.zeros(len(rows), np.float32)
+        head.scorers.score_light(states[0], states, cosines)
+        head.scorers.score_cross(states[0], states, cosines)
     if served.index is None:
         return dataclasses.replace(served, head=head)
     probes_count, recall = served.index.calibrate(own_queries(head, served.partition))

@@ -53,8 +53,10 @@ class HeadFiles:
     """A head as files, and what it reads."""
 
     query_map: bytes
+    person: bytes
     light: bytes
     cross: bytes
+    table: bytes
     encoder: str
     dim: int
     columns: tuple[Column, ...]

@@ -20,6 +20,7 @@ class Phase(enum.Enum):
 class LossPoint:
     """One evaluation during training."""
 
+    stage: str
     step: int
     loss: float
     validation_ndcg_at_10: float

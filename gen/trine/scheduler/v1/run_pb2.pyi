@@ -34,9 +34,9 @@ class Run(_message.Message):
         STEPS_DONE_COUNT_FIELD_NUMBER: _builtins.int
         STEPS_COUNT_FIELD_NUMBER: _builtins.int
         steps_done_count: _builtins.int
-        """Optimizer steps done."""
+        """Steps done: rounds and epochs of all stages."""
         steps_count: _builtins.int
-        """Optimizer steps if early stopping does not end them sooner."""
+        """Steps if early stopping does not end the stages sooner."""
         def __init__(
             self,
             *,
@@ -58,22 +58,26 @@ class Run(_message.Message):
         STEP_FIELD_NUMBER: _builtins.int
         LOSS_FIELD_NUMBER: _builtins.int
         VALIDATION_NDCG_AT_10_FIELD_NUMBER: _builtins.int
+        STAGE_FIELD_NUMBER: _builtins.int
         step: _builtins.int
-        """Optimizer steps done by then."""
+        """Steps of the run done by then."""
         loss: _builtins.float
-        """Mean training loss since the point before."""
+        """Mean training loss of the stage in that step. Losses of different stages cannot be compared."""
         validation_ndcg_at_10: _builtins.float
-        """NDCG@10 on the validation outcomes."""
+        """NDCG@10 of the stage on the validation outcomes."""
+        stage: _builtins.str
+        """Stage that was trained: "light_ml", "cross_encoder" or "embedding"."""
         def __init__(
             self,
             *,
             step: _builtins.int = ...,
             loss: _builtins.float = ...,
             validation_ndcg_at_10: _builtins.float = ...,
+            stage: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["loss", b"loss", "step", b"step", "validation_ndcg_at_10", b"validation_ndcg_at_10"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["loss", b"loss", "stage", b"stage", "step", b"step", "validation_ndcg_at_10", b"validation_ndcg_at_10"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,9 +83,7 @@ class HeadManifest(_message.Message):
 
     @_typing.final
     class Part(_message.Message):
-        """One ONNX file. Persons enter as: columns float32 [n, columns] (NaN for no value), counts float32 [n, 4] (outcomes
-        given, positive given, received, positive received), vectors float32 [n, dim]; the seeker as n = 1.
-        """
+        """One ONNX file. Shapes: n candidates or people, c columns, d dim, k numbers of a state; float32 all."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -98,11 +96,15 @@ class HeadManifest(_message.Message):
             ROLE_UNSPECIFIED: HeadManifest.Part._Role.ValueType  # 0
             """Never sent."""
             ROLE_QUERY_MAP: HeadManifest.Part._Role.ValueType  # 1
-            """Seeker to a unit vector in the candidates' space, float32 [1, dim]."""
-            ROLE_LIGHT: HeadManifest.Part._Role.ValueType  # 2
-            """Seeker and n candidates to n linear scores, float32 [n]."""
-            ROLE_CROSS: HeadManifest.Part._Role.ValueType  # 3
-            """Seeker and n candidates to n probabilities of a positive outcome, float32 [n]."""
+            """"columns" [1, c] (NaN for no value) and "vectors" [1, d] of a seeker to a unit vector in the candidates' space [1, d]."""
+            ROLE_PERSON: HeadManifest.Part._Role.ValueType  # 2
+            """"columns" [n, c], "counts" [n, 4] (outcomes given, positive given, received, positive received) and "table" [n, 2] of
+            people to their states [n, k].
+            """
+            ROLE_LIGHT: HeadManifest.Part._Role.ValueType  # 3
+            """State of a "seeker" [1, k], states of "candidates" [n, k] and "cosines" [n, 1] of their vectors to logits [n, 1]."""
+            ROLE_CROSS: HeadManifest.Part._Role.ValueType  # 4
+            """The same to probabilities of a positive outcome [n, 1]."""
 
         class Role(_Role, metaclass=_RoleEnumTypeWrapper):
             """What parts there are."""
@@ -110,11 +112,15 @@ class HeadManifest(_message.Message):
         ROLE_UNSPECIFIED: HeadManifest.Part.Role.ValueType  # 0
         """Never sent."""
         ROLE_QUERY_MAP: HeadManifest.Part.Role.ValueType  # 1
-        """Seeker to a unit vector in the candidates' space, float32 [1, dim]."""
-        ROLE_LIGHT: HeadManifest.Part.Role.ValueType  # 2
-        """Seeker and n candidates to n linear scores, float32 [n]."""
-        ROLE_CROSS: HeadManifest.Part.Role.ValueType  # 3
-        """Seeker and n candidates to n probabilities of a positive outcome, float32 [n]."""
+        """"columns" [1, c] (NaN for no value) and "vectors" [1, d] of a seeker to a unit vector in the candidates' space [1, d]."""
+        ROLE_PERSON: HeadManifest.Part.Role.ValueType  # 2
+        """"columns" [n, c], "counts" [n, 4] (outcomes given, positive given, received, positive received) and "table" [n, 2] of
+        people to their states [n, k].
+        """
+        ROLE_LIGHT: HeadManifest.Part.Role.ValueType  # 3
+        """State of a "seeker" [1, k], states of "candidates" [n, k] and "cosines" [n, 1] of their vectors to logits [n, 1]."""
+        ROLE_CROSS: HeadManifest.Part.Role.ValueType  # 4
+        """The same to probabilities of a positive outcome [n, 1]."""
 
         ROLE_FIELD_NUMBER: _builtins.int
         FILE_FIELD_NUMBER: _builtins.int
@@ -151,6 +157,7 @@ class HeadManifest(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     CODE_VERSION_FIELD_NUMBER: _builtins.int
     RULE_VERSION_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
     head: _builtins.str
     """Version of the head."""
     tenant: _builtins.str
@@ -185,7 +192,15 @@ class HeadManifest(_message.Message):
 
     @_builtins.property
     def golden(self) -> Global___HeadManifest.Artifact:
-        """A batch of inputs and the outputs that the parts must give for it: a safetensors file."""
+        """Inputs and the outputs that the parts must give for them: a safetensors file with "columns", "counts", "vectors" and
+        "table" of a seeker and some candidates, their "cosines", and "query", "states", "light" and "cross".
+        """
+
+    @_builtins.property
+    def table(self) -> Global___HeadManifest.Artifact:
+        """What was learned about single people: a safetensors file with "table" float32 [users, 2], by the users' numbers in the
+        domain. People beyond it have zeros.
+        """
 
     def __init__(
         self,
@@ -205,10 +220,11 @@ class HeadManifest(_message.Message):
         recipe: _builtins.str = ...,
         code_version: _builtins.str = ...,
         rule_version: _builtins.str = ...,
+        table: Global___HeadManifest.Artifact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["golden", b"golden"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["golden", b"golden", "table", b"table"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "columns", b"columns", "dim", b"dim", "domain", b"domain", "encoder", b"encoder", "golden", b"golden", "head", b"head", "parent", b"parent", "parts", b"parts", "recipe", b"recipe", "rule_version", b"rule_version", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "columns", b"columns", "dim", b"dim", "domain", b"domain", "encoder", b"encoder", "golden", b"golden", "head", b"head", "parent", b"parent", "parts", b"parts", "recipe", b"recipe", "rule_version", b"rule_version", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "table", b"table", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

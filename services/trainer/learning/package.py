@@ -1,0 +1,107 @@
+"""A head as files: ONNX parts, table of people, golden vectors; proven to be what was trained."""
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+from torch import Tensor
+
+from services.trainer.core.ports import HeadFiles
+from services.trainer.learning.export import Shape, export_onnx
+from services.trainer.learning.head import Head
+from services.trainer.learning.onnx_head import Floats, OnnxHead
+from services.trainer.learning.snapshot import Snapshot, count_outcomes
+
+GOLDEN_CANDIDATES = 64
+PARITY_TOLERANCE = 1e-4
+
+
+class ParityError(Exception):
+    """An exported part does not compute what was trained."""
+
+
+def package_head(
+    snapshot: Snapshot, rows: Tensor, table: Tensor, head: Head
+) -> tuple[HeadFiles, bytes]:
+    """Exports a head; `rows` are the outcomes that it knows. Returns its files and golden vectors.
+
+    Raises:
+        ParityError: an exported part gives something else than the module it was exported from.
+    """
+    head = head.cpu()
+    files = HeadFiles(
+        **_export(snapshot, head),
+        table=save({"table": _array(table)}),
+        encoder=snapshot.encoder,
+        dim=snapshot.vectors.shape[1],
+        columns=snapshot.fields,
+    )
+    # The first candidates and one seeker who is not among them, or everyone if there are fewer.
+    people = torch.arange(min(snapshot.users_count, GOLDEN_CANDIDATES + 1))
+    golden = {
+        "columns": _array(snapshot.columns.cpu()[people]),
+        "counts": _array(count_outcomes(snapshot, rows).cpu()[people]),
+        "vectors": _array(snapshot.vectors.cpu()[people]),
+        "table": _array(table.cpu()[people]),
+    }
+    golden |= _run_exported(OnnxHead(files), golden)
+    _check_parity(_run_trained(head, golden), golden)
+    return files, save(golden)
+
+
+def _export(snapshot: Snapshot, head: Head) -> dict[str, bytes]:
+    dim, columns = snapshot.vectors.shape[1], snapshot.columns.shape[1]
+    state: Shape = ["state"]
+    pair: dict[str, Shape] = {
+        "seeker": [1, *state],
+        "candidates": ["n", *state],
+        "cosines": ["n", 1],
+    }
+    person: dict[str, Shape] = {"columns": ["n", columns], "counts": ["n", 4], "table": ["n", 2]}
+    query: dict[str, Shape] = {"columns": [1, columns], "vectors": [1, dim]}
+    return {
+        "query_map": export_onnx(head.query_map, query, "query", [1, dim]),
+        "person": export_onnx(head.person, person, "states", ["n", "state"]),
+        "light": export_onnx(head.light, pair, "logits", ["n", 1]),
+        "cross": export_onnx(head.cross, pair, "probabilities", ["n", 1]),
+    }
+
+
+def _run_exported(head: OnnxHead, golden: dict[str, Floats]) -> dict[str, Floats]:
+    columns, vectors = golden["columns"], golden["vectors"]
+    states = head.describe(columns, golden["counts"], golden["table"])
+    cosines = vectors[1:] @ vectors[0][:, np.newaxis]
+    pair = (states[:1], states[1:], cosines)
+    return {
+        "query": head.map_query(columns[:1], vectors[:1]),
+        "states": states,
+        "cosines": cosines,
+        "light": head.score_light(*pair),
+        "cross": head.score_cross(*pair),
+    }
+
+
+def _run_trained(head: Head, golden: dict[str, Floats]) -> dict[str, Floats]:
+    inputs = {name: torch.from_numpy(array) for name, array in golden.items()}
+    with torch.no_grad():
+        states = head.person(inputs["columns"], inputs["counts"], inputs["table"])
+        pair = (states[:1], states[1:], inputs["cosines"])
+        outputs = {
+            "query": head.query_map(inputs["columns"][:1], inputs["vectors"][:1]),
+            "states": states,
+            "light": head.light(*pair),
+            "cross": head.cross(*pair),
+        }
+    return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def _check_parity(trained: dict[str, Floats], exported: dict[str, Floats]) -> None:
+    for name, expected in trained.items():
+        found = exported[name]
+        if found.shape != expected.shape or not np.allclose(
+            found, expected, rtol=0, atol=PARITY_TOLERANCE
+        ):
+            raise ParityError(f"the exported head gives another {name} than the trained one")
+
+
+def _array(tensor: Tensor) -> Floats:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy())

@@ -1,0 +1,159 @@
+"""A snapshot on the device: arrays of people, outcomes and triplets, and how outcomes are split."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from services.trainer.core.ports import Column
+from services.trainer.core.recipe import Split
+
+POSITIVE_LEVEL = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """U people, n outcomes (one a pair), m triplets."""
+
+    vectors: Tensor
+    """float32 [U, dim]"""
+    columns: Tensor
+    """float32 [U, columns], NaN for no value."""
+    fields: tuple[Column, ...]
+    encoder: str
+    rule_version: str
+    seekers: Tensor
+    """int64 [n]"""
+    candidates: Tensor
+    """int64 [n]"""
+    levels: Tensor
+    """int64 [n]: 0 rejected, 1 expired, 2 accepted, 3 converted."""
+    positive: Tensor
+    """float64 [n]: 1 from accepted on."""
+    weights: Tensor
+    """float64 [n]"""
+    times: Tensor
+    """int64 [n], microseconds since 1970."""
+    pair_hashes: Tensor
+    """int64 [n]: equal for both directions of a pair: both fall on the same side of a split."""
+    triplets: Tensor
+    """int64 [m, 3]: anchor (person), positive and negative (outcomes)."""
+    triplet_weights: Tensor
+    """float32 [m]"""
+
+    @property
+    def users_count(self) -> int:
+        """U."""
+        return len(self.vectors)
+
+    def to(self, device: torch.device) -> "Snapshot":
+        """The snapshot on another device."""
+        moved: dict[str, Any] = {
+            field.name: value.to(device)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return dataclasses.replace(self, **moved)
+
+
+def read_snapshot(content: bytes) -> Snapshot:
+    """Reads the file that CreateSnapshotResponse describes."""
+    tensors = load(content)
+    layout = json.loads(_metadata(content)["layout"])
+    seekers, candidates = tensors["seekers"].long(), tensors["candidates"].long()
+    levels = tensors["levels"].long()
+    return Snapshot(
+        vectors=tensors["vectors"].float(),
+        columns=tensors["columns"],
+        fields=tuple(
+            Column(name=c["name"], type=c["type"], members=tuple(c["members"]))
+            for c in layout["columns"]
+        ),
+        encoder=layout["encoder"],
+        rule_version=layout["rule_version"],
+        seekers=seekers,
+        candidates=candidates,
+        levels=levels,
+        positive=(levels >= POSITIVE_LEVEL).double(),
+        weights=tensors["outcome_weights"].double(),
+        times=tensors["times"],
+        pair_hashes=_pair_hashes(seekers.numpy(), candidates.numpy()),
+        triplets=tensors["triplets"].long(),
+        triplet_weights=tensors["triplet_weights"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Rows of the outcomes, int64 each: disjoint, together all, ordered by time."""
+
+    training: Tensor
+    validation: Tensor
+    gate: Tensor
+
+
+def split_outcomes(snapshot: Snapshot, split: Split) -> Parts:
+    """Splits by time, and outcomes of one moment by the hash of their pair."""
+    order = _by_time(snapshot)
+    first = int(split.training * len(order))
+    second = int((split.training + split.validation) * len(order))
+    return Parts(order[:first], order[first:second], order[second:])
+
+
+def half(snapshot: Snapshot, rows: Tensor, side: int) -> Tensor:
+    """One half of some rows; both directions of a pair are in the same half."""
+    return rows[snapshot.pair_hashes[rows] // 16 % 2 == side]
+
+
+def fold(snapshot: Snapshot, rows: Tensor, folds: int) -> Tensor:
+    """The fold of each row, int64; independent of its half."""
+    return snapshot.pair_hashes[rows] // 1024 % folds
+
+
+def triplets_within(snapshot: Snapshot, rows: Tensor) -> Tensor:
+    """Indices of the triplets both of whose outcomes are among some rows."""
+    inside = torch.zeros(len(snapshot.seekers), dtype=torch.bool, device=rows.device)
+    inside[rows] = True
+    both = inside[snapshot.triplets[:, 1]] & inside[snapshot.triplets[:, 2]]
+    return torch.nonzero(both)[:, 0]
+
+
+def count_outcomes(snapshot: Snapshot, rows: Tensor) -> Tensor:
+    """float32 [U, 4]: outcomes given, positive given, received, positive received."""
+    counts = torch.zeros(snapshot.users_count, 4, dtype=torch.float32, device=rows.device)
+    ones = torch.ones(len(rows), dtype=torch.float32, device=rows.device)
+    positive = snapshot.positive[rows].float()
+    for column, people, values in (
+        (0, snapshot.seekers, ones),
+        (1, snapshot.seekers, positive),
+        (2, snapshot.candidates, ones),
+        (3, snapshot.candidates, positive),
+    ):
+        counts[:, column].index_add_(0, people[rows], values)
+    return counts
+
+
+def _by_time(snapshot: Snapshot) -> Tensor:
+    order = np.lexsort((snapshot.pair_hashes.cpu().numpy(), snapshot.times.cpu().numpy()))
+    return torch.from_numpy(order).to(snapshot.times.device)
+
+
+def _pair_hashes(seekers: np.ndarray, candidates: np.ndarray) -> Tensor:
+    low, high = np.minimum(seekers, candidates), np.maximum(seekers, candidates)
+    mixed = low.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + high.astype(np.uint64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return torch.from_numpy((mixed >> np.uint64(1)).astype(np.int64))
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file in memory; the library reads it from paths alone."""
+    size = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8 : 8 + size])["__metadata__"]
+    return metadata

@@ -1,0 +1,213 @@
+"""Migrations, the refusal of forgetful servers, and SQL that lives in .sql files."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+
+import asyncpg
+import pytest
+
+from services.chassis.database import (
+    UnsafeDatabaseError,
+    load_queries,
+    migrations_of,
+    open_database,
+)
+from services.gateway import postgres as gateway
+from services.scheduler import postgres as scheduler
+from services.triplets import postgres as triplets
+from tests.support.infrastructure import Servers
+
+FIRST = "create table things (name text primary key); insert into things values ('first');"
+SECOND = "insert into things values ('second'); alter table things add column size integer;"
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> list[Path]:
+    """Two migrations that do not work twice."""
+    for name, text in (("0001_things", FIRST), ("0002_size", SECOND)):
+        (tmp_path / f"{name}.sql").write_text(text)
+    return migrations_of(tmp_path)
+
+
+async def names_in(dsn: str, schema: str, table: str = "things") -> list[str]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(f'select name from "{schema}".{table} order by name')  # noqa: S608  # our own
+    finally:
+        await connection.close()
+    return [row["name"] for row in rows]
+
+
+async def migrate(dsn: str, schema: str, migrations: list[Path]) -> None:
+    async with open_database(dsn, schema, migrations):
+        pass
+
+
+async def test_migrations_run_once_and_in_their_order(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    for _ in range(3):
+        await migrate(servers.postgres_dsn, schema, migrations)
+    assert await names_in(servers.postgres_dsn, schema) == ["first", "second"]
+    applied = await names_in(servers.postgres_dsn, schema, "migrations")
+    assert applied == ["0001_things", "0002_size"]
+
+
+async def test_a_later_release_runs_the_new_migrations_alone(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    await migrate(servers.postgres_dsn, schema, migrations[:1])
+    assert await names_in(servers.postgres_dsn, schema) == ["first"]
+    await migrate(servers.postgres_dsn, schema, migrations)
+    assert await names_in(servers.postgres_dsn, schema) == ["first", "second"]
+
+
+async def test_an_earlier_release_starts_on_a_later_schema(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    await migrate(servers.postgres_dsn, schema, migrations)
+    await migrate(servers.postgres_dsn, schema, migrations[:1])
+    assert await names_in(servers.postgres_dsn, schema) == ["first", "second"]
+
+
+async def test_five_processes_may_migrate_at_once(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    await asyncio.gather(*(migrate(servers.postgres_dsn, schema, migrations) for _ in range(5)))
+    assert await names_in(servers.postgres_dsn, schema) == ["first", "second"]
+
+
+async def test_two_services_may_migrate_their_schemas_at_once(database: str) -> None:
+    services = (gateway, scheduler, triplets)
+    await asyncio.gather(*(migrate(database, s.SCHEMA, s.MIGRATIONS) for s in services * 2))
+    for service in services:
+        applied = await names_in(database, service.SCHEMA, "migrations")
+        assert applied == sorted(path.stem for path in service.MIGRATIONS)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    broken = migrations[1].with_name("0003_broken.sql")
+    broken.write_text("insert into things values ('third'); select nonsense;")
+    with pytest.raises(asyncpg.PostgresError):
+        await migrate(servers.postgres_dsn, schema, [*migrations, broken])
+    broken.write_text("insert into things values ('third');")
+    await migrate(servers.postgres_dsn, schema, [*migrations, broken])
+    assert await names_in(servers.postgres_dsn, schema) == ["first", "second", "third"]
+
+
+async def test_migrations_of_a_service_follow_those_of_its_plumbing(tmp_path: Path) -> None:
+    for name in ("0002_b.sql", "0001_a.sql", "notes.txt"):
+        (tmp_path / name).write_text("")
+    names = [path.stem for path in migrations_of(tmp_path, "outbox", "replies")]
+    assert names == ["outbox_0001", "replies_0001", "0001_a", "0002_b"]
+
+
+async def test_every_connection_of_the_pool_sees_its_schema_first(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    async with open_database(servers.postgres_dsn, schema, migrations, connections_max=3) as pool:
+        async with pool.acquire() as one, pool.acquire() as two, pool.acquire() as three:
+            seen = [await c.fetchval("select current_schema()") for c in (one, two, three)]
+        assert seen == [schema] * 3
+        # A connection that comes back to the pool is reset, not bent for the next one.
+        async with pool.acquire() as connection:
+            await connection.execute("set search_path to public")
+        assert await pool.fetchval("select count(*) from things") == 2
+
+
+async def test_the_pool_is_closed_with_the_block(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    async with open_database(servers.postgres_dsn, schema, migrations) as pool:
+        assert await pool.fetchval("select 1") == 1
+    with pytest.raises(asyncpg.InterfaceError):
+        await pool.fetchval("select 1")
+
+
+@asynccontextmanager
+async def setting_off(dsn: str, name: str) -> AsyncIterator[None]:
+    """Turns a setting of the whole server off for the block."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(f"alter system set {name} = off")
+        await reload(connection, name, "off")
+        try:
+            yield
+        finally:
+            await connection.execute(f"alter system reset {name}")
+            await reload(connection, name, "on")
+    finally:
+        await connection.close()
+
+
+async def reload(
+    connection: "asyncpg.Connection[asyncpg.Record]", name: str, expected: str
+) -> None:
+    await connection.execute("select pg_reload_conf()")
+    async with asyncio.timeout(5):
+        while await connection.fetchval(f"show {name}") != expected:  # noqa: ASYNC110  # a server cannot set an event
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("name", ["fsync", "full_page_writes", "synchronous_commit"])
+async def test_a_server_that_may_forget_is_refused_before_anything_is_written(
+    servers: Servers, schema: str, migrations: list[Path], name: str
+) -> None:
+    async with setting_off(servers.postgres_dsn, name):
+        with pytest.raises(UnsafeDatabaseError, match=name):
+            await migrate(servers.postgres_dsn, schema, migrations)
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await names_in(servers.postgres_dsn, schema)
+    await migrate(servers.postgres_dsn, schema, migrations)
+    assert await names_in(servers.postgres_dsn, schema) == ["first", "second"]
+
+
+async def test_a_database_whose_own_setting_lets_it_forget_is_refused(
+    database: str, migrations: list[Path]
+) -> None:
+    name = database.rsplit("/", 1)[1]
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute(f'alter database "{name}" set synchronous_commit = off')
+        with pytest.raises(UnsafeDatabaseError, match="synchronous_commit"):
+            await migrate(database, "things", migrations)
+        await connection.execute(f'alter database "{name}" set synchronous_commit = local')
+        await migrate(database, "things", migrations)
+    finally:
+        await connection.close()
+    assert await names_in(database, "things") == ["first", "second"]
+
+
+def test_each_query_of_a_file_is_found_under_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "queries.sql"
+    path.write_text(
+        "-- About the file.\n\n"
+        "-- name: first_thing\nselect 1; -- one\n\n"
+        "-- name: second\n-- why\nselect\n    2;\n"
+    )
+    assert load_queries(path) == {
+        "first_thing": "select 1; -- one",
+        "second": "-- why\nselect\n    2;",
+    }
+
+
+@pytest.mark.parametrize(
+    "service", [gateway, scheduler, triplets], ids=lambda service: str(service.SCHEMA)
+)
+async def test_every_query_of_a_service_fits_its_schema(
+    servers: Servers, schema: str, service: ModuleType
+) -> None:
+    assert service.__file__ is not None
+    queries = load_queries(Path(service.__file__).with_name("queries.sql"))
+    assert queries == service._SQL
+    async with (
+        open_database(servers.postgres_dsn, schema, service.MIGRATIONS) as pool,
+        pool.acquire() as connection,
+    ):
+        for text in queries.values():
+            assert (await connection.prepare(text)).get_query() == text

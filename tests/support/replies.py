@@ -1,0 +1,49 @@
+"""Stores that answer a request once, under one form: open a unit, change something, count it."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import cast
+
+from services.chassis.replies import Replies
+from services.scheduler.core.ports import SchedulerStore, SchedulerUnit
+from services.triplets.core.ports import DomainUnit, TripletStore
+from tests.support.domains import DOMAIN, SCHEMA, TENANT, profile_of, revision_of
+from tests.support.runs import job_of
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A store whose units keep first answers."""
+
+    open: Callable[[], AbstractAsyncContextManager[Replies]]
+    change: Callable[[Replies], Awaitable[None]]
+    """Leaves one trace more."""
+    count: Callable[[], Awaitable[int]]
+    """Counts the traces."""
+
+
+async def answering_triplets(store: TripletStore) -> Answering:
+    """Traces are revisions of a domain."""
+    await store.create_domain(TENANT, SCHEMA)
+
+    async def change(unit: Replies) -> None:
+        await cast("DomainUnit", unit).save_profile(profile_of("ada"), [30.0])
+
+    def begin() -> AbstractAsyncContextManager[Replies]:
+        return cast("AbstractAsyncContextManager[Replies]", store.open_domain(TENANT, DOMAIN))
+
+    return Answering(begin, change, lambda: revision_of(store))
+
+
+def answering_scheduler(store: SchedulerStore) -> Answering:
+    """Traces are queued runs."""
+
+    async def change(unit: Replies) -> None:
+        await cast("SchedulerUnit", unit).add_run(job_of(domain=f"d-{uuid.uuid4()}"))
+
+    def begin() -> AbstractAsyncContextManager[Replies]:
+        return cast("AbstractAsyncContextManager[Replies]", store.begin())
+
+    return Answering(begin, change, store.queued_count)

@@ -1,0 +1,170 @@
+"""Authentication: who is admitted, for how long an answer counts, and what happens without one."""
+
+import asyncio
+import datetime
+
+import pytest
+from grpc import StatusCode
+
+from services.chassis.api_key import HashedKey, mint_api_key
+from services.chassis.auth import (
+    FRESH_SECONDS,
+    MESH,
+    VALID_SECONDS,
+    AccessDeniedError,
+    Authenticator,
+    Caller,
+    Grant,
+    required_scope,
+)
+from services.chassis.clock import ManualClock
+
+START = datetime.datetime(2026, 5, 17, tzinfo=datetime.UTC)
+SCOPES = frozenset({"match:read"})
+
+
+class Authority:
+    """Knows one key; can be taken away, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.text, self.key = mint_api_key()
+        self.grant: Grant | None = Grant("acme", SCOPES, None)
+        self.reachable = True
+        self.asked = 0
+        self.clock = ManualClock(START)
+        self.authenticator = Authenticator(self.resolve, "mesh-secret", self.clock)
+
+    async def resolve(self, key: HashedKey) -> Grant | None:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if not self.reachable:
+            raise ConnectionError
+        return self.grant if key == self.key else None
+
+    async def call(self, text: str | None = None, scope: str = "match:read") -> Caller:
+        """Calls an RPC with a key."""
+        metadata = {"authorization": f"Bearer {text or self.text}"}
+        return await self.authenticator.authenticate(metadata, scope)
+
+    async def denial(self, text: str | None = None, scope: str = "match:read") -> str:
+        """The reason for which a call is denied."""
+        with pytest.raises(AccessDeniedError) as caught:
+            await self.call(text, scope)
+        return caught.value.public.reason
+
+
+async def test_a_good_key_names_its_tenant() -> None:
+    assert await Authority().call() == Caller("acme", SCOPES)
+
+
+async def test_the_kind_of_authorization_is_read_in_any_case() -> None:
+    authority = Authority()
+    metadata = {"authorization": f"bearer {authority.text}"}
+    caller = await authority.authenticator.authenticate(metadata, "match:read")
+    assert caller.tenant == "acme"
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic abc"])
+async def test_no_key_is_unauthenticated(header: str | None) -> None:
+    metadata = {} if header is None else {"authorization": header}
+    with pytest.raises(AccessDeniedError) as caught:
+        await Authority().authenticator.authenticate(metadata, "match:read")
+    assert caught.value.public.code is StatusCode.UNAUTHENTICATED
+    assert caught.value.public.reason == "API_KEY_MISSING"
+
+
+async def test_a_malformed_key_is_refused_without_asking() -> None:
+    authority = Authority()
+    assert await authority.denial("sk-nonsense") == "API_KEY_INVALID"
+    assert authority.asked == 0
+
+
+async def test_an_unknown_key_is_refused() -> None:
+    other, _ = mint_api_key()
+    assert await Authority().denial(other) == "API_KEY_INVALID"
+
+
+async def test_a_missing_scope_is_named() -> None:
+    authority = Authority()
+    with pytest.raises(AccessDeniedError) as caught:
+        await authority.call(scope="runs:write")
+    assert caught.value.public.code is StatusCode.PERMISSION_DENIED
+    assert caught.value.public.metadata == {"scope": "runs:write"}
+
+
+async def test_a_fresh_answer_is_used_without_asking() -> None:
+    authority = Authority()
+    for _ in range(3):
+        await authority.call()
+        authority.clock.advance(FRESH_SECONDS / 4)
+    assert authority.asked == 1
+
+
+async def test_an_ageing_answer_is_used_and_asked_for_behind_the_callers_back() -> None:
+    authority = Authority()
+    await authority.call()
+    authority.clock.advance(FRESH_SECONDS + 0.1)
+    authority.grant = None
+    assert (await authority.call()).tenant == "acme"  # nobody waits
+    await asyncio.sleep(0.01)
+    assert authority.asked == 2
+    assert await authority.denial() == "API_KEY_INVALID"  # but the next caller knows
+
+
+async def test_a_revoked_key_is_dead_within_five_seconds_whoever_calls_when() -> None:
+    authority = Authority()
+    await authority.call()
+    authority.grant = None
+    authority.clock.advance(VALID_SECONDS)
+    assert await authority.denial() == "API_KEY_INVALID"
+
+
+async def test_without_the_authority_an_answer_counts_for_five_seconds_and_no_longer() -> None:
+    authority = Authority()
+    await authority.call()
+    authority.reachable = False
+    authority.clock.advance(VALID_SECONDS - 0.1)
+    assert (await authority.call()).tenant == "acme"
+    await asyncio.sleep(0.01)
+    authority.clock.advance(0.2)
+    assert await authority.denial() == "AUTHORITY_UNAVAILABLE"
+    authority.reachable = True
+    assert (await authority.call()).tenant == "acme"
+
+
+async def test_many_callers_ask_once() -> None:
+    authority = Authority()
+    await asyncio.gather(*(authority.call() for _ in range(50)))
+    assert authority.asked == 1
+
+
+async def test_an_expired_key_is_refused() -> None:
+    authority = Authority()
+    authority.grant = Grant("acme", SCOPES, START + datetime.timedelta(seconds=1))
+    await authority.call()
+    authority.clock.advance(1.5)
+    assert await authority.denial() == "API_KEY_INVALID"
+
+
+async def test_an_internal_rpc_admits_the_mesh_alone() -> None:
+    authority = Authority()
+    token = {"trine-mesh-token": "mesh-secret"}
+    assert await authority.authenticator.authenticate(token, "") == MESH
+    wrong = {"trine-mesh-token": "guess", "authorization": f"Bearer {authority.text}"}
+    with pytest.raises(AccessDeniedError) as caught:
+        await authority.authenticator.authenticate(wrong, "")
+    assert caught.value.public.reason == "INTERNAL_RPC"
+
+
+async def test_the_meshs_token_opens_no_public_rpc() -> None:
+    token = {"trine-mesh-token": "mesh-secret"}
+    with pytest.raises(AccessDeniedError):
+        await Authority().authenticator.authenticate(token, "match:read")
+
+
+def test_scopes_are_read_from_the_protos() -> None:
+    import trine.scheduler.v1.lease_service_pb2  # noqa: PLC0415  # registers the service
+    import trine.serving.v1.match_service_pb2  # noqa: F401, PLC0415
+
+    assert required_scope("/trine.serving.v1.MatchService/FindMatches") == "match:read"
+    assert required_scope("/trine.scheduler.v1.LeaseService/LeaseRun") == ""

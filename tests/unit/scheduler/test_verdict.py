@@ -1,0 +1,123 @@
+"""The gate: what it measures and when it lets a head through."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from services.scheduler.core import verdict as gate
+from services.scheduler.core.verdict import Evaluation, judge
+
+
+def evaluation(
+    seekers: int, per_seeker: int, challenger_skill: float, incumbent_skill: float, seed: int = 0
+) -> Evaluation:
+    """Held-out outcomes whose scores know the truth as well as the skills say."""
+    random = np.random.default_rng(seed)
+    chance = random.uniform(0.1, 0.9, seekers * per_seeker)
+    positive = random.random(len(chance)) < chance
+    noise = random.uniform(0.05, 0.95, (2, len(chance)))
+    scores = [
+        skill * chance + (1 - skill) * noise[i]
+        for i, skill in enumerate((challenger_skill, incumbent_skill))
+    ]
+    return Evaluation(
+        seekers=np.repeat(np.arange(seekers, dtype=np.int32), per_seeker),
+        levels=np.where(positive, 2, 0).astype(np.int32),
+        challenger_scores=scores[0],
+        incumbent_scores=scores[1],
+        incumbent_calibrated=False,
+    )
+
+
+def test_a_better_head_is_promoted() -> None:
+    verdict = judge(evaluation(200, 12, 0.9, 0.2), "general", seed=0)
+    assert verdict.promoted
+    assert verdict.ndcg_at_10_gain.low > 0
+    assert verdict.auc_gain.mid > 0.1
+
+
+def test_a_worse_head_is_held_and_told_why() -> None:
+    verdict = judge(evaluation(200, 12, 0.2, 0.9), "u_acme.dating.2026-05-17.001", seed=0)
+    assert not verdict.promoted
+    assert any("NDCG@10" in reason for reason in verdict.reasons)
+    assert any("AUC" in reason for reason in verdict.reasons)
+    assert verdict.incumbent == "u_acme.dating.2026-05-17.001"
+
+
+def test_an_equal_head_is_held_because_ties_keep_the_incumbent() -> None:
+    same = evaluation(200, 12, 0.5, 0.5)
+    same = dataclasses.replace(same, incumbent_scores=same.challenger_scores)
+    verdict = judge(same, "general", seed=0)
+    assert not verdict.promoted
+    assert verdict.ndcg_at_10_gain.mid == 0
+
+
+def test_too_few_seekers_say_too_little() -> None:
+    verdict = judge(evaluation(gate.SEEKERS_MIN - 1, 12, 0.95, 0.0), "general", seed=0)
+    assert not verdict.promoted
+    assert any("seekers were ranked" in reason for reason in verdict.reasons)
+
+
+def test_an_uncalibrated_head_is_held() -> None:
+    good = evaluation(200, 12, 0.9, 0.2)
+    shifted = dataclasses.replace(good, challenger_scores=good.challenger_scores * 0.3)
+    verdict = judge(shifted, "general", seed=0)
+    assert not verdict.promoted
+    assert verdict.reasons == (verdict.reasons[0],)
+    assert "calibration error" in verdict.reasons[0]
+
+
+def test_no_outcomes_at_all_are_held() -> None:
+    nothing = Evaluation(
+        seekers=np.empty(0, np.int32),
+        levels=np.empty(0, np.int32),
+        challenger_scores=np.empty(0),
+        incumbent_scores=np.empty(0),
+        incumbent_calibrated=False,
+    )
+    verdict = judge(nothing, "general", seed=0)
+    assert not verdict.promoted
+    assert verdict.seekers_count == 0
+
+
+def test_the_same_evaluation_and_seed_give_the_same_verdict() -> None:
+    given = evaluation(60, 10, 0.6, 0.4)
+    assert judge(given, "general", seed=7) == judge(given, "general", seed=7)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_gate_lets_few_regressions_through(seed: int) -> None:
+    promoted = sum(
+        judge(evaluation(80, 10, 0.3, 0.35, seed * 100 + i), "general", seed=i).promoted
+        for i in range(10)
+    )
+    assert promoted <= 2
+
+
+def test_auc_is_that_of_counting_pairs() -> None:
+    random = np.random.default_rng(3)
+    levels = random.integers(0, 4, 60).astype(np.int32)
+    scores = random.integers(0, 8, 60).astype(np.float64)  # many ties
+    better = ties = pairs = 0
+    for i in np.flatnonzero(levels >= 2):
+        for j in np.flatnonzero(levels < 2):
+            pairs += 1
+            better += int(scores[i] > scores[j])
+            ties += int(scores[i] == scores[j])
+    assert gate._auc(levels, scores, np.ones(60)) == pytest.approx((better + ties / 2) / pairs)
+
+
+def test_ndcg_is_that_of_its_formula() -> None:
+    levels = np.array([0, 2, 3, 0, 2], np.int32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    found = 1 / np.log2(3) + 3 / np.log2(4) + 1 / np.log2(6)
+    ideal = 3 / np.log2(2) + 1 / np.log2(3) + 1 / np.log2(4)
+    ndcg = gate._ndcg(np.zeros(5, np.intp), levels, scores)
+    assert ndcg[0] == pytest.approx(found / ideal)
+
+
+def test_only_the_first_ten_ranks_count() -> None:
+    levels = np.array([0] * 10 + [2], np.int32)
+    scores = -np.arange(11.0)
+    assert gate._ndcg(np.zeros(11, np.intp), levels, scores)[0] == 0

@@ -1,0 +1,208 @@
+"""A match: stages in order, exact where it should be, the seeker never among the answers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from services.serving.core import find_matches as planner
+from services.serving.core.candidates import Floats, Mask, Rows
+from services.serving.core.errors import UserNotFoundError
+from services.serving.core.filters import read_filters
+from services.serving.core.find_matches import MatchRequest, find_matches
+from services.serving.core.loaded_head import LoadedHead, ServedDomain
+from services.serving.core.stages import read_stages
+from tests.support.candidates import partition, rows, served
+
+
+class AgeScorers:
+    """Likes the old in the linear stage and the young in the cross stage; maps queries to -v."""
+
+    def map_query(self, columns_c: Floats, vector_d: Floats) -> Floats:
+        return -vector_d
+
+    def describe(self, columns_nc: Floats, counts_n4: Floats, table_n2: Floats) -> Floats:
+        return np.stack([columns_nc[:, 0], counts_n4[:, 0], table_n2[:, 0]], axis=1)
+
+    def score_light(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        ages: Floats = candidates_nk[:, 0]
+        return ages
+
+    def score_cross(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        assert len(cosines_n) == len(candidates_nk)
+        return (1 / (1 + candidates_nk.sum(axis=1))).astype(np.float32)
+
+
+AGE_HEAD = LoadedHead(
+    head="u_acme.dating.2026-05-17.001",
+    tier="tenant",
+    scorers=AgeScorers(),
+    columns=np.array([0], np.intp),
+    table=np.zeros((1, 2), np.float32),
+)
+
+
+def domain(count: int, head: LoadedHead | None = None) -> ServedDomain:
+    """People u0, u1 and so on, as old as their numbers."""
+    return served(partition(rows(list(range(count)), age=[float(i) for i in range(count)])), head)
+
+
+def request(user_id: str = "u0", limit: int = 5, **stages: object) -> MatchRequest:
+    """A request without filters."""
+    return MatchRequest(user_id=user_id, conditions=[], stages=read_stages(stages), limit=limit)
+
+
+def test_the_general_tier_ranks_by_cosine() -> None:
+    made = domain(30)
+    result = find_matches(made, request("u3", limit=29))
+    view = made.partition.view
+    cosines = view.vectors[:30] @ view.vectors[3]
+    expected = [int(i) for i in np.argsort(-cosines, kind="stable") if i != 3]
+    assert result.numbers.tolist() == expected
+    assert list(result.stage_scores) == ["embedding"]
+    assert result.stage_scores["embedding"][0] == pytest.approx((cosines[expected[0]] + 1) / 2)
+
+
+def test_a_head_runs_all_stages_and_the_last_decides() -> None:
+    result = find_matches(domain(30, AGE_HEAD), request("u0", limit=3))
+    assert result.numbers.tolist() == [1, 2, 3]
+    assert list(result.stage_scores) == ["light_ml", "embedding", "cross_encoder"]
+    assert result.counts == {
+        "sql_filter": 29,
+        "light_ml": 29,
+        "embedding": 29,
+        "cross_encoder": 29,
+    }
+
+
+def test_each_stage_cuts_for_the_next() -> None:
+    wish = request("u0", limit=3, light_ml={"top_k": 10}, embedding={"top_k": 5})
+    result = find_matches(domain(30, AGE_HEAD), wish)
+    assert result.counts == {"sql_filter": 29, "light_ml": 10, "embedding": 5, "cross_encoder": 5}
+    assert all(number >= 20 for number in result.numbers)
+
+
+def test_a_stage_that_is_off_neither_scores_nor_cuts() -> None:
+    wish = request("u0", limit=3, cross_encoder=False, embedding=False)
+    result = find_matches(domain(30, AGE_HEAD), wish)
+    assert list(result.stage_scores) == ["light_ml"]
+    assert result.numbers.tolist() == [29, 28, 27]
+
+
+def test_min_score_is_inclusive() -> None:
+    wish = request(
+        "u0", limit=9, light_ml=False, embedding=False, cross_encoder={"min_score": 0.25}
+    )
+    result = find_matches(domain(30, AGE_HEAD), wish)
+    assert result.numbers.tolist() == [1, 2, 3]
+
+
+def test_the_seeker_is_never_among_the_answers() -> None:
+    for number in range(5):
+        result = find_matches(domain(5), request(f"u{number}", limit=100))
+        assert number not in result.numbers
+        assert len(result.numbers) == 4
+
+
+def test_filters_are_met() -> None:
+    made = domain(30)
+    wish = dataclasses.replace(
+        request("u0", limit=100),
+        conditions=read_filters(made.partition, {"age": {"gte": 25}}),
+    )
+    result = find_matches(made, wish)
+    assert sorted(result.numbers) == [25, 26, 27, 28, 29]
+    assert result.counts["sql_filter"] == 5
+
+
+def test_nobody_left_is_an_empty_answer() -> None:
+    made = domain(3, AGE_HEAD)
+    wish = dataclasses.replace(
+        request(), conditions=read_filters(made.partition, {"age": {"gt": 99}})
+    )
+    assert find_matches(made, wish).numbers.tolist() == []
+
+
+def test_an_unknown_seeker_is_an_error() -> None:
+    with pytest.raises(UserNotFoundError):
+        find_matches(domain(3), request("u9"))
+
+
+def test_ties_go_by_the_users_number() -> None:
+    made = partition(rows([2, 0, 1], age=[7.0, 7.0, 7.0]), rows([3], age=[1.0]))
+    head = dataclasses.replace(AGE_HEAD)
+    wish = request("u3", limit=2, light_ml=False, embedding=False)
+    assert find_matches(served(made, head), wish).numbers.tolist() == [0, 1]
+
+
+def test_counts_of_outcomes_reach_the_head() -> None:
+    made = domain(4, AGE_HEAD)
+    made.partition.apply_tallies(np.array([1], np.int32), np.array([[50, 0, 0, 0]], np.int32))
+    result = find_matches(made, request("u0", limit=3))
+    assert result.numbers.tolist() == [2, 3, 1]
+
+
+def test_the_heads_table_belongs_to_numbers_and_newcomers_have_none() -> None:
+    table = np.array([[0, 0], [90, 0], [0, 0]], np.float32)  # of two people, and the zeros
+    head = dataclasses.replace(AGE_HEAD, table=table)
+    result = find_matches(domain(4, head), request("u0", limit=3))
+    assert result.numbers.tolist() == [2, 3, 1]
+
+
+class OneListIndex:
+    """Finds among its rows those nearest to the query, and remembers how it was asked."""
+
+    def __init__(self, made: ServedDomain, rows_count: int) -> None:
+        self.rows = rows_count
+        self.generation = made.partition.view.generation
+        self._vectors = made.partition.view.vectors
+        self.asked: list[tuple[int, int, int]] = []
+
+    def search(self, query: Floats, mask: Mask, top_k: int, probes_count: int) -> Rows:
+        self.asked.append((int(mask.sum()), top_k, probes_count))
+        inside = np.flatnonzero(mask)
+        order = np.argsort(-(self._vectors[inside] @ query), kind="stable")
+        return inside[order[:top_k]]
+
+    def calibrate(self, queries: Floats) -> tuple[int, float]:
+        return 1, 1.0
+
+
+def test_a_loose_filter_over_a_large_domain_uses_the_index_and_the_newcomers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planner, "EXACT_ROWS_MAX", 10)
+    monkeypatch.setattr(planner, "PRESELECTED", 6)
+    plain = domain(30, AGE_HEAD)
+    index = OneListIndex(plain, rows_count=25)
+    made = dataclasses.replace(plain, index=index, probes_count=3)
+    result = find_matches(made, request("u0", limit=100))
+    assert index.asked == [(24, 6, 3)]  # everyone but the seeker
+    assert {25, 26, 27, 28, 29} <= set(result.numbers.tolist())
+    assert len(result.numbers) == 6 + 5
+    assert result.counts["sql_filter"] == 29
+
+
+def test_a_selective_filter_is_scanned_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "EXACT_ROWS_MAX", 10)
+    plain = domain(30)
+    index = OneListIndex(plain, rows_count=25)
+    made = dataclasses.replace(plain, index=index, probes_count=3)
+    wish = dataclasses.replace(
+        request("u0", limit=100), conditions=read_filters(made.partition, {"age": {"gte": 21}})
+    )
+    result = find_matches(made, wish)
+    assert index.asked == []
+    assert sorted(result.numbers) == list(range(21, 30))
+
+
+def test_an_index_of_an_earlier_order_of_rows_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planner, "EXACT_ROWS_MAX", 10)
+    plain = domain(30)
+    index = OneListIndex(plain, rows_count=25)
+    index.generation -= 1
+    made = dataclasses.replace(plain, index=index, probes_count=3)
+    assert len(find_matches(made, request("u0", limit=100)).numbers) == 29
+    assert index.asked == []

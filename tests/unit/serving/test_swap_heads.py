@@ -1,0 +1,299 @@
+"""Heads follow the scheduler's word; whatever goes wrong leaves the head in use where it is."""
+
+import datetime
+
+import numpy as np
+import pytest
+
+from services.serving.core import swap_heads
+from services.serving.core.candidates import FieldSpec, Floats, Layout, Mask, Partition, Rows, View
+from services.serving.core.errors import HeadRefusedError
+from services.serving.core.follow_profiles import ProfileFollower
+from services.serving.core.ports import DesiredHead, HeadBundle, Index
+from services.serving.core.swap_heads import RETRY_SECONDS, HeadSwapper, Registry
+from tests.support.candidates import LAYOUT, rows
+
+KEY = ("acme", "dating")
+HEAD_1 = DesiredHead("acme", "dating", "u_acme.dating.2026-05-17.001", "tenant", "1" * 64)
+HEAD_2 = DesiredHead("acme", "dating", "u_acme.dating.2026-05-17.002", "tenant", "2" * 64)
+AGE = ("age", "integer", ())
+
+
+class Clock:
+    """A clock that stands still."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime.datetime:
+        return datetime.datetime(2026, 5, 17, tzinfo=datetime.UTC)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class Scorers:
+    """Scores everyone alike."""
+
+    def map_query(self, columns_c: Floats, vector_d: Floats) -> Floats:
+        return vector_d
+
+    def describe(self, columns_nc: Floats, counts_n4: Floats, table_n2: Floats) -> Floats:
+        return np.concatenate([columns_nc, counts_n4, table_n2], axis=1)
+
+    def score_light(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        return np.zeros(len(candidates_nk), np.float32)
+
+    def score_cross(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        return np.full(len(candidates_nk), 0.5, np.float32)
+
+
+class World:
+    """A registry with one domain, a scheduler that says what `desired` holds, bundles as given."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.registry = Registry(self.clock)
+        self.desired: list[DesiredHead] = []
+        self.columns: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {}
+        self.broken: set[str] = set()
+        self.loads: list[str] = []
+        self.results: list[str] = []
+        self.swapper = HeadSwapper(
+            self.registry,
+            self,
+            self,
+            self,
+            self.clock,
+            observe=lambda result, _: self.results.append(result),
+        )
+        self.follower = ProfileFollower(self.registry)
+        self.fill(LAYOUT, list(range(10)))
+
+    def fill(self, layout: Layout, numbers: list[int], revision: int = 1) -> None:
+        """Sends people through the profile stream."""
+        self.follower.apply(KEY, layout, profiles=rows(numbers), tallies=None, revision=0)
+        self.follower.apply(KEY, layout, profiles=None, tallies=None, revision=revision)
+
+    async def list(self) -> list[DesiredHead]:
+        """As the scheduler."""
+        return self.desired
+
+    async def load(self, desired: DesiredHead) -> HeadBundle:
+        """As the artifact store."""
+        self.loads.append(desired.head)
+        if desired.head in self.broken:
+            raise HeadRefusedError("gives another cross than its golden vectors say")
+        return HeadBundle(
+            tenant=desired.tenant,
+            domain=desired.domain,
+            head=desired.head,
+            tier=desired.tier,
+            encoder="test",
+            dim=8,
+            columns=self.columns.get(desired.head, (AGE,)),
+            table=np.zeros((10, 2), np.float32),
+            scorers=Scorers(),
+        )
+
+    def build(self, view: View) -> Index:
+        """As faiss."""
+        return StillIndex(view)
+
+    @property
+    def in_use(self) -> str:
+        """Head in use."""
+        return self.registry.domains[KEY].head.head
+
+
+class StillIndex:
+    """An index that finds nobody."""
+
+    def __init__(self, view: View) -> None:
+        self.rows = view.size
+        self.generation = view.generation
+
+    def search(self, query: Floats, mask: Mask, top_k: int, probes_count: int) -> Rows:
+        return np.zeros(0, np.intp)
+
+    def calibrate(self, queries: Floats) -> tuple[int, float]:
+        assert queries.shape[1] == 8
+        return 12, 0.993
+
+
+async def test_a_domain_without_a_head_is_served_by_the_encoder() -> None:
+    world = World()
+    await world.swapper.sync()
+    assert world.in_use == "test"
+    assert world.registry.domains[KEY].head.tier == "general"
+
+
+async def test_a_promoted_head_is_put_in_use() -> None:
+    world = World()
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    assert world.in_use == HEAD_1.head
+    assert world.results == ["loaded"]
+
+
+async def test_a_head_in_use_is_not_loaded_again() -> None:
+    world = World()
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    await world.swapper.sync()
+    assert world.loads == [HEAD_1.head]
+
+
+async def test_the_next_head_takes_its_place() -> None:
+    world = World()
+    for head in (HEAD_1, HEAD_2, HEAD_1):
+        world.desired = [head]
+        await world.swapper.sync()
+        assert world.in_use == head.head
+
+
+async def test_without_a_wanted_head_the_encoder_is_back() -> None:
+    world = World()
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    world.desired = []
+    await world.swapper.sync()
+    assert world.in_use == "test"
+    assert world.results == ["loaded", "removed"]
+
+
+async def test_a_refused_head_leaves_the_one_in_use() -> None:
+    world = World()
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    world.broken, world.desired = {HEAD_2.head}, [HEAD_2]
+    await world.swapper.sync()
+    assert world.in_use == HEAD_1.head
+    assert world.results == ["loaded", "refused"]
+    assert "golden" in world.registry.failed[KEY].message
+
+
+async def test_a_refused_head_is_tried_again_but_not_at_once() -> None:
+    world = World()
+    world.broken, world.desired = {HEAD_1.head}, [HEAD_1]
+    await world.swapper.sync()
+    await world.swapper.sync()
+    assert world.loads == [HEAD_1.head]
+    world.clock.seconds += RETRY_SECONDS
+    world.broken = set()
+    await world.swapper.sync()
+    assert world.in_use == HEAD_1.head
+    assert world.registry.failed == {}
+
+
+@pytest.mark.parametrize(
+    "column",
+    [("height", "number", ()), ("age", "number", ()), ("goal", "enum", ("love", "fun"))],
+)
+async def test_a_head_that_does_not_fit_the_domain_is_refused(
+    column: tuple[str, str, tuple[str, ...]],
+) -> None:
+    world = World()
+    world.columns[HEAD_1.head] = (column,)
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    assert world.in_use == "test"
+    assert world.results == ["refused"]
+
+
+async def test_a_head_of_before_members_were_added_still_fits() -> None:
+    world = World()
+    world.columns[HEAD_1.head] = (("goal", "enum", ("fun",)), AGE)
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    assert world.in_use == HEAD_1.head
+    assert world.registry.domains[KEY].head.columns.tolist() == [1, 0]
+
+
+async def test_the_head_stays_in_use_when_the_schema_grows() -> None:
+    world = World()
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    grown = Layout(
+        version="dating.v2",
+        fields=(*LAYOUT.fields, FieldSpec("pets", "hard", "boolean", ())),
+        encoder="test",
+        dim=8,
+    )
+    batch = rows([0, 1])
+    wider = np.hstack([batch.columns, [[1.0], [0.0]]])
+    world.follower.apply(
+        KEY,
+        grown,
+        profiles=type(batch)(
+            user_ids=batch.user_ids,
+            numbers=batch.numbers,
+            vectors=batch.vectors,
+            columns=wider,
+            strings=batch.strings,
+        ),
+        tallies=None,
+        revision=1,
+    )
+    assert world.registry.domains[KEY].partition.layout == LAYOUT  # half filled is not served
+    world.follower.apply(KEY, grown, profiles=None, tallies=None, revision=2)
+    assert world.registry.domains[KEY].partition.layout == grown
+    assert world.in_use == HEAD_1.head
+
+
+async def test_a_large_domain_gets_an_index_and_its_head_is_calibrated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(swap_heads, "INDEX_ROWS_MIN", 5)
+    world = World()
+    await world.swapper.refresh_indexes()
+    served = world.registry.domains[KEY]
+    assert served.index is not None
+    assert (served.probes_count, served.recall) == (12, 0.993)
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    assert world.registry.domains[KEY].index is served.index
+    assert world.registry.domains[KEY].probes_count == 12
+
+
+async def test_an_index_is_built_anew_when_too_many_are_newer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(swap_heads, "INDEX_ROWS_MIN", 5)
+    world = World()
+    await world.swapper.refresh_indexes()
+    first = world.registry.domains[KEY].index
+    world.fill(LAYOUT, [10], revision=2)
+    await world.swapper.refresh_indexes()
+    assert world.registry.domains[KEY].index is first
+    world.fill(LAYOUT, [11], revision=3)
+    await world.swapper.refresh_indexes()
+    newer = world.registry.domains[KEY].index
+    assert newer is not None
+    assert newer.rows == 12
+
+
+async def test_candidates_replaced_during_a_load_are_not_overwritten() -> None:
+    world = World()
+    world.desired = [HEAD_1]
+    replacement = Partition(LAYOUT)
+
+    class SlowSource:
+        async def load(self, desired: DesiredHead) -> HeadBundle:
+            world.registry.install(KEY, replacement)
+            return await world.load(desired)
+
+    swapper = HeadSwapper(
+        world.registry, world, SlowSource(), world, world.clock, observe=lambda *_: None
+    )
+    await swapper.sync()
+    assert world.registry.domains[KEY].partition is replacement
+    await world.swapper.sync()
+    assert world.in_use == HEAD_1.head
+
+
+def test_cursors_name_what_is_complete() -> None:
+    world = World()
+    assert world.follower.cursors() == {KEY: 1}
+    world.follower.apply(("acme", "hiring"), LAYOUT, profiles=rows([0]), tallies=None, revision=-1)
+    assert world.follower.cursors() == {KEY: 1}
