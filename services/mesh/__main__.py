@@ -1,8 +1,9 @@
 """The command line: trine up, down, status, demo, generate."""
 
 import asyncio
+import json
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -10,6 +11,8 @@ from rich.table import Table
 
 from services.mesh import fleet
 from services.mesh.child import MeshStartError
+from services.mesh.client import ApiError
+from services.mesh.demo import run_demo
 from services.mesh.home import SERVICES, Home
 from services.mesh.launch import bring_down, bring_up
 
@@ -50,6 +53,39 @@ def status() -> None:
     console.print(table)
     if not all(healthy.values()):
         raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    url: Annotated[str, typer.Option(help="A running mesh; by default one is started.")] = "",
+    key: Annotated[str, typer.Option(help="An API key of it.")] = "",
+) -> None:
+    """Shows the whole loop on real data and leaves the mesh running."""
+    mesh = {"rest": url, "api_key": key} if url else start(Home.from_environment())
+    try:
+        domain = asyncio.run(run_demo(mesh["rest"], mesh["api_key"], console))
+    except ApiError as error:
+        console.print(f"[red]{error}[/]")
+        raise typer.Exit(1) from error
+    _print_next_steps(mesh, domain)
+
+
+def _print_next_steps(mesh: dict[str, Any], domain: str) -> None:
+    rest, key = mesh["rest"], mesh["api_key"]
+    console.rule("The mesh goes on running")
+    for name in ("rest", "grpc", "nats", "api_key"):
+        if name in mesh:
+            console.print(f"{name:<8} {mesh[name]}", soft_wrap=True)
+    match = json.dumps({"user_id": "p460", "domain": domain, "limit": 3})
+    train = json.dumps({"domain": domain, "force": True})
+    for arguments in (
+        f"{rest}/v1/match -H 'Authorization: Bearer {key}' -d '{match}'",
+        f"{rest}/v1/train -H 'Authorization: Bearer {key}' -d '{train}'",
+        f"'{rest}/v1/runs?domain={domain}' -H 'Authorization: Bearer {key}'",
+    ):
+        console.print(f"curl -s {arguments}", soft_wrap=True, markup=False)
+    if "supervisor" in mesh:
+        console.print("Stop it with `make down`; `make status` shows its processes.")
 
 
 @app.command()

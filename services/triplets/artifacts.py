@@ -32,6 +32,7 @@ def _pack(arrays: DomainArrays, triplets: Triplets) -> bytes:
         ],
     }
     tensors = {
+        "user_hashes": triplets.id_hashes.view(np.int64),
         "vectors": arrays.vectors,
         "columns": arrays.columns,
         "seekers": arrays.seekers,

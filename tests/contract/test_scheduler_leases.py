@@ -9,7 +9,7 @@ from services.scheduler.core.cancel_run import cancel_run
 from services.scheduler.core.errors import LeaseLostError
 from services.scheduler.core.lease_run import Lease, expire_leases, fail_run, lease_run
 from services.scheduler.core.ports import SchedulerStore
-from services.scheduler.core.run import ATTEMPTS_MAX, Failure, LossPoint, Run, State
+from services.scheduler.core.run import ATTEMPTS_MAX, Failure, Run, State
 from tests.support.runs import (
     DOMAIN,
     LONG_SECONDS,
@@ -23,6 +23,7 @@ from tests.support.runs import (
     lease,
     make_head,
     move,
+    point_of,
     queue,
     run_of,
 )
@@ -199,11 +200,11 @@ async def test_a_heartbeat_keeps_progress_and_the_digests_it_brings(store: Sched
 async def test_a_loss_curve_has_one_point_a_step_the_latest_in_order(store: SchedulerStore) -> None:
     await queue(store)
     run = await lease(store)
-    later, earlier = LossPoint(20, 0.4, 0.2), LossPoint(10, 0.5, 0.1)
+    later, earlier = point_of(20), point_of(10)
     await beat(store, run, heartbeat_of(later, earlier))
-    again = LossPoint(20, 0.3, 0.25)
-    await beat(store, run, heartbeat_of(again, LossPoint(30, 0.2, 0.3)))
-    assert (await run_of(store, run)).loss_curve == (earlier, again, LossPoint(30, 0.2, 0.3))
+    again = point_of(20, 0.25, "light")
+    await beat(store, run, heartbeat_of(again, point_of(30)))
+    assert (await run_of(store, run)).loss_curve == (earlier, again, point_of(30))
 
 
 async def test_of_two_points_of_one_step_in_one_heartbeat_the_last_is_kept(
@@ -211,8 +212,8 @@ async def test_of_two_points_of_one_step_in_one_heartbeat_the_last_is_kept(
 ) -> None:
     await queue(store)
     run = await lease(store)
-    last = LossPoint(10, 0.4, 0.2)
-    await beat(store, run, heartbeat_of(LossPoint(10, 0.5, 0.1), last))
+    last = point_of(10, 0.25, "light")
+    await beat(store, run, heartbeat_of(point_of(10), last))
     assert (await run_of(store, run)).loss_curve == (last,)
 
 
@@ -224,7 +225,7 @@ async def test_the_holder_of_an_earlier_lease_can_change_nothing(setting: Schedu
     for _ in range(2):  # while the run waits, and once another trainer holds it
         now = await run_of(store, stale)
         with pytest.raises(LeaseLostError):
-            await beat(store, stale, heartbeat_of(LossPoint(10, 0.5, 0.1)))
+            await beat(store, stale, heartbeat_of(point_of(10)))
         with pytest.raises(LeaseLostError):
             await complete(store, stale)
         async with store.begin() as unit:
@@ -274,7 +275,7 @@ async def test_a_heartbeat_of_a_cancelled_run_is_told_to_stop(store: SchedulerSt
     await queue(store)
     run = await lease(store)
     cancelled = await move(store, run, State.CANCELLED)
-    assert not await beat(store, run, heartbeat_of(LossPoint(10, 0.5, 0.1)))
+    assert not await beat(store, run, heartbeat_of(point_of(10)))
     assert await run_of(store, run) == cancelled
 
 
@@ -286,7 +287,7 @@ async def test_a_heartbeat_that_comes_after_the_end_changes_nothing(
     run = await lease(setting.store)
     ended = await move(setting.store, run, state)
     with contextlib.suppress(LeaseLostError):
-        assert not await beat(setting.store, run, heartbeat_of(LossPoint(10, 0.5, 0.1)))
+        assert not await beat(setting.store, run, heartbeat_of(point_of(10)))
     assert await run_of(setting.store, run) == ended
     await setting.wait(2 * SHORT_SECONDS)
     assert await expire(setting.store) == []

@@ -9,7 +9,7 @@ import pytest
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.ports import SchedulerStore, SchedulerUnit
-from services.scheduler.core.run import ACTIVE, MOVES, Failure, LossPoint, Run, State, run_id_of
+from services.scheduler.core.run import ACTIVE, MOVES, Failure, Run, State, run_id_of
 from tests.support.faults import DeliberateError, act_and_fail
 from tests.support.runs import (
     DOMAIN,
@@ -23,13 +23,13 @@ from tests.support.runs import (
     job_of,
     lease,
     move,
+    point_of,
     queue,
     run_of,
     verdict_of,
 )
 
 ENDED = sorted(set(State) - ACTIVE)
-LOSS_POINT = LossPoint(10, 0.5, 0.25)
 
 
 @pytest.fixture
@@ -276,8 +276,8 @@ async def test_the_world_hears_of_units_that_committed_in_their_order(
 async def test_loss_curves_are_left_out_of_lists(store: SchedulerStore) -> None:
     await queue(store)
     run = await lease(store)
-    await beat(store, run, heartbeat_of(LOSS_POINT))
+    await beat(store, run, heartbeat_of(point_of(10)))
     (listed,) = await store.list_runs(TENANT, "", "", 10)
     assert listed.loss_curve == ()
-    assert (await run_of(store, run)).loss_curve == (LOSS_POINT,)
+    assert (await run_of(store, run)).loss_curve == (point_of(10),)
     assert dataclasses.replace(await run_of(store, run), loss_curve=()) == listed

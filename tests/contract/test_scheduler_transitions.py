@@ -17,7 +17,7 @@ from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.lease_run import fail_run, lease_run
 from services.scheduler.core.ports import SchedulerStore, SchedulerUnit
 from services.scheduler.core.roll_back_head import roll_back_head
-from services.scheduler.core.run import MOVES, Failure, LossPoint, Run, State, run_id_of
+from services.scheduler.core.run import MOVES, Failure, Run, State, run_id_of
 from services.scheduler.postgres import MIGRATIONS
 from tests.support.faults import DeliberateError, act_and_fail
 from tests.support.infrastructure import Servers
@@ -31,6 +31,7 @@ from tests.support.runs import (
     heartbeat_of,
     job_of,
     open_scheduler,
+    point_of,
     postgres_setting,
     queue,
 )
@@ -86,7 +87,7 @@ class Life:
     async def _beat(self) -> None:
         run = await self._held()
         phase = self.chance.choice([State.STARTING, State.RUNNING, State.EVALUATING])
-        point = LossPoint(self.chance.randrange(3), self.chance.random(), self.chance.random())
+        point = point_of(self.chance.randrange(3), self.chance.random())
         if run is not None:
             assert await beat(self.store, run, heartbeat_of(point, phase=phase))
 

@@ -122,6 +122,11 @@ def head_for(run: Run, create_time: datetime.datetime = MOMENT, parent: str = ""
     )
 
 
+def point_of(step: int, loss: float = 0.5, stage: str = "cross") -> LossPoint:
+    """One evaluation during training."""
+    return LossPoint(step, loss, 1 - loss, stage)
+
+
 def heartbeat_of(
     *points: LossPoint,
     phase: State = State.RUNNING,

@@ -29,26 +29,30 @@ class PairNetwork(nn.Module):
     def __init__(self, features: int, recipe: CrossRecipe, generator: torch.Generator) -> None:
         super().__init__()
         self.features_count = features
-        self.seeker_in = nn.Linear(features + EFFECTS, recipe.hidden)
-        self.candidate_in = nn.Linear(features + EFFECTS, recipe.hidden, bias=False)
-        self.out = nn.Linear(recipe.hidden, 1)
-        self.seeker_tastes = nn.Linear(features, recipe.rank, bias=False)
-        self.candidate_tastes = nn.Linear(features, recipe.rank, bias=False)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.zero_()
-            for layer in (self.seeker_in, self.candidate_in, self.seeker_tastes):
-                inputs = 2 * layer.in_features if layer.out_features == recipe.hidden else features
-                drawn = torch.randn(layer.weight.shape, generator=generator)
-                layer.weight.copy_(drawn / max(inputs, 1) ** 0.5)
+        state, hidden, rank = features + EFFECTS, recipe.hidden, recipe.rank
+
+        def draw(rows: int, columns: int, inputs: int) -> nn.Parameter:
+            values = torch.randn(rows, columns, generator=generator)
+            return nn.Parameter(values / max(inputs, 1) ** 0.5)
+
+        self.seeker_in = draw(state, hidden, 2 * state)
+        self.candidate_in = draw(state, hidden, 2 * state)
+        self.bias = nn.Parameter(torch.zeros(hidden))
+        self.out = nn.Parameter(torch.zeros(hidden, 1))
+        self.out_bias = nn.Parameter(torch.zeros(1))
+        self.seeker_tastes = draw(features, rank, features)
+        self.candidate_tastes = nn.Parameter(torch.zeros(features, rank))
 
     def forward(self, seekers_nk: Tensor, candidates_nk: Tensor) -> Tensor:
         """Returns residuals [n, 1]; one seeker may stand for all pairs."""
-        hidden = torch.relu(self.seeker_in(seekers_nk) + self.candidate_in(candidates_nk))
-        ours = self.seeker_tastes(torch.narrow(seekers_nk, 1, 0, self.features_count))
-        theirs = self.candidate_tastes(torch.narrow(candidates_nk, 1, 0, self.features_count))
-        residual: Tensor = self.out(hidden) + torch.sum(ours * theirs, 1, keepdim=True)
-        return residual
+        ours = torch.matmul(seekers_nk, self.seeker_in)
+        theirs = torch.matmul(candidates_nk, self.candidate_in)
+        hidden = torch.relu(ours + theirs + self.bias)
+        residual = torch.matmul(hidden, self.out) + self.out_bias
+        f = self.features_count
+        wanted = torch.matmul(torch.narrow(seekers_nk, 1, 0, f), self.seeker_tastes)
+        offered = torch.matmul(torch.narrow(candidates_nk, 1, 0, f), self.candidate_tastes)
+        return residual + torch.sum(wanted * offered, 1, keepdim=True)
 
 
 class CrossModel(nn.Module):

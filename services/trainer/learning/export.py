@@ -81,21 +81,10 @@ class _Writer:
             return next(self._inputs)
         if node.op == "get_attr":
             return self.constant(_attribute(self._traced, str(node.target)))
-        if node.op == "call_module":
-            return self._linear(node)
         handler = HANDLERS.get(node.target)
         if handler is None:
             raise UnsupportedOperatorError(f"{node.target} has no translation to ONNX")
         return handler(self, node)
-
-    def _linear(self, node: fx.Node) -> str:
-        layer = self._traced.get_submodule(str(node.target))
-        if not isinstance(layer, nn.Linear):
-            raise UnsupportedOperatorError(f"{type(layer).__name__} has no translation to ONNX")
-        weights = self.constant(layer.weight.detach().T)
-        product = self.add("MatMul", self.name(node.args[0]), weights)
-        bias: torch.Tensor | None = layer.bias
-        return product if bias is None else self.add("Add", product, self.constant(bias.detach()))
 
     def name(self, value: Any) -> str:
         """The name of a node's result, or of a number as a constant."""

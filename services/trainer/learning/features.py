@@ -77,7 +77,10 @@ class Features(nn.Module):
         person = [0] * numbers + [1] * self.booleans_count + [0] * (self.width - z)
         pair = [0] * z + [1] * enums + [2]
         device = self.mean.device
-        return torch.tensor(person, device=device), torch.tensor(pair, device=device)
+        return (
+            torch.tensor(person, dtype=torch.int64, device=device),
+            torch.tensor(pair, dtype=torch.int64, device=device),
+        )
 
     def _keep(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value)

@@ -42,6 +42,7 @@ class Journal:
         self._offered_at = time.monotonic()
         if checkpoint is not None:
             self._read(checkpoint)
+            watch.step(self.steps_done, steps_count)
 
     def stage(self, name: str) -> Stage:
         """The entry of a stage: as it was left, or new."""

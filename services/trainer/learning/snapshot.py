@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load
 from torch import Tensor
@@ -82,7 +83,7 @@ def read_snapshot(content: bytes) -> Snapshot:
         positive=(levels >= POSITIVE_LEVEL).double(),
         weights=tensors["outcome_weights"].double(),
         times=tensors["times"],
-        pair_hashes=_pair_hashes(seekers.numpy(), candidates.numpy()),
+        pair_hashes=_pair_hashes(tensors["user_hashes"].numpy(), seekers, candidates),
         triplets=tensors["triplets"].long(),
         triplet_weights=tensors["triplet_weights"],
     )
@@ -143,9 +144,11 @@ def _by_time(snapshot: Snapshot) -> Tensor:
     return torch.from_numpy(order).to(snapshot.times.device)
 
 
-def _pair_hashes(seekers: np.ndarray, candidates: np.ndarray) -> Tensor:
-    low, high = np.minimum(seekers, candidates), np.maximum(seekers, candidates)
-    mixed = low.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + high.astype(np.uint64)
+def _pair_hashes(user_hashes: npt.NDArray[np.int64], seekers: Tensor, candidates: Tensor) -> Tensor:
+    """Hashes pairs by their users' ids: people are split alike however they are numbered."""
+    left, right = user_hashes[seekers.numpy()], user_hashes[candidates.numpy()]
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    mixed = low.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + high.view(np.uint64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)

@@ -28,6 +28,8 @@ Hashes = npt.NDArray[np.uint64]
 class Triplets:
     """Triplets as arrays."""
 
+    id_hashes: Hashes
+    """[users] What the rule chose by."""
     indices: Integers
     """[n, 3]: anchor (user), positive and negative (rows of the outcomes they were formed from)."""
     weights: npt.NDArray[np.float32]
@@ -95,7 +97,7 @@ def form_triplets(
     triplet_weights = weights[positives] * weights[negatives] * gaps
     canonical = np.lexsort((negatives, positives))
     indices = np.stack([anchors, positives, negatives], axis=1).astype(np.int32)
-    return Triplets(indices[canonical], triplet_weights[canonical].astype(np.float32))
+    return Triplets(id_hashes, indices[canonical], triplet_weights[canonical].astype(np.float32))
 
 
 def _passes(weaker_counts: npt.NDArray[np.int64]) -> Iterable[npt.NDArray[np.int64]]:

@@ -19,7 +19,8 @@ class AgeScorers:
     """Likes the old in the linear stage and the young in the cross stage; maps queries to -v."""
 
     def map_query(self, columns_c: Floats, vector_d: Floats) -> Floats:
-        return -vector_d
+        mapped: Floats = np.negative(vector_d)
+        return mapped
 
     def describe(self, columns_nc: Floats, counts_n4: Floats, table_n2: Floats) -> Floats:
         return np.stack([columns_nc[:, 0], counts_n4[:, 0], table_n2[:, 0]], axis=1)

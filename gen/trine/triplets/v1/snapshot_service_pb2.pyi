@@ -58,7 +58,8 @@ class CreateSnapshotResponse(_message.Message):
     TRIPLETS_COUNT_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the snapshot, in hexadecimal: its name in the artifact store.
-    It is a safetensors file: "vectors" float16 [users, dim], "columns" float32 [users, columns] with NaN for no value,
+    It is a safetensors file: "user_hashes" int64 [users] of their ids, "vectors" float16 [users, dim], "columns" float32
+    [users, columns] with NaN for no value,
     "seekers" and "candidates" int32 [outcomes], "levels" int8 [outcomes] (0 rejected, 1 expired, 2 accepted,
     3 converted), "outcome_weights" float32 [outcomes], "times" int64 [outcomes] (microseconds since 1970),
     "triplets" int32 [triplets, 3] (anchor user, positive outcome, negative outcome), "triplet_weights" float32

@@ -47,8 +47,8 @@ class SnapshotServiceServicer:
     """
 
     def CreateSnapshot(self, request, context):
-        """Writes the domain as of a revision to the artifact store and returns its digest.
-        The same domain as of the same revision has the same digest.
+        """Writes the domain with its outcomes as of a revision to the artifact store and returns its digest.
+        People are as they are now. The same arrays have the same digest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

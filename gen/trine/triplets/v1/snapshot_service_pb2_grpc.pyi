@@ -17,8 +17,8 @@ class SnapshotServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.CreateSnapshotRequest, _snapshot_service_pb2.CreateSnapshotResponse]
-    """Writes the domain as of a revision to the artifact store and returns its digest.
-    The same domain as of the same revision has the same digest.
+    """Writes the domain with its outcomes as of a revision to the artifact store and returns its digest.
+    People are as they are now. The same arrays have the same digest.
     """
 
 class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -30,8 +30,8 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_service_pb2.CreateSnapshotRequest,
         context: _aio.ServicerContext[_snapshot_service_pb2.CreateSnapshotRequest, _abc.Awaitable[_snapshot_service_pb2.CreateSnapshotResponse]],
     ) -> _abc.Awaitable[_snapshot_service_pb2.CreateSnapshotResponse]:
-        """Writes the domain as of a revision to the artifact store and returns its digest.
-        The same domain as of the same revision has the same digest.
+        """Writes the domain with its outcomes as of a revision to the artifact store and returns its digest.
+        People are as they are now. The same arrays have the same digest.
         """
 
 def add_SnapshotServiceServicer_to_server(servicer: SnapshotServiceServicer, server: _aio.Server) -> None: ...
