@@ -128,7 +128,10 @@ class MemoryBus:
         self.published.append((subject, payload))
         for pattern, hint in self._hints:
             if _matches(pattern.split("."), subject.split(".")):
-                await hint(subject)
+                try:
+                    await hint(subject)
+                except Exception:  # the listener's own affair, as on a real bus
+                    _log.exception("hint_failed", subject=subject)
 
     async def on_hint(self, subject: str, hint: Hint) -> None:
         """Calls `hint` for each message on the subject."""

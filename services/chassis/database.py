@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import asyncpg
+import grpc
+
+from services.chassis.errors import ErrorRow, ErrorTable
 
 # Quoted: generic in the stubs alone.
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -20,6 +23,17 @@ POOL_CONNECTIONS_MAX = 16
 COMMAND_SECONDS_MAX = 60.0
 _MIGRATION_LOCK = 0x7472696E65  # "trine"
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+TEXT_ERRORS: ErrorTable = {
+    asyncpg.CharacterNotInRepertoireError: ErrorRow(
+        grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID"
+    ),
+    asyncpg.UntranslatableCharacterError: ErrorRow(
+        grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID"
+    ),
+}
+"""What a NUL character in an id comes to: PostgreSQL's own word for it tells nothing else."""
 
 
 class UnsafeDatabaseError(Exception):
@@ -57,7 +71,9 @@ def migrations_of(folder: Path, *plumbing: str) -> list[Path]:
 def load_queries(path: Path) -> Mapping[str, str]:
     """Reads the queries of a .sql file, each under its line "-- name: <name>"."""
     parts = _NAME.split(path.read_text())
-    return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
+    names = parts[1::2]
+    assert len(set(names)) == len(names), f"{path} has two queries of one name"
+    return dict(zip(names, (part.strip() for part in parts[2::2]), strict=True))
 
 
 async def _migrate(dsn: str, schema: str, migrations: Sequence[Path]) -> None:

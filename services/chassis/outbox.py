@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import Gauge
 
-from services.chassis.bus import Bus, PublishError
+from services.chassis.bus import EVENT_BYTES_MAX, Bus, PublishError
 from services.chassis.database import Connection, Pool
 
 BATCH_ROWS_MAX = 100
@@ -70,11 +70,15 @@ class CloudEvent:
 async def add_to_outbox(connection: Connection, event: CloudEvent) -> None:
     """Writes an event in the caller's transaction."""
     event_id = uuid.uuid4()
+    payload = event.to_json(str(event_id))
+    if len(payload.encode()) > EVENT_BYTES_MAX:
+        # The bus would refuse it for ever, and everything behind it would wait.
+        raise ValueError(f"an event of the type {event.type} is too large")
     await connection.execute(
         "insert into outbox (event_id, subject, payload) values ($1, $2, $3)",
         event_id,
         event.bus_subject,
-        event.to_json(str(event_id)),
+        payload,
     )
 
 

@@ -41,11 +41,11 @@ class RequestIdReusedError(Exception):
 
 
 class RequestIdInvalidError(Exception):
-    """The id is too long."""
+    """The id is too long or not printable."""
 
     def __init__(self) -> None:
-        rule = f"at most {REQUEST_ID_CHARACTERS_MAX} characters"
-        super().__init__(f"request_id must have {rule}.")
+        rule = f"must have at most {REQUEST_ID_CHARACTERS_MAX} printable characters"
+        super().__init__(f"request_id: {rule}.")
         self.metadata = {"field": "request_id", "rule": rule}
 
 
@@ -71,12 +71,12 @@ def request_key(
     """The key of a request with a `request_id` field; None when neither field nor header name one.
 
     Raises:
-        RequestIdInvalidError: the id is too long.
+        RequestIdInvalidError: the id is too long or not printable.
     """
     request_id = str(getattr(request, "request_id")) or metadata.get("idempotency-key", "")  # noqa: B009  # any message
     if not request_id:
         return None
-    if len(request_id) > REQUEST_ID_CHARACTERS_MAX:
+    if len(request_id) > REQUEST_ID_CHARACTERS_MAX or not request_id.isprintable():
         raise RequestIdInvalidError
     body = method.encode() + b"\0" + request.SerializeToString(deterministic=True)
     return RequestKey(tenant, request_id, hashlib.sha256(body).digest())

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,16 @@ def bring_up(home: Home) -> tuple[dict[str, Any], bool]:
         MeshStartError: it does not come up.
     """
     running_before = home.is_running()
-    process = None if running_before else _start_supervisor(home)
+    pid = None if running_before else _start_supervisor(home)
     deadline = time.monotonic() + UP_SECONDS_MAX
     while time.monotonic() < deadline:
         mesh = home.read_mesh()
         if mesh is not None and home.is_running():
             return mesh, running_before
-        if process is not None and process.poll() == ALREADY_RUNNING:  # someone was faster
-            running_before, process = True, None
-        if process is not None and process.poll() is not None:
+        status = None if pid is None else _exit_status(pid)
+        if status == ALREADY_RUNNING:  # someone was faster
+            running_before, pid = True, None
+        elif status is not None:
             raise MeshStartError(f"the mesh did not come up: {_tail(home.log('supervisor'))}")
         time.sleep(0.05)
     raise MeshStartError(f"the mesh takes too long to come up; see {home.logs}")
@@ -53,21 +53,32 @@ def bring_down(home: Home) -> bool:
     return True
 
 
-def _start_supervisor(home: Home) -> subprocess.Popen[bytes]:
+def _start_supervisor(home: Home) -> int:
+    """Starts the supervisor as a process that outlives this one, and returns its id."""
     home.logs.mkdir(parents=True, exist_ok=True)
-    with home.log("supervisor").open("wb") as log:
-        return subprocess.Popen(
-            python_module("services.mesh.supervisor"),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C in this terminal is not meant for the mesh
-            env={
-                **os.environ,
-                "TRINE_HOME": str(home.folder),
-                "GRPC_ENABLE_FORK_SUPPORT": "0",  # children are executed anew, not forked copies
-            },
-        )
+    command = python_module("services.mesh.supervisor")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    return os.posix_spawn(
+        command[0],
+        command,
+        {
+            **os.environ,
+            "TRINE_HOME": str(home.folder),
+            "GRPC_ENABLE_FORK_SUPPORT": "0",  # children are executed anew, not forked copies
+        },
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(home.log("supervisor")), flags, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,  # Ctrl-C in this terminal is not meant for the mesh
+    )
+
+
+def _exit_status(pid: int) -> int | None:
+    """How a child of ours has ended; None while it runs."""
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def _tail(path: Path) -> str:

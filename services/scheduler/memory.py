@@ -42,7 +42,6 @@ class _State:
     runs: dict[RunKey, Run] = field(default_factory=dict)
     """In the order of their creation."""
     expiries: dict[RunKey, datetime.datetime] = field(default_factory=dict)
-    told: set[RunKey] = field(default_factory=set)
     heads: dict[tuple[str, str], Head] = field(default_factory=dict)
     pointers: dict[DomainKey, str] = field(default_factory=dict)
     promotions: list[tuple[DomainKey, str, str]] = field(default_factory=list)
@@ -57,6 +56,7 @@ class MemorySchedulerStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._state = _State()
+        self._told: set[RunKey] = set()
         self._lock = asyncio.Lock()
 
     @property
@@ -82,9 +82,10 @@ class MemorySchedulerStore:
 
     async def list_runs(self, tenant: str, domain: str, before: str, limit: int) -> list[Run]:
         """Returns runs, newest first."""
-        runs = [r for r in self._runs() if r.job.tenant == tenant and domain in ("", r.job.domain)]
-        runs = [dataclasses.replace(run, loss_curve=()) for run in reversed(runs)]
-        return _after(runs, [run.run_id for run in runs], before)[:limit]
+        runs = [run for run in reversed(self._runs()) if run.job.tenant == tenant]
+        older = _after(runs, [run.run_id for run in runs], before)
+        wanted = [run for run in older if domain in ("", run.job.domain)]
+        return [dataclasses.replace(run, loss_curve=()) for run in wanted[:limit]]
 
     async def list_heads(self, tenant: str, domain: str, before: str, limit: int) -> list[Head]:
         """Returns heads, newest first."""
@@ -138,13 +139,13 @@ class MemorySchedulerStore:
         untold = [
             run
             for key, run in self._state.runs.items()
-            if run.state is State.SUCCEEDED and key not in self._state.told
+            if run.state is State.SUCCEEDED and key not in self._told
         ]
         return untold[:limit]
 
     async def mark_told(self, run: Run) -> None:
         """Notes that the triplet store knows of a run."""
-        self._state.told.add((run.job.tenant, run.run_id))
+        self._told.add((run.job.tenant, run.run_id))
 
     def _runs(self) -> list[Run]:
         return list(self._state.runs.values())

@@ -186,7 +186,7 @@ class PostgresSchedulerUnit(PostgresReplies):
             heartbeat.snapshot_digest,
             heartbeat.checkpoint_digest,
         )
-        points = heartbeat.loss_points
+        points = list({point.step: point for point in heartbeat.loss_points}.values())
         if points:
             await self._connection.execute(
                 _SQL["add_loss_points"],

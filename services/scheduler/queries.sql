@@ -114,8 +114,13 @@ select h.*, p.head is not null as promoted
 from heads as h left join pointers as p on p.tenant = h.tenant and p.domain = h.domain and p.head = h.head
 where
     h.tenant = $1 and h.domain = $2
-    and ($3 = '' or h.create_time < (select b.create_time from heads as b where b.tenant = $1 and b.head = $3))
-order by h.create_time desc limit $4;
+    and (
+        $3 = ''
+        or (h.create_time, h.head) < (
+            select b.create_time, b.head from heads as b where b.tenant = $1 and b.head = $3
+        )
+    )
+order by h.create_time desc, h.head desc limit $4;
 
 -- name: list_promoted
 select h.tenant, h.domain, h.head, h.tier, h.manifest_digest
@@ -127,8 +132,13 @@ select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
 from runs as r join jobs as j using (job_id)
 where
     r.tenant = $1 and ($2 = '' or r.domain = $2)
-    and ($3 = '' or r.create_time < (select b.create_time from runs as b where b.tenant = $1 and b.run_id = $3))
-order by r.create_time desc limit $4;
+    and (
+        $3 = ''
+        or (r.create_time, r.run_id) < (
+            select b.create_time, b.run_id from runs as b where b.tenant = $1 and b.run_id = $3
+        )
+    )
+order by r.create_time desc, r.run_id desc limit $4;
 
 -- name: loss_curve
 select step, loss, validation_ndcg_at_10, stage from loss_points where tenant = $1 and run_id = $2 order by step;

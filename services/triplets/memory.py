@@ -76,9 +76,11 @@ class MemoryTripletStore:
 
     async def create_domain(self, tenant: str, schema: Schema) -> bool:
         """Creates a domain; False if it exists already."""
-        created = (tenant, schema.domain) not in self._domains
-        self._domains.setdefault((tenant, schema.domain), _Domain(schema))
-        return created
+        if (tenant, schema.domain) in self._domains:
+            return False
+        self._domains[tenant, schema.domain] = _Domain(schema)
+        await self._tell()
+        return True
 
     @asynccontextmanager
     async def _open_domain(self, tenant: str, domain: str) -> AsyncIterator[DomainUnit]:
@@ -91,6 +93,9 @@ class MemoryTripletStore:
             yield unit
             self._domains[tenant, domain] = unit.state
             self._replies = replies
+        await self._tell()
+
+    async def _tell(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
@@ -147,12 +152,13 @@ class MemoryTripletStore:
         for start in range(0, len(users), BATCH_ROWS_MAX):
             batch = _profile_batch(state.schema, users[start : start + BATCH_ROWS_MAX])
             yield Change(schema=state.schema, revision=since, profiles=batch)
-        tallies = {n: tally for n, (r, tally) in state.tallies.items() if r > since}
-        if tallies:
-            numbers = np.array(list(tallies), np.int32)
-            effects = np.array([tally.effects for tally in tallies.values()], np.int32)
-            batch_of_tallies = TallyBatch(numbers=numbers, counts=effects)
-            yield Change(schema=state.schema, revision=since, tallies=batch_of_tallies)
+        changed = [(n, tally) for n, (r, tally) in state.tallies.items() if r > since]
+        for start in range(0, len(changed), BATCH_ROWS_MAX):
+            rows = changed[start : start + BATCH_ROWS_MAX]
+            numbers = np.array([number for number, _ in rows], np.int32)
+            effects = np.array([tally.effects for _, tally in rows], np.int32)
+            tallies = TallyBatch(numbers=numbers, counts=effects)
+            yield Change(schema=state.schema, revision=since, tallies=tallies)
         yield Change(schema=state.schema, revision=state.revision)
 
     async def read_arrays(self, tenant: str, domain: str, revision: int) -> DomainArrays:

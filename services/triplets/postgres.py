@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import asyncpg
 import numpy as np
@@ -65,21 +66,31 @@ class PostgresTripletStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._changed = asyncio.Condition()
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def create_domain(self, tenant: str, schema: Schema) -> bool:
         """Creates a domain; False if it exists already."""
         values = (tenant, schema.domain, _schema_json(schema))
-        return bool(await self._pool.fetchval(_SQL["create_domain"], *values))
+        created = bool(await self._pool.fetchval(_SQL["create_domain"], *values))
+        if created:
+            await self._tell()
+        return created
 
     @asynccontextmanager
     async def _open_domain(self, tenant: str, domain: str) -> AsyncIterator[DomainUnit]:
-        async with self._pool.acquire() as connection, connection.transaction():
+        # Who waits for a domain waits here, not at its row with a connection in hand: a busy domain
+        # must not keep the others from theirs.
+        turn = self._turns.setdefault((tenant, domain), asyncio.Lock())
+        async with turn, self._pool.acquire() as connection, connection.transaction():
             row = await connection.fetchrow(_SQL["lock_domain"], tenant, domain)
             if row is None:
                 raise DomainNotFoundError(domain)
             unit = PostgresDomainUnit(connection, tenant, domain, row)
             yield unit
             await unit.flush()
+        await self._tell()
+
+    async def _tell(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
@@ -110,7 +121,7 @@ class PostgresTripletStore:
         profile = Profile(
             user_id=row["user_id"],
             context=row["context"],
-            values=json.loads(row["fields"]),
+            values=json.loads(row["fields"], parse_int=float),  # jsonb forgets which they were
             vector=None if vector is None else np.frombuffer(vector, "<f2"),
             encoder=row["encoder"],
         )

@@ -219,16 +219,6 @@ async def test_a_mark_made_while_a_unit_is_open_stays(store: SchedulerStore) -> 
     assert await store.untold_runs(10) == []
 
 
-async def test_a_name_that_postgresql_cannot_hold_is_merely_unknown(store: SchedulerStore) -> None:
-    await queue(store)
-    assert await store.read_run(TENANT, "\0") is None
-    assert await store.list_runs(TENANT, "\0", "", 10) == []
-    assert await store.list_runs(TENANT, "", "\0", 10) == []
-    assert await store.list_heads(TENANT, DOMAIN, "\0", 10) == []
-    async with store.begin() as unit:
-        assert await unit.lock_run(TENANT, "\0") is None
-
-
 async def test_a_unit_that_fails_leaves_nothing(setting: SchedulerSetting) -> None:
     store = setting.store
     run = await queue(store)

@@ -262,15 +262,6 @@ async def test_whoever_waits_without_a_change_goes_on_after_the_time(store: Trip
     assert 0.04 < asyncio.get_running_loop().time() - started < 5
 
 
-async def test_a_name_that_postgresql_cannot_hold_is_merely_unknown(store: TripletStore) -> None:
-    assert await store.read_profile(TENANT, DOMAIN, "\0") is None
-    assert await store.read_counts(TENANT, "\0") is None
-    assert await numbers_of(store, "\0") == {}
-    with pytest.raises(DomainNotFoundError):
-        async with store.open_domain(TENANT, "\0"):
-            pytest.fail("the unit opened")
-
-
 @pytest.mark.parametrize("text", ["naïve 🙂", 'a "quoted"\n', "\x01\x7f", "a\0b", "\\u0000"])
 async def test_a_schema_that_passes_the_checks_is_read_as_it_was_put(
     triplet_store: TripletStore, text: str

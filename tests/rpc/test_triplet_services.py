@@ -45,6 +45,10 @@ FIELDS: list[dict[str, object]] = [
 ]
 
 
+FAR_AHEAD = {"occurred_at": "9999-12-31T23:59:59Z"}
+LONG_AGO = {"occurred_at": "1899-12-31T23:59:59Z"}
+
+
 class Encoder:
     """Gives the length of a text as its vector, unless it is broken."""
 
@@ -281,6 +285,8 @@ async def test_the_idempotency_key_header_is_a_request_id(store: Store) -> None:
         ([outcome("u0", "u1", "accepted", weight=0)], "FIELD_INVALID", "items[0].weight"),
         ([outcome("u0", "u1", "accepted", weight=101)], "FIELD_INVALID", "items[0].weight"),
         ([outcome("u0", "u1", "accepted", weight="NaN")], "FIELD_INVALID", "items[0].weight"),
+        ([outcome("u0", "u1", "accepted", **FAR_AHEAD)], "FIELD_INVALID", "items[0].occurred_at"),
+        ([outcome("u0", "u1", "accepted", **LONG_AGO)], "FIELD_INVALID", "items[0].occurred_at"),
     ],
 )
 async def test_one_broken_outcome_refuses_the_batch_and_nothing_of_it_is_kept(

@@ -20,8 +20,8 @@ TENANT = "acme"
 DOMAIN = "dating"
 MOMENT = datetime.datetime(2026, 5, 17, 8, 0, 0, 123_456, tzinfo=datetime.UTC)
 ENDS_OF_TIME = (
-    datetime.datetime.min.replace(tzinfo=datetime.UTC),
-    datetime.datetime.max.replace(tzinfo=datetime.UTC),
+    datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC),
+    datetime.datetime(2999, 12, 31, 23, 59, 59, 999_999, tzinfo=datetime.UTC),
 )
 
 AGE = Field(name="age", kind="hard", type="integer")

@@ -40,8 +40,8 @@ async def heartbeat_run(
 ) -> bool:
     """Extends the lease and keeps what is reported; False tells the trainer to drop the run."""
     run = await hold_run(unit, tenant, run_id, token)
-    if run.state is State.CANCELLED:
-        return False
+    if run.state not in LEASED:
+        return False  # it was cancelled, or has ended while the heartbeat was on its way
     if heartbeat.phase in MOVES[run.state]:
         run = await unit.move_run(run, heartbeat.phase)
     await unit.extend_lease(run, seconds, heartbeat)

@@ -3,6 +3,7 @@
 import grpc
 from trine.scheduler.v1.error_reason_pb2 import ErrorReason
 
+from services.chassis.database import TEXT_ERRORS
 from services.chassis.errors import ErrorRow, ErrorTable, error_reasons
 from services.chassis.replies import RequestIdInvalidError, RequestIdReusedError
 from services.scheduler.core import errors
@@ -20,6 +21,7 @@ ERRORS: ErrorTable = {
     errors.RunEndedError: ErrorRow(Code.FAILED_PRECONDITION, "RUN_ENDED"),
     errors.RunNotFoundError: ErrorRow(Code.NOT_FOUND, "RUN_NOT_FOUND"),
     errors.TripletsUnavailableError: ErrorRow(Code.UNAVAILABLE, "TRIPLETS_UNAVAILABLE"),
+    **TEXT_ERRORS,
     RequestIdInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
     RequestIdReusedError: ErrorRow(Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
 }

@@ -21,6 +21,8 @@ from services.scheduler.metrics import GATE, HEAD_PROMOTED, RUN_SECONDS, STALE_T
 
 OUTCOMES_MAX = 200_000
 LOSS_POINTS_MAX = 1_000
+REASON_CHARACTERS_MAX = 64
+MESSAGE_CHARACTERS_MAX = 1_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 PHASES = {
@@ -104,7 +106,9 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
 
     async def FailRun(self, request: pb.FailRunRequest, context: Context) -> pb.FailRunResponse:
         failure = Failure(
-            request.failure.reason, request.failure.message, request.failure.retriable
+            request.failure.reason[:REASON_CHARACTERS_MAX],
+            request.failure.message[:MESSAGE_CHARACTERS_MAX],
+            request.failure.retriable,
         )
         with _counting_stale_tokens():
             async with self._store.begin() as unit:

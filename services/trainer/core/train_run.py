@@ -60,6 +60,7 @@ class _Heart:
         self._scheduler = scheduler
         self._store = store
         self._watch = watch
+        self._one_at_a_time = asyncio.Lock()
         self._seconds = min(HEARTBEAT_SECONDS_MAX, run.lease_seconds / HEARTBEATS_PER_LEASE)
 
     @contextlib.asynccontextmanager
@@ -80,6 +81,10 @@ class _Heart:
 
     async def beat(self) -> None:
         """Tells the scheduler how far the run is and hears whether to go on."""
+        async with self._one_at_a_time:
+            await self._beat()
+
+    async def _beat(self) -> None:
         checkpoint = self._watch.take_checkpoint()
         if checkpoint is not None:
             self._watch.set_checkpoint(await self._store.write(checkpoint))

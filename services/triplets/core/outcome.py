@@ -13,6 +13,10 @@ POSITIVE_LEVEL = LEVELS["accepted"]
 
 WEIGHT_MAX = 100.0
 
+OCCURRED_AT_MIN = datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC)
+AHEAD_MAX = datetime.timedelta(days=1)
+"""An outcome from further in the future would stand against every later word."""
+
 
 class Word(NamedTuple):
     """One outcome's word about a pair. Of several the largest stands.

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.triplets.core.errors import FieldInvalidError, LabelUnknownError, UserNotFoundError
-from services.triplets.core.outcome import LEVELS, WEIGHT_MAX, Outcome, Pair, Word
+from services.triplets.core.outcome import (
+    AHEAD_MAX,
+    LEVELS,
+    OCCURRED_AT_MIN,
+    WEIGHT_MAX,
+    Outcome,
+    Pair,
+    Word,
+)
 from services.triplets.core.ports import DomainUnit
 from services.triplets.core.tally import Tally
 
@@ -32,7 +40,7 @@ class ReportResult:
     triplets_pending_count: int
 
 
-def check_drafts(drafts: Sequence[OutcomeDraft]) -> None:
+def check_drafts(drafts: Sequence[OutcomeDraft], now: datetime.datetime) -> None:
     """Refuses a batch that breaks a rule which needs no look at the store."""
     if not 1 <= len(drafts) <= ITEMS_MAX:
         raise FieldInvalidError("items", f"must be 1 to {ITEMS_MAX}")
@@ -50,6 +58,9 @@ def check_drafts(drafts: Sequence[OutcomeDraft]) -> None:
             raise FieldInvalidError(f"{path}.weight", f"must be above 0 and at most {WEIGHT_MAX:g}")
         if draft.seeker_id == draft.candidate_id:
             raise FieldInvalidError(f"{path}.candidate_id", "must differ from seeker_id")
+        if not OCCURRED_AT_MIN <= draft.occurred_at <= now + AHEAD_MAX:
+            rule = "must be between 1900 and a day from now"
+            raise FieldInvalidError(f"{path}.occurred_at", rule)
 
 
 async def report_outcomes(unit: DomainUnit, drafts: Sequence[OutcomeDraft]) -> ReportResult:

@@ -15,6 +15,7 @@ CALLER = "caller"
 FIELDS_MAX = 256
 MEMBERS_MAX = 1_000
 MEMBER_CHARACTERS_MAX = 128
+DESCRIPTION_CHARACTERS_MAX = 1_000
 DIM_MAX = 4_096
 _DOMAIN = re.compile(r"[a-z][a-z0-9_-]{0,47}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -91,6 +92,9 @@ def _check_field(path: str, field: Field) -> None:
     ):
         if value not in allowed:
             raise FieldInvalidError(f"{path}.{attribute}", f"must be one of {', '.join(allowed)}")
+    if len(field.description) > DESCRIPTION_CHARACTERS_MAX or "\0" in field.description:
+        rule = f"must have at most {DESCRIPTION_CHARACTERS_MAX} characters and no NUL"
+        raise FieldInvalidError(f"{path}.description", rule)
     if field.kind == "soft" and field.type != "string":
         raise FieldInvalidError(f"{path}.type", "must be string for a soft field")
     _check_members(path, field)
@@ -103,8 +107,9 @@ def _check_members(path: str, field: Field) -> None:
         raise FieldInvalidError(f"{path}.members", f"must be at most {MEMBERS_MAX}")
     if len(set(field.members)) != len(field.members):
         raise FieldInvalidError(f"{path}.members", "must differ from each other")
-    if not all(1 <= len(member) <= MEMBER_CHARACTERS_MAX for member in field.members):
-        rule = f"must have 1 to {MEMBER_CHARACTERS_MAX} characters each"
+    lengths_fit = all(1 <= len(member) <= MEMBER_CHARACTERS_MAX for member in field.members)
+    if not lengths_fit or any("\0" in member for member in field.members):
+        rule = f"must have 1 to {MEMBER_CHARACTERS_MAX} characters each, and no NUL"
         raise FieldInvalidError(f"{path}.members", rule)
 
 

@@ -3,6 +3,7 @@
 import grpc
 from trine.triplets.v1.error_reason_pb2 import ErrorReason
 
+from services.chassis.database import TEXT_ERRORS
 from services.chassis.errors import ErrorRow, ErrorTable, error_reasons
 from services.chassis.replies import RequestIdInvalidError, RequestIdReusedError
 from services.triplets.core import errors
@@ -19,6 +20,7 @@ ERRORS: ErrorTable = {
     ),
     errors.SchemaIncompatibleError: ErrorRow(Code.FAILED_PRECONDITION, "SCHEMA_INCOMPATIBLE"),
     errors.UserNotFoundError: ErrorRow(Code.NOT_FOUND, "USER_NOT_FOUND"),
+    **TEXT_ERRORS,
     RequestIdInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
     RequestIdReusedError: ErrorRow(Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
 }

@@ -26,7 +26,7 @@ class OutcomeServicer(outcome_service_pb2_grpc.OutcomeServiceServicer):
     ) -> pb.ReportOutcomesResponse:
         now = self._clock.now()
         drafts = [_draft(index, item, now) for index, item in enumerate(request.items)]
-        check_drafts(drafts)
+        check_drafts(drafts, now)
 
         async def act(unit: DomainUnit) -> pb.ReportOutcomesResponse:
             result = await report_outcomes(unit, drafts)

@@ -31,7 +31,8 @@ class AgeScorers:
 
     def score_cross(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
         assert len(cosines_n) == len(candidates_nk)
-        return (1 / (1 + candidates_nk.sum(axis=1))).astype(np.float32)
+        score: Floats = (1 / (1 + candidates_nk.sum(axis=1))).astype(np.float32)
+        return score
 
 
 AGE_HEAD = LoadedHead(

@@ -46,7 +46,7 @@ class ReportOutcomesRequest(_message.Message):
         """How much it counts: above 0, at most 100. Default 1."""
         @_builtins.property
         def occurred_at(self) -> _timestamp_pb2.Timestamp:
-            """When it happened; default now. Of several outcomes of a pair the latest stands."""
+            """When it happened, from 1900 to a day from now; default now. Of several outcomes of a pair the latest stands."""
 
         def __init__(
             self,

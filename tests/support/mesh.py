@@ -1,0 +1,160 @@
+"""A whole mesh in a folder of its own: Envoy, NATS, PostgreSQL and the five services."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services.mesh.home import Home
+from services.mesh.launch import bring_down, bring_up
+
+Json = dict[str, Any]
+
+PEOPLE = 60
+SCHEMA: list[Json] = [
+    {"name": "age", "kind": "hard", "type": "integer"},
+    {"name": "goal", "kind": "hard", "type": "enum", "members": ["fun", "love"]},
+    {"name": "city", "kind": "hard", "type": "string"},
+    {"name": "about", "kind": "soft", "type": "string"},
+]
+
+
+class Mesh:
+    """A running mesh and a REST client with its key."""
+
+    def __init__(self, home: Home, told: Json) -> None:
+        self.home = home
+        self.told = told
+        self.http = httpx.Client(
+            base_url=told["rest"],
+            headers={"Authorization": f"Bearer {told['api_key']}"},
+            timeout=30,
+        )
+
+    def call(self, method: str, path: str, body: Json | None = None, **query: Any) -> Json:
+        """Calls the API and returns the answer's JSON; anything but 200 fails the test."""
+        response = self.http.request(method, path, json=body, params=query)
+        assert response.status_code == 200, response.text
+        content: Json = response.json()
+        return content
+
+    def refused(self, method: str, path: str, body: Json | None = None, **query: Any) -> Json:
+        """Calls the API, which must refuse: {"status", "reason", "message", "metadata"}."""
+        return read_refusal(self.http.request(method, path, json=body, params=query))
+
+    def match(self, user_id: str, domain: str, **content: Any) -> Json:
+        """POST /v1/match."""
+        return self.call("POST", "/v1/match", {"user_id": user_id, "domain": domain, **content})
+
+    def fill(self, domain: str, people: int = PEOPLE, **schema: Any) -> None:
+        """Declares a domain and brings people u0, u1 and so on in."""
+        self.call("PUT", "/v1/schema", {"domain": domain, "fields": SCHEMA, **schema})
+        for number in range(people):
+            fields = {"age": 20 + number % 40, "goal": ("fun", "love")[number % 2]}
+            user = {"user_id": f"u{number}", "domain": domain, "fields": fields}
+            self.call("POST", "/v1/users", user)
+
+    def report(self, domain: str, seekers: range, people: int = PEOPLE) -> Json:
+        """Each seeker says yes to odd and no to even people, all at one moment."""
+        items = [
+            {
+                "seeker_id": f"u{seeker}",
+                "candidate_id": f"u{candidate}",
+                "outcome": "accepted" if candidate % 2 else "rejected",
+                "occurred_at": "2026-05-17T12:00:00Z",
+            }
+            for seeker in seekers
+            for candidate in range(people)
+            if candidate != seeker
+        ]
+        answer: Json = {}
+        for start in range(0, len(items), 1_000):
+            body = {"domain": domain, "items": items[start : start + 1_000]}
+            answer = self.call("POST", "/v1/feedback", body)
+        return answer
+
+    def train(self, domain: str) -> Json:
+        """Trains and waits for the end; returns the run."""
+        run_id = self.call("POST", "/v1/train", {"domain": domain, "force": True})["run_id"]
+        return self.ended(run_id)
+
+    def ended(self, run_id: str, seconds_max: float = 60) -> Json:
+        """Waits for a run's end."""
+
+        def run() -> Json | None:
+            found = self.call("GET", f"/v1/runs/{run_id}")
+            return found if found["status"] in {"succeeded", "failed", "cancelled"} else None
+
+        found: Json = until(run, seconds_max)
+        return found
+
+    def close(self) -> None:
+        """Closes the client and the mesh."""
+        self.http.close()
+        bring_down(self.home)
+
+
+def read_refusal(response: httpx.Response) -> Json:
+    """What a refused call answered: google.rpc.Status with one ErrorInfo, and nothing else."""
+    assert response.status_code >= 400, response.text
+    assert response.headers["content-type"].startswith("application/json")
+    body = response.json()
+    assert set(body) == {"code", "message", "details"}
+    (detail,) = body["details"]
+    assert detail["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
+    assert detail["domain"] == "trine"
+    return {
+        "status": response.status_code,
+        "reason": detail["reason"],
+        "message": body["message"],
+        "metadata": detail["metadata"],
+    }
+
+
+def until(ask: Callable[[], Any], seconds_max: float = 10, pause: float = 0.02) -> Any:
+    """Asks until the answer is not None."""
+    deadline = time.monotonic() + seconds_max
+    while True:
+        answer = ask()
+        if answer is not None:
+            return answer
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(pause)
+
+
+@contextmanager
+def running_mesh(folder: Path, **settings: str) -> Iterator[Mesh]:
+    """Runs a mesh with TRINE_ settings."""
+    home = Home(folder)
+    with set_environment(**settings):
+        told, _ = bring_up(home)
+    mesh = Mesh(home, told)
+    try:
+        yield mesh
+    finally:
+        mesh.close()
+
+
+@contextmanager
+def set_environment(**settings: str) -> Iterator[None]:
+    """Sets variables for the length of a block."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def run_async(coroutine: Any) -> Any:
+    """Runs a coroutine in a loop of its own."""
+    return asyncio.run(coroutine)
