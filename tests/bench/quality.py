@@ -150,7 +150,7 @@ async def measure(
         train = [meetings[row] for row in np.flatnonzero(folds != fold)]
         test = [meetings[row] for row in held]
         before[held], after[held], run = await score_fold(client, f"{kind}-{fold}", train, test)
-        print(f"{kind} {fold}: {run['status']}, {run['verdict']['result']}", flush=True)  # noqa: T201
+        print(f"{kind} {fold}: {run['status']}, {run['verdict']['result']}", flush=True)
     place = {(meeting.seeker, meeting.candidate): row for row, meeting in enumerate(meetings)}
     back = np.array([place[m.candidate, m.seeker] for m in meetings])
     yes = np.array([meeting.yes for meeting in meetings])
@@ -171,9 +171,9 @@ async def main() -> None:
         async with open_client(mesh.told["rest"], mesh.told["api_key"]) as client:
             rows = await measure(client, "warm", warm_fold)
             rows += await measure(client, "cold", cold_fold)
-    print("\n| task | AUC | AUC per person | NDCG@5 |\n|---|---|---|---|")  # noqa: T201
+    print("\n| task | AUC | AUC per person | NDCG@5 |\n|---|---|---|---|")
     for name, cells in rows:
-        print(f"| {name} | " + " | ".join(cells) + " |")  # noqa: T201
+        print(f"| {name} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
