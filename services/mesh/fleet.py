@@ -22,7 +22,6 @@ PASSED_ON = (
     "TRINE_LEASE_SECONDS",
     "TRINE_ENCODER_THREADS",
     "TRINE_MATCH_THREADS",
-    "TRINE_TORCH_THREADS",
 )
 """Settings that whoever starts the mesh may make."""
 
