@@ -24,7 +24,7 @@ from services.mesh.speed_dating import (
 )
 
 DOMAIN = "dating"
-LAST_TRAINING_EVENT = 17
+LAST_TRAINING_EVENT = 16
 BATCH = 500
 POLL_SECONDS = 0.2
 SWAP_SECONDS_MAX = 10.0
