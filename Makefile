@@ -38,7 +38,7 @@ check: $(INSTALLED)  ## lint, types, contracts and unit tests (under a minute)
 bench: $(INSTALLED)  ## measures the mesh against its floors and prints the ratios
 	$(BIN)/python -m tests.bench
 
-test-long: $(INSTALLED)  ## learning quality through the mesh, fold by fold (tens of minutes)
+test-long: $(INSTALLED)  ## learning quality through the mesh, fold by fold (minutes)
 	$(BIN)/python -m tests.bench.quality
 
 generate: $(INSTALLED)  ## generates gen/ from protos/
