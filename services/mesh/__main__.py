@@ -51,7 +51,7 @@ def status() -> None:
         table.add_row(name, str(pid or "-"), str(mesh["restarts"][name]), state)
     console.print(f"Trine is running at {mesh['rest']}")
     console.print(table)
-    if not all(healthy.values()):
+    if not all(healthy.values()) or not all(mesh["pids"].values()):
         raise typer.Exit(1)
 
 

@@ -92,6 +92,7 @@ class Child:
                 await self._process.wait()
             if self._stopping:
                 return
+            self._on_change()
             failures = 0 if time.monotonic() - started > STEADY_SECONDS else failures
             await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
             failures += 1

@@ -1,7 +1,8 @@
 """Kills the mesh's processes when their supervisor dies, where the kernel does not do it (macOS).
 
-python -m services.mesh.guard: reads lines "<pid> <signal>" from standard input, a pipe that the
-supervisor holds. The pipe's end is the supervisor's end, however it came.
+python -m services.mesh.guard: reads lines "<pid>:<signal> <pid>:<signal> ..." from standard input,
+a pipe that the supervisor holds. Each line is the whole list as it is now: a process that has ended
+is forgotten before another can get its id. The pipe's end is the supervisor's end, however it came.
 """
 
 import contextlib
@@ -11,14 +12,14 @@ from typing import TextIO
 
 
 def watch(lines: TextIO) -> None:
-    """Remembers pids until the pipe ends, then signals those that are left."""
-    signals: dict[int, int] = {}
+    """Remembers the last list until the pipe ends, then signals those on it."""
+    last = ""
     for line in lines:
-        pid, number = line.split()
-        signals[int(pid)] = int(number)
-    for left, orphan_signal in signals.items():
+        last = line
+    for entry in last.split():
+        pid, number = entry.split(":")
         with contextlib.suppress(ProcessLookupError):
-            os.kill(left, orphan_signal)
+            os.kill(int(pid), int(number))
 
 
 if __name__ == "__main__":

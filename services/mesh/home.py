@@ -45,7 +45,7 @@ class Home:
         The kernel gives it back however the process ends.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.lock.open("w")
+        file = self.lock.open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -60,6 +60,17 @@ class Home:
             return True
         file.close()
         return False
+
+    def name_supervisor(self, lock: TextIO) -> None:
+        """Writes this process' id into the lock that it holds."""
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+
+    def supervisor(self) -> int | None:
+        """Process id of the supervisor that holds the home, if one does and has written it."""
+        text = self.lock.read_text() if self.is_running() else ""
+        return int(text) if text else None
 
     def read_mesh(self) -> dict[str, Any] | None:
         """What the running mesh tells about itself, if it is up."""

@@ -23,6 +23,8 @@ def bring_up(home: Home) -> tuple[dict[str, Any], bool]:
         MeshStartError: it does not come up.
     """
     running_before = home.is_running()
+    if not running_before:
+        home.mesh_file.unlink(missing_ok=True)  # of a supervisor that was killed
     pid = None if running_before else _start_supervisor(home)
     deadline = time.monotonic() + UP_SECONDS_MAX
     while time.monotonic() < deadline:
@@ -39,16 +41,19 @@ def bring_up(home: Home) -> tuple[dict[str, Any], bool]:
 
 
 def bring_down(home: Home) -> bool:
-    """Ends a mesh and waits until nothing of it is left; False if none was running."""
-    mesh = home.read_mesh()
-    if mesh is None or not home.is_running():
-        home.mesh_file.unlink(missing_ok=True)
+    """Ends a mesh, also one that is still starting; False if none was running.
+
+    Returns when nothing of it is left.
+    """
+    supervisor = home.supervisor()
+    if supervisor is None:
+        home.mesh_file.unlink(missing_ok=True)  # of a supervisor that was killed
         return False
-    os.kill(mesh["supervisor"], signal.SIGTERM)
+    os.kill(supervisor, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS_MAX
     while home.is_running():
         if time.monotonic() > deadline:
-            raise MeshStartError(f"the supervisor {mesh['supervisor']} does not end")
+            raise MeshStartError(f"the supervisor {supervisor} does not end")
         time.sleep(0.05)
     return True
 

@@ -6,10 +6,12 @@ follows every restart.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import grpc
@@ -22,6 +24,7 @@ from services.mesh.home import SERVICES, TENANT, Home, Secrets, choose_ports
 from services.mesh.programs import LOOPBACK, python_module
 
 READY_SECONDS_MAX = 60.0
+LOOK_SECONDS = 0.05
 ALREADY_RUNNING = 3
 """Exit status when another supervisor holds the home."""
 
@@ -39,18 +42,18 @@ class Supervisor:
         self._told = False
 
     async def run(self) -> None:
-        """Brings everything up and keeps it up until a signal."""
-        stop = asyncio.Event()
+        """Brings everything up and keeps it up until a signal, which may come before it is up."""
+        work = asyncio.create_task(self._keep_up())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, work.cancel)
         try:
-            await self._start()
-            await stop.wait()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
         finally:
             await self._stop()
 
-    async def _start(self) -> None:
+    async def _keep_up(self) -> None:
         for folder in (self._home.logs, self._home.config, self._home.artifacts):
             folder.mkdir(exist_ok=True)
         if sys.platform != "linux":
@@ -64,6 +67,7 @@ class Supervisor:
         self._addresses = {"postgres": postgres, "nats": self._tenant_nats()}
         self._told = True
         self._tell()
+        await asyncio.Event().wait()  # for ever
 
     def _infrastructure(self) -> tuple[list[ChildSpec], str, str]:
         """What to start, and the addresses of PostgreSQL and NATS, started or given."""
@@ -111,9 +115,9 @@ class Supervisor:
     def _tell(self) -> None:
         """Writes mesh.json, and tells the guard whom to end."""
         if self._guard is not None and self._guard.stdin is not None:
-            for child in self._children:
-                if child.pid:
-                    self._guard.stdin.write(f"{child.pid} {int(child.spec.orphan_signal)}\n")
+            alive = (child for child in self._children if child.pid)
+            entries = (f"{child.pid}:{int(child.spec.orphan_signal)}" for child in alive)
+            self._guard.stdin.write(" ".join(entries) + "\n")
             self._guard.stdin.flush()
         if not self._told:
             return
@@ -149,15 +153,20 @@ class Supervisor:
         # The edge first, then the services, then what they stand on.
         for group in (("envoy",), SERVICES, ("nats", "postgres")):
             await asyncio.gather(*(c.stop() for c in self._children if c.spec.name in group))
+        self._tell()  # the guard: nobody is left
         self._home.mesh_file.unlink(missing_ok=True)
 
 
 def main(home: Home) -> None:
     """Takes the home and runs its mesh."""
     held = home.try_lock()
+    if held is None:  # perhaps someone has only looked whether a mesh is running
+        time.sleep(LOOK_SECONDS)
+        held = home.try_lock()
     if held is None:
         sys.exit(ALREADY_RUNNING)
     with held:
+        home.name_supervisor(held)
         home.mesh_file.unlink(missing_ok=True)  # of a supervisor that was killed
         try:
             asyncio.run(Supervisor(home).run())

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,14 +60,22 @@ class Mesh:
             user = {"user_id": f"u{number}", "domain": domain, "fields": fields}
             self.call("POST", "/v1/users", user)
 
-    def report(self, domain: str, seekers: range, people: int = PEOPLE) -> Json:
-        """Each seeker says yes to odd and no to even people, all at one moment."""
+    def report(
+        self,
+        domain: str,
+        seekers: range,
+        people: int = PEOPLE,
+        *,
+        likes: Callable[[int, int], bool] = lambda _, candidate: candidate % 2 == 1,
+        day: int = 17,
+    ) -> Json:
+        """Each seeker says yes or no to everyone, all at one moment; by default yes to odd ones."""
         items = [
             {
                 "seeker_id": f"u{seeker}",
                 "candidate_id": f"u{candidate}",
-                "outcome": "accepted" if candidate % 2 else "rejected",
-                "occurred_at": "2026-05-17T12:00:00Z",
+                "outcome": "accepted" if likes(seeker, candidate) else "rejected",
+                "occurred_at": f"2026-05-{day}T12:00:00Z",
             }
             for seeker in seekers
             for candidate in range(people)
@@ -91,6 +100,34 @@ class Mesh:
             return found if found["status"] in {"succeeded", "failed", "cancelled"} else None
 
         found: Json = until(run, seconds_max)
+        return found
+
+    def attempt(self, method: str, path: str, body: Json | None = None) -> Json | None:
+        """Calls the API and returns the answer's JSON; None if a part of the mesh is away."""
+        try:
+            response = self.http.request(method, path, json=body)
+        except httpx.TransportError:
+            return None
+        if response.status_code >= 500:
+            return None
+        assert response.status_code == 200, response.text
+        content: Json = response.json()
+        return content
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Sends a signal to a process of the mesh and returns its id."""
+        pid = until(lambda: self._now()["pids"][name] or None)
+        os.kill(pid, number)
+        return int(pid)
+
+    def kill(self, name: str) -> None:
+        """Kills a process of the mesh and waits until mesh.json names its successor."""
+        killed = self.signal(name, signal.SIGKILL)
+        until(lambda: True if self._now()["pids"][name] not in (0, killed) else None)
+
+    def _now(self) -> Json:
+        found = self.home.read_mesh()
+        assert found is not None
         return found
 
     def close(self) -> None:
