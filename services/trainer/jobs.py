@@ -53,22 +53,26 @@ class Trainer:
             if run is None:
                 await asyncio.sleep(IDLE_SECONDS)
                 continue
-            with BUSY.track_inprogress(), ATTEMPT_SECONDS.time():
+            with (
+                BUSY.track_inprogress(),
+                ATTEMPT_SECONDS.time(),
+                structlog.contextvars.bound_contextvars(run_id=run.run_id, tenant=run.tenant),
+            ):
                 result = await self._carry_out(run)
+                _log.info("run_ended", result=result)
             ATTEMPTS.labels(result).inc()
-            _log.info("run_ended", run_id=run.run_id, tenant=run.tenant, result=result)
 
     async def _carry_out(self, run: LeasedRun) -> str:
         try:
             return await train_run(
-                run, self._scheduler, self._snapshots, self._store, self._learner
+                run, self._scheduler, self._snapshots, self._store, self._learner, warn=_warn
             )
         except LeaseLostError:
             return "lease_lost"
         except RunCancelledError:
             return "cancelled"
         except Exception as error:
-            _log.exception("run_failed", run_id=run.run_id, tenant=run.tenant)
+            _log.exception("run_failed")
             # What exactly went wrong may name hosts and paths: callers get its kind, the log the
             # rest.
             message = f"The trainer failed with {type(error).__name__}."
@@ -79,4 +83,8 @@ class Trainer:
         try:
             await self._scheduler.fail(run, "TRAINER_ERROR", message, retriable=True)
         except (LeaseLostError, grpc.aio.AioRpcError):  # the lease runs out by itself
-            _log.warning("fail_run_failed", run_id=run.run_id)
+            _log.warning("fail_run_failed")
+
+
+def _warn(event: str, error: Exception) -> None:
+    _log.warning(event, error=repr(error))

@@ -1,6 +1,6 @@
 """What carrying out a run needs from outside."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,6 +71,10 @@ class LearnedHead:
     recipe: Mapping[str, object]
     rule_version: str
     evaluation: Evaluation
+
+
+Warn = Callable[[str, Exception], None]
+"""Hears of an event that went wrong and did no harm yet."""
 
 
 class Learner(Protocol):

@@ -11,6 +11,7 @@ from services.trainer.core.ports import (
     LeasedRun,
     Scheduler,
     Snapshots,
+    Warn,
 )
 from services.trainer.core.watch import Watch
 
@@ -24,15 +25,19 @@ async def train_run(
     snapshots: Snapshots,
     store: HeadStore,
     learner: Learner,
+    *,
+    warn: Warn,
 ) -> str:
     """Trains a head, hands it over, and returns the verdict's result.
+
+    A heartbeat or checkpoint that is lost on the way is warned of and made good by the next one.
 
     Raises:
         LeaseLostError: another trainer may hold the run; nothing more was done.
         RunCancelledError: the run was called off.
     """
     watch = Watch(run.snapshot_digest, run.checkpoint_digest)
-    heart = _Heart(run, scheduler, store, watch)
+    heart = _Heart(run, scheduler, store, watch, warn)
     async with heart.beating():
         snapshot_digest = run.snapshot_digest or await snapshots.create(run)
         watch.set_snapshot(snapshot_digest)
@@ -54,12 +59,18 @@ class _Heart:
     """Heartbeats of one run."""
 
     def __init__(
-        self, run: LeasedRun, scheduler: Scheduler, store: HeadStore, watch: Watch
+        self,
+        run: LeasedRun,
+        scheduler: Scheduler,
+        store: HeadStore,
+        watch: Watch,
+        warn: Warn,
     ) -> None:
         self._run = run
         self._scheduler = scheduler
         self._store = store
         self._watch = watch
+        self._warn = warn
         self._one_at_a_time = asyncio.Lock()
         self._seconds = min(HEARTBEAT_SECONDS_MAX, run.lease_seconds / HEARTBEATS_PER_LEASE)
 
@@ -70,6 +81,7 @@ class _Heart:
         try:
             yield
         finally:
+            self._watch.stop(LeaseLostError)  # a thread that still learns does so for nobody
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -77,7 +89,10 @@ class _Heart:
     async def _run_beats(self) -> None:
         while True:
             await asyncio.sleep(self._seconds)
-            await self.beat()
+            try:
+                await self.beat()
+            except Exception as error:  # whatever it is: the lease outlives several lost beats
+                self._warn("heartbeat_lost", error)
 
     async def beat(self) -> None:
         """Tells the scheduler how far the run is and hears whether to go on."""
@@ -85,9 +100,7 @@ class _Heart:
             await self._beat()
 
     async def _beat(self) -> None:
-        checkpoint = self._watch.take_checkpoint()
-        if checkpoint is not None:
-            self._watch.set_checkpoint(await self._store.write(checkpoint))
+        await self._store_checkpoint()
         report = self._watch.report()
         try:
             go_on = await self._scheduler.heartbeat(self._run, report)
@@ -97,3 +110,13 @@ class _Heart:
         self._watch.told(report)
         if not go_on:
             self._watch.stop(RunCancelledError)
+
+    async def _store_checkpoint(self) -> None:
+        checkpoint = self._watch.take_checkpoint()
+        if checkpoint is None:
+            return
+        try:
+            self._watch.set_checkpoint(await self._store.write(checkpoint))
+        except Exception as error:  # a store that is away must not cost the lease
+            self._watch.put_back_checkpoint(checkpoint)
+            self._warn("checkpoint_lost", error)

@@ -104,6 +104,12 @@ class Watch:
             content, self._checkpoint = self._checkpoint, None
         return content
 
+    def put_back_checkpoint(self, content: bytes) -> None:
+        """Puts back one that could not be stored, unless a newer one has come."""
+        with self._lock:
+            if self._checkpoint is None:
+                self._checkpoint = content
+
     def report(self) -> Report:
         """What to tell with the next heartbeat. Loss points are told again until `told`."""
         with self._lock:
