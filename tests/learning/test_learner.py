@@ -188,14 +188,16 @@ def test_an_export_that_computes_something_else_is_noticed(
         learn(snapshot())
 
 
-def test_held_out_outcomes_are_unknown_to_the_head_that_is_judged() -> None:
-    """Turning every held-out label around changes the labels, and none of the scores."""
+def test_a_person_is_ranked_without_their_own_held_out_outcomes() -> None:
+    """Turning around what somebody gave and received changes only how others are ranked."""
     recipe = dataclasses.replace(SHORT, cross=CrossRecipe(epochs=0))
     arrays = load(snapshot(people=100, partners=16))
     seconds = arrays["times"] // 1_000_000
-    held_out = seconds >= len(seconds) * (1 - 0.15 / 2)  # the later half of the gate's part
-    turned = np.where(held_out, 2 - arrays["levels"], arrays["levels"]).astype(np.int8)
-    heads = [
+    gate = seconds >= len(seconds) * 0.85
+    someone = int(arrays["seekers"][gate][0])
+    theirs = gate & ((arrays["seekers"] == someone) | (arrays["candidates"] == someone))
+    turned = np.where(theirs, 2 - arrays["levels"], arrays["levels"]).astype(np.int8)
+    before, after = (
         learn(
             pack(
                 arrays["columns"],
@@ -209,9 +211,13 @@ def test_held_out_outcomes_are_unknown_to_the_head_that_is_judged() -> None:
             recipe=recipe,
         ).evaluation
         for levels in (arrays["levels"], turned)
-    ]
-    assert np.array_equal(heads[0].levels, 2 - heads[1].levels)
-    assert np.array_equal(heads[0].challenger_scores, heads[1].challenger_scores)
+    )
+    assert len(before.levels) == gate.sum()
+    assert np.array_equal(before.seekers, after.seekers)
+    own = before.seekers == someone
+    assert np.array_equal(before.levels[own], 2 - after.levels[own])
+    assert np.array_equal(before.challenger_scores[own], after.challenger_scores[own])
+    assert not np.array_equal(before.challenger_scores[~own], after.challenger_scores[~own])
 
 
 EDGES: dict[str, dict[str, Any]] = {

@@ -68,6 +68,8 @@ class Recipe:
     """Evaluations without a better one after which a stage stops."""
     threads: int = 1
     """Sums depend on their order, and the order on the number of threads."""
+    gate_folds: int = 5
+    """Of people, each ranked by what the others' outcomes tell."""
     evaluation_outcomes_max: int = 200_000
 
 

@@ -1,5 +1,8 @@
 """What the gate judges by: scores of held-out outcomes, by the new head and by the one in use."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,35 +10,60 @@ from torch import Tensor
 from services.trainer.core.ports import Column, Evaluation, HeadFiles
 from services.trainer.learning.head import Head
 from services.trainer.learning.onnx_head import Floats, OnnxHead
-from services.trainer.learning.snapshot import Parts, Snapshot, count_outcomes
+from services.trainer.learning.snapshot import Parts, Snapshot, count_outcomes, people_fold
 
 
-def gate_cut(snapshot: Snapshot, parts: Parts, most: int) -> tuple[Tensor, Tensor]:
-    """The outcomes that the gate ranks, grouped by seeker, and those before them.
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Outcomes to be ranked, grouped by seeker, and what is known when they are."""
 
-    The later half of the gate's part is ranked; everything before is history for both heads. So a
-    head is judged as it would serve: knowing who said yes to whom until then, and nothing later.
+    rows: Tensor
+    history: Tensor
+
+
+def gate_folds(snapshot: Snapshot, parts: Parts, folds: int, most: int) -> list[Fold]:
+    """Divides the gate's outcomes by who was the seeker; `most` of them at most.
+
+    A fold is ranked as serving would rank for its seekers today, had they been away while the
+    gate's outcomes were given: those of other people are known, those that the fold's people gave
+    or received are not. No seeker's own outcome is known for another of the same seeker: leaving
+    out a yes alone would lower the seeker's rate where a yes is right.
     """
-    middle = len(parts.gate) // 2
-    history = torch.cat([parts.training, parts.validation, parts.gate[:middle]])
-    ranked = parts.gate[middle:]
-    grouped = ranked[torch.argsort(snapshot.seekers[ranked], stable=True)]
-    if len(grouped) > most:  # as many whole seekers as fit
-        last = snapshot.seekers[grouped[most]]
-        grouped = grouped[snapshot.seekers[grouped] < last]
-    return grouped, history
+    known = torch.cat([parts.training, parts.validation])
+    seekers, candidates = snapshot.seekers[parts.gate], snapshot.candidates[parts.gate]
+    fold_of_seeker = people_fold(snapshot, seekers, folds)
+    fold_of_candidate = people_fold(snapshot, candidates, folds)
+    cut: list[Fold] = []
+    for fold in range(folds):
+        rows = parts.gate[fold_of_seeker == fold]
+        if not len(rows):
+            continue
+        rows = rows[torch.argsort(snapshot.seekers[rows], stable=True)]
+        others = parts.gate[(fold_of_seeker != fold) & (fold_of_candidate != fold)]
+        history = torch.cat([known, others])
+        cut.append(Fold(rows[: most // folds], history))
+    return cut
 
 
-def score_held_out(
+def join(evaluations: list[Evaluation]) -> Evaluation:
+    """The folds' scores as one evaluation."""
+    names = ("seekers", "levels", "challenger_scores", "incumbent_scores")
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(each, name) for each in evaluations]) for name in names
+    }
+    return Evaluation(**arrays, incumbent_calibrated=evaluations[0].incumbent_calibrated)
+
+
+def score_fold(
     snapshot: Snapshot,
-    rows: Tensor,
-    history: Tensor,
+    fold: Fold,
     table: Tensor,
     head: Head,
     *,
     incumbent: HeadFiles | None,
 ) -> Evaluation:
-    """Scores the outcomes of `gate_cut` by both heads; the table is that of the history."""
+    """Scores a fold's outcomes by both heads; the table is that of the fold's history."""
+    rows, history = fold.rows, fold.history
     counts = count_outcomes(snapshot, history)
     seekers, candidates = snapshot.seekers[rows], snapshot.candidates[rows]
     cosines = (snapshot.vectors[seekers] * snapshot.vectors[candidates]).sum(1, keepdim=True)

@@ -7,7 +7,7 @@ import torch
 from services.trainer.core.ports import HeadFiles, LearnedHead
 from services.trainer.core.recipe import DEFAULT_RECIPE, Recipe
 from services.trainer.core.watch import Phase, Watch
-from services.trainer.learning.gate_scores import gate_cut, score_held_out
+from services.trainer.learning.gate_scores import gate_folds, join, score_fold
 from services.trainer.learning.head import CrossPart, Head
 from services.trainer.learning.journal import Journal
 from services.trainer.learning.package import package_head
@@ -54,9 +54,11 @@ class TorchLearner:
         person, linear = light.models(fit)
         pairs = CrossPart(linear, None if cross is None else cross.model)
         head = Head(query_map.model, person, linear, pairs)
-        rows, history = gate_cut(arrays, parts, recipe.evaluation_outcomes_max)
-        table = light.table(fit, person, history)
-        evaluation = score_held_out(arrays, rows, history, table, head, incumbent=incumbent)
+        evaluations = []
+        for fold in gate_folds(arrays, parts, recipe.gate_folds, recipe.evaluation_outcomes_max):
+            table = light.table(fit, person, fold.history)
+            evaluations.append(score_fold(arrays, fold, table, head, incumbent=incumbent))
+            watch.check()
 
         watch.enter(Phase.EXPORTING)
         everything = torch.cat([known, parts.gate])
@@ -67,5 +69,5 @@ class TorchLearner:
             golden=golden,
             recipe={**dataclasses.asdict(recipe), "seed": seed, "device": self._device.type},
             rule_version=arrays.rule_version,
-            evaluation=evaluation,
+            evaluation=join(evaluations),
         )

@@ -25,6 +25,8 @@ class Snapshot:
     """float32 [U, dim]"""
     columns: Tensor
     """float32 [U, columns], NaN for no value."""
+    user_hashes: Tensor
+    """int64 [U]: of the people's ids, so that folds do not depend on how people are numbered."""
     fields: tuple[Column, ...]
     encoder: str
     rule_version: str
@@ -71,6 +73,7 @@ def read_snapshot(content: bytes) -> Snapshot:
     return Snapshot(
         vectors=tensors["vectors"].float(),
         columns=tensors["columns"],
+        user_hashes=tensors["user_hashes"],
         fields=tuple(
             Column(name=c["name"], type=c["type"], members=tuple(c["members"]))
             for c in layout["columns"]
@@ -114,6 +117,11 @@ def half(snapshot: Snapshot, rows: Tensor, side: int) -> Tensor:
 def fold(snapshot: Snapshot, rows: Tensor, folds: int) -> Tensor:
     """The fold of each row, int64; independent of its half."""
     return snapshot.pair_hashes[rows] // 1024 % folds
+
+
+def people_fold(snapshot: Snapshot, people: Tensor, folds: int) -> Tensor:
+    """The fold of each person, int64."""
+    return snapshot.user_hashes[people] // 1024 % folds
 
 
 def triplets_within(snapshot: Snapshot, rows: Tensor) -> Tensor:
