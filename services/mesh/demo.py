@@ -24,7 +24,7 @@ from services.mesh.speed_dating import (
 )
 
 DOMAIN = "dating"
-LAST_TRAINING_EVENT = 16
+LAST_TRAINING_EVENT = 17
 BATCH = 500
 POLL_SECONDS = 0.2
 SWAP_SECONDS_MAX = 10.0
@@ -204,14 +204,14 @@ def _show_verdict(run: Json, console: Console) -> None:
     table = Table("held-out events", "NDCG@10 (95 %)", "AUC (95 %)", box=None, pad_edge=False)
     for name, key in (("before", "incumbent_quality"), ("after", "challenger_quality")):
         quality = verdict[key]
-        label = f"{name}: {verdict['incumbent'] if name == 'before' else run['head']}"
         intervals = [_interval(quality[f"{metric}_interval"]) for metric in ("ndcg_at_10", "auc")]
-        table.add_row(label, *intervals)
+        table.add_row(name, *intervals)
     gains = [_interval(verdict[f"{metric}_gain"], sign="+") for metric in ("ndcg_at_10", "auc")]
     table.add_row("gain (90 %, paired)", *gains)
     console.print(
-        f"The gate: {verdict['seekers_count']} seekers, {verdict['outcomes_count']} outcomes of "
-        "the last events, later than all that was learned from."
+        f"The gate compares {run['head']} with {verdict['incumbent']}: {verdict['seekers_count']} "
+        f"seekers, {verdict['outcomes_count']} outcomes of the last events, later than all that "
+        "was learned from."
     )
     console.print(table)
     style = "green" if verdict["result"] == "promoted" else "yellow"

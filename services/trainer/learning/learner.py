@@ -39,7 +39,8 @@ class TorchLearner:
         arrays = read_snapshot(snapshot).to(self._device)
         parts = split_outcomes(arrays, recipe.split)
         steps = 2 * (recipe.light.rounds + recipe.cross.epochs + recipe.query_map.epochs)
-        stages = Stages(arrays, parts, recipe, seed, Journal(checkpoint, watch, steps))
+        journal = Journal(checkpoint, watch, steps)
+        stages = Stages(arrays, parts, recipe, seed, journal)
 
         watch.enter(Phase.RUNNING)
         light, fit = stages.fit_light("light", parts.training, LIGHT)
@@ -51,6 +52,7 @@ class TorchLearner:
         query_map = stages.train_query_map(light, known, map_epochs)
 
         watch.enter(Phase.EVALUATING)
+        watch.step(journal.steps_done, journal.steps_done)  # the rest was stopped early
         person, linear = light.models(fit)
         pairs = CrossPart(linear, None if cross is None else cross.model)
         head = Head(query_map.model, person, linear, pairs)
