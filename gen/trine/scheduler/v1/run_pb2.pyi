@@ -138,7 +138,7 @@ class Run(_message.Message):
     triplets_used: _builtins.int
     """Triplets that the run trains on."""
     estimated_completion_minutes: _builtins.int
-    """Minutes until the run is expected to end, from past runs; 0 once it has."""
+    """Minutes until the run is expected to end, from past runs; 0 once it has, and in events."""
     snapshot_digest: _builtins.str
     """SHA-256 of the snapshot, once it is frozen."""
     head: _builtins.str
