@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 from google.protobuf import json_format
 from safetensors.numpy import load
 from trine.trainer.v1 import head_manifest_pb2
@@ -35,7 +36,7 @@ class ArtifactBundles:
             _check(manifest, desired)
             parts = {part.role: await self._fetch(part.file) for part in manifest.parts}
             golden, table = await self._fetch(manifest.golden), await self._fetch(manifest.table)
-        except (ArtifactError, json_format.ParseError) as error:
+        except (ArtifactError, json_format.ParseError, UnicodeDecodeError) as error:
             raise HeadRefusedError(str(error)) from error
         return await asyncio.to_thread(_open, manifest, parts, golden, table)
 
@@ -59,10 +60,14 @@ def _open(
     table: bytes,
 ) -> HeadBundle:
     scorers = OnnxScorers(*(parts[role] for role in ROLES))
-    check_golden(scorers, _arrays(golden))
+    vectors = _arrays(golden)
+    check_golden(scorers, vectors)
+    read = vectors["columns"].shape[1], vectors["vectors"].shape[1]
+    if read != (len(manifest.columns), manifest.dim):
+        raise HeadRefusedError("reads other columns or vectors than its manifest says")
     learned = _arrays(table).get("table")
-    if learned is None or learned.ndim != 2 or learned.shape[1] != TABLE_WIDTH:
-        raise HeadRefusedError("its table of people has another shape")
+    if learned is None or learned.dtype != np.float32 or learned.shape[1:] != (TABLE_WIDTH,):
+        raise HeadRefusedError("its table of people has another shape or type")
     return HeadBundle(
         tenant=manifest.tenant,
         domain=manifest.domain,

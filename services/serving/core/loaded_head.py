@@ -80,7 +80,8 @@ def fit_head(bundle: HeadBundle, layout: Layout) -> LoadedHead:
     """
     if (bundle.encoder, bundle.dim) != (layout.encoder, layout.dim):
         raise HeadRefusedError(
-            f"reads vectors of {bundle.encoder}, the domain has {layout.encoder}"
+            f"reads {bundle.dim} numbers of {bundle.encoder}, "
+            f"the domain has {layout.dim} of {layout.encoder}"
         )
     places = {field.name: index for index, field in enumerate(layout.columns)}
     columns: list[int] = []
