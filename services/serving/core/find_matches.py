@@ -131,7 +131,10 @@ class _Match:
     def _preselect(self, index: Index, mask: Mask) -> Rows:
         """Rows near the query inside the mask: from the index, and all that are newer than it."""
         query, newer = self._mapped(), index.rows + np.flatnonzero(mask[index.rows :])
-        found = index.search(query, mask[: index.rows], PRESELECTED, self._probes_count)
+        inside = mask[: index.rows]
+        # Of a list, the mask lets only its share through: the same many lie in more lists.
+        probes = round(self._probes_count * index.rows / max(1, int(inside.sum())))
+        found = index.search(query, inside, PRESELECTED, probes)
         return np.concatenate([found, newer])
 
     def _mapped(self) -> Floats:
