@@ -149,10 +149,12 @@ class MemoryTripletStore:
         if state.schema_revision > since:
             since = -1
         users = [user for user in state.users.values() if user.revision > since]
+        users.sort(key=lambda user: (user.revision, user.number))
         for start in range(0, len(users), BATCH_ROWS_MAX):
             batch = _profile_batch(state.schema, users[start : start + BATCH_ROWS_MAX])
             yield Change(schema=state.schema, revision=since, profiles=batch)
-        changed = [(n, tally) for n, (r, tally) in state.tallies.items() if r > since]
+        later = sorted((r, n, tally) for n, (r, tally) in state.tallies.items() if r > since)
+        changed = [(n, tally) for _, n, tally in later]
         for start in range(0, len(changed), BATCH_ROWS_MAX):
             rows = changed[start : start + BATCH_ROWS_MAX]
             numbers = np.array([number for number, _ in rows], np.int32)

@@ -38,6 +38,11 @@ _SQL = load_queries(_HERE / "queries.sql")
 BATCH_ROWS_MAX = 1_000
 """Rows of one batch of changes: about 1.2 MB with 384-dimensional vectors, under gRPC's 4 MiB."""
 
+_OUTCOME_COLUMNS = (
+    *("domain_id", "revision", "seeker", "candidate", "label"),
+    *("occurred_at", "level", "weight"),
+)
+
 _COPY_HEADER_BYTES = 19
 _COPY_TRAILER_BYTES = 2
 _EPOCH_MICROS = 946_684_800_000_000  # PostgreSQL counts from 2000, we from 1970
@@ -154,7 +159,7 @@ class PostgresTripletStore:
             schema = _read_schema(domain, head["schema"])
             if head["schema_revision"] > since:
                 since = -1  # columns may have been added: everyone is sent anew
-            key = (tenant, domain, since)
+            key = (head["domain_id"], since)
             async for rows in _batches(connection, _SQL["changed_users"], key):
                 yield Change(schema=schema, revision=since, profiles=_profile_batch(schema, rows))
             async for rows in _batches(connection, _SQL["changed_tallies"], key):
@@ -173,15 +178,14 @@ class PostgresTripletStore:
             schema = _read_schema(domain, head["schema"])
             user_ids: list[str] = []
             vectors, columns = [_vectors(schema, [])], [_columns(schema, [])]
-            async for rows in _batches(connection, _SQL["all_users"], (tenant, domain)):
+            async for rows in _batches(connection, _SQL["all_users"], (head["domain_id"],)):
                 user_ids += [row["user_id"] for row in rows]
                 vectors.append(_vectors(schema, rows))
                 columns.append(_columns(schema, rows))
             output = io.BytesIO()
             await connection.copy_from_query(
                 _SQL["standing_outcomes"].rstrip(";"),
-                tenant,
-                domain,
+                head["domain_id"],
                 revision,
                 output=output,
                 format="binary",
@@ -208,7 +212,7 @@ class PostgresDomainUnit(PostgresReplies):
         self, connection: Connection, tenant: str, domain: str, row: asyncpg.Record
     ) -> None:
         super().__init__(connection)
-        self._key = (tenant, domain)
+        self._domain_id = row["domain_id"]
         self._revision = row["revision"] + 1
         self._users_count = row["users_count"]
         self._triplets_added = 0
@@ -224,14 +228,16 @@ class PostgresDomainUnit(PostgresReplies):
 
     async def find_numbers(self, user_ids: Sequence[str]) -> Mapping[str, int]:
         """Returns the numbers of those users that exist."""
-        rows = await self._connection.fetch(_SQL["find_numbers"], *self._key, user_ids)
+        rows = await self._connection.fetch(_SQL["find_numbers"], self._domain_id, user_ids)
         return {row["user_id"]: row["number"] for row in rows}
 
     async def standing_words(self, pairs: Sequence[Pair]) -> Mapping[Pair, Word]:
         """Returns the word that stands for each of the pairs that have one."""
         seekers = [pair.seeker for pair in pairs]
         candidates = [pair.candidate for pair in pairs]
-        rows = await self._connection.fetch(_SQL["standing_words"], *self._key, seekers, candidates)
+        rows = await self._connection.fetch(
+            _SQL["standing_words"], self._domain_id, seekers, candidates
+        )
         return {
             Pair(row["seeker"], row["candidate"]): Word(
                 row["occurred_at"], row["level"], row["weight"]
@@ -241,22 +247,16 @@ class PostgresDomainUnit(PostgresReplies):
 
     async def tallies(self, numbers: Sequence[int]) -> Mapping[int, Tally]:
         """Returns the tallies of existing users."""
-        rows = await self._connection.fetch(_SQL["tallies"], *self._key, numbers)
+        rows = await self._connection.fetch(_SQL["tallies"], self._domain_id, numbers)
         return {row["number"]: Tally(tuple(row["given"]), tuple(row["received"])) for row in rows}
 
     async def append_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         """Records outcomes."""
         self._dirty = True
-        await self._connection.execute(
-            _SQL["append_outcomes"],
-            *self._key,
-            self._revision,
-            [outcome.pair.seeker for outcome in outcomes],
-            [outcome.pair.candidate for outcome in outcomes],
-            [outcome.label for outcome in outcomes],
-            [outcome.word.level for outcome in outcomes],
-            [outcome.word.weight for outcome in outcomes],
-            [outcome.word.occurred_at for outcome in outcomes],
+        key = (self._domain_id, self._revision)
+        records = [(*key, *outcome.pair, outcome.label, *outcome.word) for outcome in outcomes]
+        await self._connection.copy_records_to_table(
+            "outcomes", records=records, columns=_OUTCOME_COLUMNS
         )
 
     async def save_tallies(self, tallies: Mapping[int, Tally], triplets_added: int) -> None:
@@ -266,7 +266,7 @@ class PostgresDomainUnit(PostgresReplies):
         levels = zip(*((*t.given, *t.received) for t in tallies.values()), strict=True)
         if tallies:
             await self._connection.execute(
-                _SQL["save_tallies"], *self._key, self._revision, list(tallies), *levels
+                _SQL["save_tallies"], self._domain_id, self._revision, list(tallies), *levels
             )
 
     async def save_profile(self, profile: Profile, columns: Sequence[float]) -> datetime.datetime:
@@ -275,7 +275,7 @@ class PostgresDomainUnit(PostgresReplies):
         vector = None if profile.vector is None else profile.vector.astype("<f2").tobytes()
         row = await self._connection.fetchrow(
             _SQL["save_user"],
-            *self._key,
+            self._domain_id,
             self._users_count,
             profile.user_id,
             self._revision,
@@ -286,11 +286,7 @@ class PostgresDomainUnit(PostgresReplies):
             profile.encoder,
         )
         assert row is not None
-        if row["number"] == self._users_count:
-            self._users_count += 1
-            await self._connection.execute(
-                _SQL["add_tally"], *self._key, row["number"], self._revision
-            )
+        self._users_count = max(self._users_count, row["number"] + 1)
         update_time: datetime.datetime = row["update_time"]
         return update_time
 
@@ -298,13 +294,13 @@ class PostgresDomainUnit(PostgresReplies):
         """Replaces the schema."""
         self._dirty = True
         await self._connection.execute(
-            _SQL["save_schema"], *self._key, _schema_json(schema), self._revision
+            _SQL["save_schema"], self._domain_id, _schema_json(schema), self._revision
         )
 
     async def save_trained_count(self, trained_triplets_count: int) -> None:
         """Replaces the number of triplets that the last successful run saw."""
         await self._connection.execute(
-            _SQL["save_trained_count"], *self._key, trained_triplets_count
+            _SQL["save_trained_count"], self._domain_id, trained_triplets_count
         )
 
     async def flush(self) -> None:
@@ -312,7 +308,7 @@ class PostgresDomainUnit(PostgresReplies):
         if self._dirty:
             await self._connection.execute(
                 _SQL["commit_revision"],
-                *self._key,
+                self._domain_id,
                 self._revision,
                 self._users_count,
                 self._triplets_added,
@@ -325,6 +321,8 @@ async def _batches(
     cursor = await connection.cursor(query.rstrip(";"), *arguments)
     while rows := await cursor.fetch(BATCH_ROWS_MAX):
         yield rows
+        if len(rows) < BATCH_ROWS_MAX:
+            return
 
 
 def _profile_batch(schema: Schema, rows: list[asyncpg.Record]) -> ProfileBatch:

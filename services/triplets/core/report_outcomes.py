@@ -76,7 +76,8 @@ async def report_outcomes(unit: DomainUnit, drafts: Sequence[OutcomeDraft]) -> R
             standing[outcome.pair] = outcome.word
             _count(after, outcome, stands)
     changed = {number: tally for number, tally in after.items() if tally != before[number]}
-    added = sum(after[n].triplets_count - before[n].triplets_count for n in changed)
+    seekers = {outcome.pair.seeker for outcome in outcomes}
+    added = sum(after[n].triplets_count - before[n].triplets_count for n in seekers)
     await unit.append_outcomes(outcomes)
     await unit.save_tallies(changed, added)
     pending = unit.counts.triplets_count + added - unit.counts.trained_triplets_count

@@ -34,11 +34,11 @@ class Tally(NamedTuple):
 
     def give(self, before: int | None, after: int) -> "Tally":
         """The tally once an outcome that the person gave stands at another level."""
-        return self._replace(given=_moved(self.given, before, after))
+        return Tally(_moved(self.given, before, after), self.received)
 
     def receive(self, before: int | None, after: int) -> "Tally":
         """The tally once an outcome that the person received stands at another level."""
-        return self._replace(received=_moved(self.received, before, after))
+        return Tally(self.given, _moved(self.received, before, after))
 
 
 def _moved(counts: Counts, before: int | None, after: int) -> Counts:

@@ -1,5 +1,6 @@
 """ProfileService: the stream that keeps serving's candidates current."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from trine.triplets.v1 import profile_service_pb2 as pb
@@ -11,6 +12,9 @@ from services.triplets.rpc.schemas import schema_to_proto
 
 POLL_SECONDS = 0.2
 """How soon a stream notices what another process has committed."""
+GATHER_SECONDS = 0.05
+"""How long changes gather before they are read: many come at once, and each reading costs a dozen
+round trips to the database."""
 
 
 class ProfileServicer(profile_service_pb2_grpc.ProfileServiceServicer):
@@ -35,6 +39,7 @@ class ProfileServicer(profile_service_pb2_grpc.ProfileServiceServicer):
                 complete = True
                 yield pb.WatchProfilesResponse()
             await self._store.wait_for_change(POLL_SECONDS)
+            await asyncio.sleep(GATHER_SECONDS)
 
 
 def _to_proto(tenant: str, domain: str, change: Change) -> pb.WatchProfilesResponse:
