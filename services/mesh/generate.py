@@ -1,15 +1,21 @@
-"""Generates gen/ from protos/: messages, typed stubs, and gRPC code for files with a service."""
+"""Generates gen/ from protos/: messages, typed stubs, gRPC code of services, and OpenAPI."""
 
+import json
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from services.mesh.openapi import make_document
 
 ROOT = Path(__file__).parents[2]
 PROTOS = ROOT / "protos"
 GENERATED = ROOT / "gen"
+OPENAPI = GENERATED / "openapi.json"
 
 
 def generate(target: Path) -> None:
@@ -19,6 +25,8 @@ def generate(target: Path) -> None:
     _protoc(files, f"--python_out={target}", f"--mypy_out=quiet:{target}")
     typed = f"--mypy_grpc_out=quiet,only_async:{target}"
     _protoc(services, f"--grpc_python_out={target}", typed)
+    document = make_document(_describe(services), metadata.version("trine"))
+    (target / OPENAPI.name).write_text(json.dumps(document, indent=1) + "\n")
 
 
 def regenerate() -> None:
@@ -27,6 +35,7 @@ def regenerate() -> None:
         generate(Path(folder))
         shutil.rmtree(GENERATED / "trine", ignore_errors=True)
         shutil.copytree(Path(folder) / "trine", GENERATED / "trine")
+        shutil.copy(Path(folder) / OPENAPI.name, OPENAPI)
 
 
 def differences() -> list[str]:
@@ -35,6 +44,19 @@ def differences() -> list[str]:
         generate(Path(folder))
         fresh, stored = _read(Path(folder)), _read(GENERATED)
     return sorted(name for name in fresh | stored if fresh.get(name) != stored.get(name))
+
+
+def _describe(files: Iterable[str]) -> FileDescriptorSet:
+    """The files with their comments, and all that they import."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "descriptors.binpb"
+        _protoc(
+            files,
+            f"--descriptor_set_out={path}",
+            "--include_imports",
+            "--include_source_info",
+        )
+        return FileDescriptorSet.FromString(path.read_bytes())
 
 
 def _protoc(files: Iterable[str], *outputs: str) -> None:
@@ -51,5 +73,5 @@ def _protoc(files: Iterable[str], *outputs: str) -> None:
 
 
 def _read(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.suffix in {".py", ".pyi"})
+    found = (path for path in folder.rglob("*") if path.suffix in {".py", ".pyi", ".json"})
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}

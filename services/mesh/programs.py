@@ -18,6 +18,7 @@ import asyncpg
 
 from services.mesh.child import ChildSpec, MeshStartError
 from services.mesh.descriptors import write_descriptors
+from services.mesh.generate import OPENAPI
 from services.mesh.home import TENANT, Home, Secrets
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -145,6 +146,7 @@ def envoy(home: Home, ports: dict[str, int]) -> ChildSpec:
         PUBLIC_PORT=ports["envoy"],
         ADMIN_PORT=ports["envoy_admin"],
         DESCRIPTORS=descriptors,
+        OPENAPI=OPENAPI,
         GATEWAY_PORT=ports["gateway"],
         SCHEDULER_PORT=ports["scheduler"],
         TRIPLETS_PORT=ports["triplets"],
