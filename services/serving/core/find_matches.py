@@ -74,7 +74,7 @@ class _Match:
         self, served: ServedDomain, view: View, seeker: int, request: MatchRequest
     ) -> None:
         index = served.index
-        self._partition = served.partition
+        self._served = served
         self._view = view
         self._head = served.head
         self._index = index if index and index.generation == view.generation else None
@@ -98,7 +98,7 @@ class _Match:
         if self._head.scorers is not None:
             self._stage(CROSS, self._score_cross)
         result = self._result
-        keep = self._best(self._request.limit)
+        keep = self._answer()
         result.numbers = self._view.numbers[self._rows[keep]]
         result.stage_scores = {name: scores[keep] for name, scores in self._scores.items()}
         return result
@@ -148,8 +148,15 @@ class _Match:
         return _sigmoid(scorers.score_light(*self._described()))
 
     def _score_embedding(self) -> Scores:
-        cosines = self._view.vectors[self._rows] @ self._mapped()
-        return (cosines.astype(np.float64) + 1) / 2
+        return (self._cosines_to(self._mapped()).astype(np.float64) + 1) / 2
+
+    def _cosines_to(self, query: Floats) -> Floats:
+        """Cosines of a query and the rows left. To pick most rows out costs more than all."""
+        view, rows = self._view, self._rows
+        if 2 * len(rows) > view.size:
+            every: Floats = view.vectors[: view.size] @ query
+            return every[rows]
+        return view.vectors[rows] @ query
 
     def _score_cross(self) -> Scores:
         scorers = self._head.scorers
@@ -160,34 +167,49 @@ class _Match:
         """States of the seeker and of the candidates left, and their cosines; once a match."""
         if self._states is None or self._seeker_state is None:
             rows = np.concatenate([[self._seeker], self._rows])
-            states = self._head.describe(self._partition, self._view, rows)
+            states = self._served.describe(self._view, rows)
             self._seeker_state, self._states = states[0], states[1:]
-            vectors = self._view.vectors
-            self._cosines = vectors[self._rows] @ vectors[self._seeker]
+            self._cosines = self._cosines_to(self._view.vectors[self._seeker])
         return self._seeker_state, self._states, self._cosines
 
     def _cut(self, options: StageOptions) -> None:
         """Keeps the best rows of the stage that has just run."""
-        keep = self._best(options.top_k)
+        scores = self._scores_last()
+        keep = self._best(scores, options.top_k)
         if options.min_score > 0:
-            keep = keep[next(reversed(self._scores.values()))[keep] >= options.min_score]
+            keep = keep[scores[keep] >= options.min_score]
+        if len(keep) == len(scores):
+            return
         self._rows = self._rows[keep]
         if self._states is not None:
             self._states, self._cosines = self._states[keep], self._cosines[keep]
         self._scores = {name: scores[keep] for name, scores in self._scores.items()}
 
-    def _best(self, count: int) -> Rows:
-        """Places of the best rows by the last stage's scores, ties by the user's number."""
+    def _answer(self) -> Rows:
+        """Places of the answer, best first."""
+        limit = self._request.limit
         if not self._scores:
-            return np.arange(min(count, len(self._rows)))
-        scores = next(reversed(self._scores.values()))
-        places = np.arange(len(scores))
-        if count < len(scores):
-            # Ties at the cut are all let in, so that which of them stay does not depend on chance.
-            lowest = np.partition(scores, len(scores) - count)[len(scores) - count]
-            places = np.flatnonzero(scores >= lowest)
+            return np.arange(min(limit, len(self._rows)))
+        scores = self._scores_last()
+        return self._ordered(scores, self._best(scores, limit))
+
+    def _scores_last(self) -> Scores:
+        """Scores of the stage that ran last: they decide."""
+        return next(reversed(self._scores.values()))
+
+    def _best(self, scores: Scores, count: int) -> Rows:
+        """Places of the best scores, in no order; ties at the end go by the user's number."""
+        if count >= len(scores):
+            return np.arange(len(scores))
+        lowest = np.partition(scores, len(scores) - count)[len(scores) - count]
+        # Ties at the cut are all let in, so that which of them stay does not depend on chance.
+        places = np.flatnonzero(scores >= lowest)
+        return places if len(places) == count else self._ordered(scores, places)[:count]
+
+    def _ordered(self, scores: Scores, places: Rows) -> Rows:
+        """Places, best first, ties by the user's number."""
         numbers = self._view.numbers[self._rows[places]]
-        return places[np.lexsort((numbers, -scores[places]))][:count]
+        return places[np.lexsort((numbers, -scores[places]))]
 
 
 def _sigmoid(logits: Floats) -> Scores:

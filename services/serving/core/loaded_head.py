@@ -4,13 +4,14 @@ A match takes one reference to it and keeps it to its end, so no match ever sees
 """
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.serving.core.candidates import Floats, Layout, Partition, Rows, View
 from services.serving.core.errors import HeadRefusedError
 from services.serving.core.ports import HeadBundle, Index, Scorers
+from services.serving.core.states import States
 
 GENERAL = "general"
 SAMPLE_ROWS = 256
@@ -30,14 +31,12 @@ class LoadedHead:
     bundle: HeadBundle | None = None
     """What it was fitted from, to fit it anew when the domain's schema grows."""
 
-    def describe(self, partition: Partition, view: View, rows: Rows) -> Floats:
-        """States [rows, k] of the people in some rows."""
+    def describe(self, view: View, rows: Rows, counts_n4: Floats) -> Floats:
+        """States [rows, k] of the people in some rows, from what outcomes say of them."""
         assert self.scorers is not None
-        numbers = view.numbers[rows]
         # Whoever came after the training shares the row of zeros at the table's end.
-        table = self.table[np.minimum(numbers, len(self.table) - 1)]
-        features = view.features[rows][:, self.columns]
-        return self.scorers.describe(features, partition.counts[numbers], table)
+        table = self.table[np.minimum(view.numbers[rows], len(self.table) - 1)]
+        return self.scorers.describe(view.features[rows][:, self.columns], counts_n4, table)
 
     def map_query(self, view: View, row: int) -> Floats:
         """The seeker's vector in the candidates' space."""
@@ -59,6 +58,11 @@ class ServedDomain:
     recall: float = 1.0
     """Recall@100 at that many probes; 1 for an exact scan."""
     load_time: datetime.datetime
+    states: States = field(default_factory=States, init=False)
+
+    def describe(self, view: View, rows: Rows) -> Floats:
+        """States [rows, k] of the people in some rows, as far as possible remembered."""
+        return self.states.of(self.partition, view, rows, self.head.describe)
 
 
 def general_head(layout: Layout) -> LoadedHead:

@@ -154,7 +154,8 @@ class HeadSwapper:
 def _prepare(served: ServedDomain, head: LoadedHead) -> ServedDomain:
     partition, rows = served.partition, sample_rows(served.partition)
     if head.scorers is not None and len(rows):
-        states = head.describe(partition, partition.view, rows)
+        view = partition.view
+        states = head.describe(view, rows, partition.counts[view.numbers[rows]])
         cosines = np.zeros(len(rows), np.float32)
         head.scorers.score_light(states[0], states, cosines)
         head.scorers.score_cross(states[0], states, cosines)
