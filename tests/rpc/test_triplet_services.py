@@ -300,6 +300,18 @@ async def test_one_broken_outcome_refuses_the_batch_and_nothing_of_it_is_kept(
     assert (await store.report(outcome("u4", "u1", "accepted"))).triplets_pending_train == 0
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+async def test_a_number_that_json_cannot_say_is_refused_by_its_name(
+    store: Store, number: float
+) -> None:
+    await store.put_schema()
+    request = user_service_pb2.UpsertUserRequest(user_id="u_bob", domain="dating")
+    request.fields["age"] = number
+    stub = user_service_pb2_grpc.UserServiceStub(store.channel)
+    refusal = await refused(stub.UpsertUser(request, metadata=ACME))
+    assert (refusal.reason, refusal.metadata["field"]) == ("FIELD_INVALID", "fields.age")
+
+
 async def test_tenants_do_not_see_each_other(store: Store) -> None:
     await store.fill()
     assert (await refused(store.get("u0", metadata=OTHER))).reason == "DOMAIN_NOT_FOUND"

@@ -39,12 +39,20 @@ def free_port() -> int:
     return port
 
 
+def free_address() -> str:
+    """An address where nobody listens."""
+    return f"127.0.0.1:{free_port()}"
+
+
 @asynccontextmanager
 async def running(
-    errors: ErrorTable, register: Callable[[grpc.aio.Server], None], names: list[str]
+    errors: ErrorTable,
+    register: Callable[[grpc.aio.Server], None],
+    names: list[str],
+    address: str = "",
 ) -> AsyncIterator[grpc.aio.Channel]:
-    """Serves what `register` adds and yields a channel to it."""
-    address = f"127.0.0.1:{free_port()}"
+    """Serves what `register` adds, at a free port unless told where, and yields a channel to it."""
+    address = address or free_address()
     interceptor = CallInterceptor(Authenticator(resolve, MESH_TOKEN, SystemClock()), errors)
     async with (
         serving(address, interceptor, names, register) as health,

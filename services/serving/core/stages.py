@@ -1,5 +1,6 @@
 """What a caller may say about each stage of a match."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,4 +76,4 @@ def _read_stage(path: str, name: str, content: object) -> StageOptions:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

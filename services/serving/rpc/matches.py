@@ -1,15 +1,15 @@
 """MatchService: a match between wire and core. Everything here is on the hot path."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 
-from google.protobuf import json_format, struct_pb2
 from trine.serving.v1 import match_service_pb2 as pb
 from trine.serving.v1 import match_service_pb2_grpc
 
 from services.chassis.auth import current_tenant
 from services.chassis.interceptors import Context
+from services.chassis.structs import read_struct, read_value
 from services.serving.core.errors import (
     DomainNotFoundError,
     FieldInvalidError,
@@ -64,17 +64,12 @@ def _read(served: ServedDomain, request: pb.FindMatchesRequest) -> MatchRequest:
     limit = request.limit if request.HasField("limit") else LIMIT_DEFAULT
     if not 1 <= limit <= LIMIT_MAX:
         raise FieldInvalidError("limit", f"must be 1 to {LIMIT_MAX}")
-    filters = json_format.MessageToDict(request.filters) if request.HasField("filters") else {}
     return MatchRequest(
         user_id=request.user_id,
-        conditions=read_filters(served.partition, filters),
-        stages=read_stages(_values(request.stages)),
+        conditions=read_filters(served.partition, read_struct(request.filters)),
+        stages=read_stages({n: read_value(v) for n, v in request.stages.items()}),
         limit=limit,
     )
-
-
-def _values(stages: Mapping[str, struct_pb2.Value]) -> dict[str, object]:
-    return {name: json_format.MessageToDict(value) for name, value in stages.items()}
 
 
 def _to_proto(served: ServedDomain, result: MatchResult) -> pb.FindMatchesResponse:

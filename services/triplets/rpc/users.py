@@ -1,11 +1,12 @@
 """UserService: people between wire and core."""
 
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import struct_pb2
 from trine.triplets.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
 
 from services.chassis.auth import current_tenant
 from services.chassis.interceptors import Context
 from services.chassis.replies import answer_once
+from services.chassis.structs import read_struct
 from services.triplets.core.errors import DomainNotFoundError, UserNotFoundError
 from services.triplets.core.ports import DomainUnit, Encoder, TripletStore
 from services.triplets.core.profile import StoredProfile, Value
@@ -25,7 +26,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         draft = UserDraft(
             user_id=request.user_id,
             context=request.context,
-            values=json_format.MessageToDict(request.fields),
+            values=read_struct(request.fields),
             memory_ref=request.memory_ref,
             vector=list(request.vector),
         )

@@ -1,0 +1,308 @@
+"""Serving's services: matches as callers meet them, texts to vectors, and what is loaded."""
+
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+import pytest
+from google.protobuf import json_format
+from trine.serving.v1 import (
+    encoder_service_pb2,
+    encoder_service_pb2_grpc,
+    loaded_head_service_pb2,
+    loaded_head_service_pb2_grpc,
+    match_service_pb2,
+    match_service_pb2_grpc,
+)
+
+from services.chassis.api_key import mint_api_key
+from services.chassis.auth import Grant
+from services.chassis.clock import SystemClock
+from services.serving.artifacts import ArtifactBundles
+from services.serving.core.follow_profiles import ProfileFollower
+from services.serving.core.loaded_head import fit_head
+from services.serving.core.ports import DesiredHead
+from services.serving.core.swap_heads import FailedHead, Registry
+from services.serving.rpc.errors import ERRORS
+from services.serving.rpc.matches import MatchServicer
+from services.serving.wiring import NAMES, register
+from tests.support.candidates import NOW
+from tests.support.heads import LAYOUT, PEOPLE, HeadShelf, golden, known_people, known_tallies
+from tests.support.server import ACME, GRANTS, MESH, OTHER, refused, running
+
+AGES, INCOMES, SMOKES, GOALS = golden()["columns"].T
+FUN, LOVE = 0, 1
+STAGES = ("light_ml", "embedding", "cross_encoder")
+
+
+class Encoder:
+    """Gives the length of a text as its vector, unless it is broken."""
+
+    name = "test"
+    dim = 2
+
+    async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
+        if "break" in texts:
+            raise RuntimeError("postgresql://trine:hunter2@db")
+        return np.array([[len(text), 0.5] for text in texts], np.float16)
+
+
+class Serving:
+    """The service, its stubs, and what it serves: acme's domain "dating"."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.ready = True
+        self.channel: grpc.aio.Channel
+
+    def fill(self, tenant: str, domain: str) -> None:
+        """Brings everyone into a domain."""
+        follower, key = ProfileFollower(self.registry), (tenant, domain)
+        people, tallies = known_people(), known_tallies()
+        follower.apply(key, LAYOUT, profiles=people, tallies=tallies, revision=0)
+        follower.apply(key, LAYOUT, profiles=None, tallies=None, revision=1)
+
+    async def load(self, domain: str = "dating") -> str:
+        """Puts a head in use."""
+        shelf, key = HeadShelf(), ("acme", domain)
+        bundle = await ArtifactBundles(shelf.artifacts).load(await shelf.store())
+        served = self.registry.domains[key]
+        head = fit_head(bundle, served.partition.layout)
+        self.registry.put(key, dataclasses.replace(served, head=head, load_time=NOW))
+        return head.head
+
+    def match(self, user_id: str = "u0", metadata: Any = ACME, **content: Any) -> Any:
+        """Asks for matches."""
+        request = match_service_pb2.FindMatchesRequest()
+        json_format.ParseDict({"user_id": user_id, "domain": "dating", **content}, request)
+        return self.send(request, metadata)
+
+    def send(self, request: match_service_pb2.FindMatchesRequest, metadata: Any = ACME) -> Any:
+        """Asks for matches with a request of any content."""
+        stub = match_service_pb2_grpc.MatchServiceStub(self.channel)
+        return stub.FindMatches(request, metadata=metadata)
+
+    async def matched(self, **content: Any) -> set[int]:
+        """Numbers of everyone who may be offered to the first person."""
+        response = await self.match(limit=1_000, **content)
+        return {int(match.user_id[1:]) for match in response.matches}
+
+    def encode(self, *texts: str, metadata: Any = MESH) -> Any:
+        """Asks for vectors."""
+        stub = encoder_service_pb2_grpc.EncoderServiceStub(self.channel)
+        request = encoder_service_pb2.EncodeTextsRequest(texts=texts)
+        return stub.EncodeTexts(request, metadata=metadata)
+
+    def loaded(self, metadata: Any = MESH) -> Any:
+        """Asks what is loaded."""
+        stub = loaded_head_service_pb2_grpc.LoadedHeadServiceStub(self.channel)
+        request = loaded_head_service_pb2.ListLoadedHeadsRequest()
+        return stub.ListLoadedHeads(request, metadata=metadata)
+
+
+@pytest.fixture
+async def serving() -> AsyncIterator[Serving]:
+    made = Serving(Registry(SystemClock()))
+    made.fill("acme", "dating")
+    with ThreadPoolExecutor(1) as executor:
+        matches = MatchServicer(made.registry, lambda: made.ready, executor)
+
+        def add(server: grpc.aio.Server) -> None:
+            register(server, made.registry, Encoder(), matches)
+
+        async with running(ERRORS, add, NAMES) as made.channel:
+            yield made
+
+
+def others(mask: npt.NDArray[np.bool_]) -> set[int]:
+    """Numbers of those who pass, without the first person."""
+    return set(np.flatnonzero(mask).tolist()) - {0}
+
+
+async def test_without_a_head_the_encoder_ranks(serving: Serving) -> None:
+    response = await serving.match()
+    vectors = golden()["vectors"]
+    best = np.argsort(-(vectors[1:] @ vectors[0]), kind="stable")[:10] + 1
+    assert [match.user_id for match in response.matches] == [f"u{number}" for number in best]
+    assert dict(response.pipeline_stats) == {"after_sql_filter": 29, "after_embedding": 29}
+    assert list(response.models_used) == ["embedding"]
+    model = response.models_used["embedding"]
+    assert (model.tier, model.version) == ("general", "test")
+
+
+async def test_a_head_ranks_by_all_its_stages_and_is_named(serving: Serving) -> None:
+    head = await serving.load()
+    response = await serving.match(limit=5)
+    used = {name: (model.tier, model.version) for name, model in response.models_used.items()}
+    assert used == dict.fromkeys(STAGES, ("tenant", head))
+    after = {f"after_{name}" for name in ("sql_filter", *STAGES)}
+    assert set(response.pipeline_stats) == after
+    scores = [match.score for match in response.matches]
+    assert scores == sorted(scores, reverse=True)
+    expected = np.sort(golden()["cross"][:, 0])[::-1][:5]
+    assert scores == pytest.approx(expected, abs=1e-4)
+    for match in response.matches:
+        assert set(match.stage_scores) == set(STAGES)
+        assert match.score == match.stage_scores["cross_encoder"]
+        assert all(0 <= score <= 1 for score in match.stage_scores.values())
+
+
+async def test_the_same_request_gets_the_same_answer(serving: Serving) -> None:
+    await serving.load()
+    first = await serving.match(stages={"cross_encoder": {"top_k": 7}})
+    assert await serving.match(stages={"cross_encoder": {"top_k": 7}}) == first
+    assert len(first.matches) == 7
+
+
+@pytest.mark.parametrize(("limit", "count"), [(1, 1), (12, 12), (1_000, PEOPLE - 1)])
+async def test_a_limit_bounds_the_answer(serving: Serving, limit: int, count: int) -> None:
+    assert len((await serving.match(limit=limit)).matches) == count
+
+
+@pytest.mark.parametrize(
+    ("filters", "passing"),
+    [
+        ({"goal": "fun"}, GOALS == FUN),
+        ({"goal": ["fun", "love"]}, (GOALS == FUN) | (GOALS == LOVE)),
+        ({"goal": {"not": "fun"}}, GOALS != FUN),
+        ({"income": {"gte": 0}}, INCOMES >= 0),
+        ({"income": {"gt": -1, "lt": 1}}, (INCOMES > -1) & (INCOMES < 1)),
+        ({"smoker": True, "age": {"lte": 0.5}}, (SMOKES == 1) & (AGES <= 0.5)),
+        ({"city": "Oslo"}, np.arange(PEOPLE) % 2 == 0),
+        ({"city": {"not_in": ["Oslo", "Rome"]}}, np.arange(PEOPLE) % 2 == 1),
+        ({"city": "Rome"}, np.zeros(PEOPLE, np.bool_)),
+    ],
+)
+async def test_filters_let_through_whom_they_name(
+    serving: Serving, filters: dict[str, Any], passing: npt.NDArray[np.bool_]
+) -> None:
+    assert await serving.matched(filters=filters) == others(passing)
+    response = await serving.match(filters=filters, limit=1)
+    assert response.pipeline_stats["after_sql_filter"] == len(others(passing))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "field"),
+    [
+        ({"user_id": ""}, "FIELD_INVALID", "user_id"),
+        ({"domain": ""}, "FIELD_INVALID", "domain"),
+        ({"limit": 0}, "FIELD_INVALID", "limit"),
+        ({"limit": -1}, "FIELD_INVALID", "limit"),
+        ({"limit": 1_001}, "FIELD_INVALID", "limit"),
+        ({"stages": {"reranker": True}}, "FIELD_INVALID", "stages.reranker"),
+        ({"stages": {"llm_judge": True}}, "FIELD_INVALID", "stages.llm_judge"),
+        ({"stages": {"light_ml": None}}, "FIELD_INVALID", "stages.light_ml"),
+        ({"stages": {"embedding": {"top_k": 0}}}, "FIELD_INVALID", "stages.embedding.top_k"),
+        ({"stages": dict.fromkeys(STAGES, False)}, "FIELD_INVALID", "stages"),
+        ({"filters": {"height": 3}}, "FILTER_INVALID", "filters.height"),
+        ({"filters": {"about": "art"}}, "FILTER_INVALID", "filters.about"),
+        ({"filters": {"age": "old"}}, "FILTER_INVALID", "filters.age"),
+        ({"filters": {"age": {"near": 3}}}, "FILTER_INVALID", "filters.age.near"),
+        ({"filters": {"city": {"gt": "A"}}}, "FILTER_INVALID", "filters.city.gt"),
+        ({"filters": {"goal": "money"}}, "FILTER_INVALID", "filters.goal"),
+        ({"filters": {"goal": None}}, "FILTER_INVALID", "filters.goal"),
+        ({"filters": {"goal": {"in": []}}}, "FILTER_INVALID", "filters.goal.in"),
+        ({"filters": {str(n): n for n in range(65)}}, "FILTER_INVALID", "filters"),
+    ],
+)
+async def test_a_broken_request_names_the_field_and_the_rule(
+    serving: Serving, content: dict[str, Any], reason: str, field: str
+) -> None:
+    refusal = await refused(serving.match(**content))
+    assert (refusal.code.name, refusal.reason) == ("INVALID_ARGUMENT", reason)
+    assert refusal.metadata["field"] == field
+    assert refusal.metadata["rule"] in refusal.message
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+async def test_numbers_that_json_cannot_say_are_refused_by_their_field(
+    serving: Serving, number: float
+) -> None:
+    request = match_service_pb2.FindMatchesRequest(user_id="u0", domain="dating")
+    request.filters["age"] = {"gt": number}
+    refusal = await refused(serving.send(request))
+    assert (refusal.reason, refusal.metadata["field"]) == ("FILTER_INVALID", "filters.age.gt")
+    request.ClearField("filters")
+    request.stages["light_ml"].struct_value["top_k"] = number
+    refusal = await refused(serving.send(request))
+    assert (refusal.reason, refusal.metadata["field"]) == ("FIELD_INVALID", "stages.light_ml.top_k")
+
+
+async def test_an_unknown_seeker_or_domain_is_not_found(serving: Serving) -> None:
+    refusal = await refused(serving.match("u99"))
+    assert (refusal.code.name, refusal.reason) == ("NOT_FOUND", "USER_NOT_FOUND")
+    assert refusal.metadata == {"field": "user_id", "user_id": "u99"}
+    refusal = await refused(serving.match(domain="hiring"))
+    assert (refusal.code.name, refusal.reason) == ("NOT_FOUND", "DOMAIN_NOT_FOUND")
+    assert refusal.metadata == {"domain": "hiring"}
+
+
+async def test_while_candidates_are_loaded_only_whole_domains_are_served(serving: Serving) -> None:
+    serving.ready = False
+    assert len((await serving.match()).matches) == 10
+    refusal = await refused(serving.match(domain="hiring"))
+    assert (refusal.code.name, refusal.reason) == ("UNAVAILABLE", "NOT_READY")
+
+
+async def test_tenants_match_among_their_own_people_by_their_own_head(serving: Serving) -> None:
+    await serving.load()
+    refusal = await refused(serving.match(metadata=OTHER))
+    assert refusal.reason == "DOMAIN_NOT_FOUND"
+    serving.fill("other", "dating")
+    others_match = await serving.match(metadata=OTHER)
+    assert others_match.models_used["embedding"].tier == "general"
+    assert (await serving.match()).models_used["embedding"].tier == "tenant"
+
+
+async def test_matching_needs_a_key_with_its_scope(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await refused(serving.match(metadata=()))).reason == "API_KEY_MISSING"
+    assert (await refused(serving.match(metadata=MESH))).reason == "API_KEY_MISSING"
+    key, hashed = mint_api_key()
+    monkeypatch.setitem(GRANTS, hashed, Grant("acme", frozenset({"runs:read"}), None))
+    bearer = (("authorization", f"Bearer {key}"),)
+    refusal = await refused(serving.match(metadata=bearer))
+    assert (refusal.reason, refusal.metadata) == ("SCOPE_MISSING", {"scope": "match:read"})
+
+
+async def test_texts_become_vectors(serving: Serving) -> None:
+    response = await serving.encode("tea", "")
+    assert (response.encoder, response.dim) == ("test", 2)
+    vectors = np.frombuffer(response.vectors, "<f2").reshape(2, response.dim)
+    assert vectors.tolist() == [[3, 0.5], [0, 0.5]]
+    assert len((await serving.encode(*["tea"] * 256)).vectors) == 256 * 2 * 2
+
+
+@pytest.mark.parametrize("count", [0, 257])
+async def test_texts_to_encode_are_one_to_256(serving: Serving, count: int) -> None:
+    refusal = await refused(serving.encode(*["tea"] * count))
+    assert (refusal.reason, refusal.metadata["field"]) == ("FIELD_INVALID", "texts")
+
+
+async def test_an_encoder_that_breaks_tells_nothing_of_the_inside(serving: Serving) -> None:
+    refusal = await refused(serving.encode("break"))
+    assert (refusal.code.name, refusal.reason) == ("INTERNAL", "INTERNAL")
+    assert "hunter2" not in refusal.message
+
+
+async def test_what_is_loaded_and_what_was_refused_is_listed(serving: Serving) -> None:
+    head = await serving.load()
+    serving.fill("acme", "hiring")
+    desired = DesiredHead("acme", "hiring", "u_acme.hiring.2026-05-17.001", "tenant", "1" * 64)
+    serving.registry.failed["acme", "hiring"] = FailedHead(desired, "gives another light", 0)
+    response = await serving.loaded()
+    loaded = [(h.domain, h.head, h.probes_count, h.recall) for h in response.heads]
+    assert loaded == [("dating", head, 0, 1), ("hiring", "test", 0, 1)]
+    assert response.heads[0].load_time.ToDatetime(NOW.tzinfo) == NOW
+    (failed,) = response.failed_heads
+    assert (failed.head, failed.message) == (desired.head, "gives another light")
+
+
+async def test_what_is_loaded_and_the_encoder_are_the_meshs_alone(serving: Serving) -> None:
+    for call in (serving.loaded(metadata=ACME), serving.encode("tea", metadata=ACME)):
+        assert (await refused(call)).reason == "INTERNAL_RPC"
