@@ -1,7 +1,5 @@
 """The gateway's RPCs."""
 
-import datetime
-
 import grpc
 from trine.gateway.v1 import access_service_pb2 as pb
 from trine.gateway.v1 import access_service_pb2_grpc
@@ -56,15 +54,15 @@ class AccessServicer(access_service_pb2_grpc.AccessServiceServicer):
         self, request: pb.CreateApiKeyRequest, context: Context
     ) -> pb.CreateApiKeyResponse:
         text, hashed = mint_api_key()
-        ttl: datetime.timedelta | None = None
+        ttl_seconds = None
         if request.HasField("ttl"):
-            ttl = request.ttl.ToTimedelta()
+            ttl_seconds = request.ttl.seconds + request.ttl.nanos / 1e9
         await create_api_key(
             self._store,
             self._clock,
             tenant=request.tenant,
             scopes=frozenset(request.scopes),
-            ttl=ttl,
+            ttl_seconds=ttl_seconds,
             key_id=hashed.key_id,
             secret_hash=hashed.secret_hash,
         )

@@ -141,7 +141,7 @@ class CreateApiKeyRequest(_message.Message):
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long the key lives; absent means until it is revoked."""
+        """How long the key lives, 1 second to 100 years; absent means until it is revoked."""
 
     def __init__(
         self,
