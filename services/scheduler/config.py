@@ -14,6 +14,7 @@ class Config:
     nats_url: str = field(repr=False)
     gateway_address: str
     triplets_address: str
+    artifacts_url: str
     triplets_budget: int = 1_000
     cool_down_seconds: float = 3_600.0
     lease_seconds: float = 30.0

@@ -94,6 +94,14 @@ class MemorySchedulerStore:
         heads = [dataclasses.replace(h, promoted=h.head == in_use) for h in reversed(heads)]
         return _after(heads, [head.head for head in heads], before)[:limit]
 
+    async def read_head(self, tenant: str, head: str) -> Head | None:
+        """Returns a head of whichever domain."""
+        found = self._state.heads.get((tenant, head))
+        if found is None:
+            return None
+        promoted = self._state.pointers.get((tenant, found.domain)) == head
+        return dataclasses.replace(found, promoted=promoted)
+
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
         """Returns the heads in use by (tenant, domain)."""
         found = []

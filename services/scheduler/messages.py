@@ -4,9 +4,11 @@ import datetime
 from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from trine.scheduler.v1 import head_pb2, run_pb2
+from trine.scheduler.v1 import head_pb2, head_report_pb2, run_pb2
 
+from services.scheduler.core.compare_heads import Comparison
 from services.scheduler.core.estimate import PastRun, estimate_minutes
+from services.scheduler.core.explain_verdict import explain_verdict
 from services.scheduler.core.head import Head
 from services.scheduler.core.run import ACTIVE, Run
 from services.scheduler.core.verdict import GENERAL, Interval, Quality, Verdict
@@ -72,6 +74,53 @@ def head_to_proto(head: Head) -> head_pb2.Head:
         promoted=head.promoted,
         verdict=verdict_to_proto(head.verdict),
         create_time=_timestamp(head.create_time),
+    )
+
+
+def report_to_proto(head: Head) -> head_report_pb2.HeadVerdict:
+    """The gate's report on a head."""
+    return head_report_pb2.HeadVerdict(
+        head=head.head,
+        domain=head.domain,
+        run_id=head.run_id,
+        summary=explain_verdict(head),
+        rules=[
+            head_report_pb2.HeadVerdict.Rule(
+                rule=rule.name,
+                passed=rule.passed,
+                measured=rule.measured,
+                limit=rule.limit,
+                sentence=rule.sentence,
+            )
+            for rule in head.verdict.rules
+        ],
+        verdict=verdict_to_proto(head.verdict),
+        create_time=_timestamp(head.create_time),
+    )
+
+
+def comparison_to_proto(
+    head: str, other: str, comparison: Comparison
+) -> head_report_pb2.HeadComparison:
+    """In what two heads differ."""
+    kind = head_report_pb2.HeadComparison
+    return kind(
+        head=head,
+        other=other,
+        differences=[
+            kind.Difference(name=found.name, head=found.head, other=found.other)
+            for found in comparison.differences
+        ],
+        figures=[
+            kind.Figure(
+                name=figure.name,
+                head=figure.head,
+                other=figure.other,
+                difference=figure.head - figure.other,
+            )
+            for figure in comparison.figures
+        ],
+        figures_comparable=comparison.figures_comparable,
     )
 
 

@@ -29,7 +29,7 @@ from services.scheduler.core.run import (
     Trigger,
     run_id_of,
 )
-from services.scheduler.core.verdict import Interval, Quality, Verdict
+from services.scheduler.core.verdict import Interval, Quality, Rule, Verdict
 
 SCHEMA = "scheduler"
 _HERE = Path(__file__).parent
@@ -82,6 +82,11 @@ class PostgresSchedulerStore:
         """Returns heads, newest first."""
         rows = await self._pool.fetch(_SQL["list_heads"], tenant, domain, before, limit)
         return [_head(row) for row in rows]
+
+    async def read_head(self, tenant: str, head: str) -> Head | None:
+        """Returns a head of whichever domain."""
+        row = await self._pool.fetchrow(_SQL["read_head"], tenant, head)
+        return None if row is None else _head(row)
 
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
         """Returns the heads in use by (tenant, domain)."""
@@ -337,4 +342,5 @@ def _verdict(text: str | None) -> Verdict | None:
         content[name] = Quality(**{**quality, **intervals})
     for name in ("ndcg_at_10_gain", "auc_gain"):
         content[name] = Interval(**content[name])
-    return Verdict(**{**content, "reasons": tuple(content["reasons"])})
+    rules = tuple(Rule(**rule) for rule in content.get("rules", ()))
+    return Verdict(**{**content, "reasons": tuple(content["reasons"]), "rules": rules})

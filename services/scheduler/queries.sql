@@ -109,6 +109,11 @@ select h.*, p.head is not null as promoted
 from heads as h left join pointers as p on p.tenant = h.tenant and p.domain = h.domain and p.head = h.head
 where h.tenant = $1 and h.domain = $2 and h.head = $3;
 
+-- name: read_head
+select h.*, p.head is not null as promoted
+from heads as h left join pointers as p on p.tenant = h.tenant and p.domain = h.domain and p.head = h.head
+where h.tenant = $1 and h.head = $2;
+
 -- name: list_heads
 select h.*, p.head is not null as promoted
 from heads as h left join pointers as p on p.tenant = h.tenant and p.domain = h.domain and p.head = h.head

@@ -13,6 +13,7 @@ from trine.scheduler.v1 import (
     training_service_pb2_grpc,
 )
 
+from services.chassis.artifacts import open_artifacts
 from services.chassis.auth import Authenticator, resolver
 from services.chassis.bus import open_bus
 from services.chassis.channel import open_channel
@@ -23,10 +24,11 @@ from services.chassis.outbox import OutboxRelay
 from services.chassis.replies import prune_replies
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
+from services.scheduler.artifacts import ArtifactManifests
 from services.scheduler.clients import TripletsClient
 from services.scheduler.config import Config
 from services.scheduler.core.lease_run import expire_leases
-from services.scheduler.core.ports import SchedulerStore, TripletCounts
+from services.scheduler.core.ports import Manifests, SchedulerStore, TripletCounts
 from services.scheduler.core.tell_trained import tell_trained
 from services.scheduler.core.train_domain import TrainingPolicy, consider_training
 from services.scheduler.events import head_event, run_event
@@ -52,13 +54,16 @@ def register(
     server: grpc.aio.Server,
     store: SchedulerStore,
     triplets: TripletCounts,
+    manifests: Manifests,
     clock: Clock,
     *,
     policy: TrainingPolicy,
     lease_seconds: float,
 ) -> None:
     """Puts all servicers on a server."""
-    head_service_pb2_grpc.add_HeadServiceServicer_to_server(HeadServicer(store, triplets), server)
+    head_service_pb2_grpc.add_HeadServiceServicer_to_server(
+        HeadServicer(store, triplets, manifests), server
+    )
     lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(
         LeaseServicer(store, clock, lease_seconds), server
     )
@@ -89,6 +94,7 @@ async def run_scheduler(config: Config) -> None:
         gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
         channel = await enter(open_channel(config.triplets_address, config.mesh_token))
         triplets = TripletsClient(channel)
+        manifests = ArtifactManifests(open_artifacts(config.artifacts_url))
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         health = await enter(
             serving(
@@ -99,6 +105,7 @@ async def run_scheduler(config: Config) -> None:
                     server,
                     store,
                     triplets,
+                    manifests,
                     clock,
                     policy=policy,
                     lease_seconds=config.lease_seconds,

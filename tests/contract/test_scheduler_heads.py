@@ -72,6 +72,15 @@ async def test_a_new_head_is_found_as_it_was_added_and_is_not_in_use(store: Sche
     assert await in_use(store) is None
 
 
+async def test_a_head_is_read_by_its_version_alone_in_its_tenant(store: SchedulerStore) -> None:
+    held, promoted = await make_head(store, promoted=False), await make_head(store)
+    for head in (held, promoted):
+        assert await store.read_head(TENANT, head.head) == head
+    assert (held.promoted, promoted.promoted) == (False, True)
+    assert await store.read_head("globex", promoted.head) is None
+    assert await store.read_head(TENANT, "u_acme.dating.x") is None
+
+
 async def test_the_pointer_decides_which_head_is_promoted_everywhere(
     store: SchedulerStore,
 ) -> None:

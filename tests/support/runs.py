@@ -13,7 +13,7 @@ from services.scheduler.core.head import Head
 from services.scheduler.core.lease_run import heartbeat_run, lease_run
 from services.scheduler.core.ports import Heartbeat, SchedulerStore
 from services.scheduler.core.run import Job, LossPoint, Run, State, Trigger, head_of
-from services.scheduler.core.verdict import GENERAL, Interval, Quality, Verdict
+from services.scheduler.core.verdict import GENERAL, Interval, Quality, Rule, Verdict
 from services.scheduler.events import TYPE_PREFIX, head_event, run_event
 from services.scheduler.memory import MemorySchedulerStore
 from services.scheduler.postgres import MIGRATIONS, PostgresSchedulerStore
@@ -105,6 +105,10 @@ def verdict_of(incumbent: str = GENERAL, *, promoted: bool = True) -> Verdict:
         auc_gain=Interval(1e-9, 1 / 3, 0.9),
         seekers_count=30,
         outcomes_count=900,
+        rules=(
+            Rule("seekers", promoted, 30, 20, "30 seekers were ranked; at least 20 are needed."),
+            Rule("auc", promoted, 1 / 3, -0.005, "AUC gains +0.3333; it may lose 0.005 at most."),
+        ),
     )
 
 

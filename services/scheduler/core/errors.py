@@ -1,6 +1,7 @@
 """What may go wrong in the scheduler.
 
 SchedulerError
+├── ArtifactsUnavailableError
 ├── BudgetNotReachedError
 ├── DomainNotFoundError
 ├── FieldInvalidError
@@ -20,6 +21,13 @@ class SchedulerError(Exception):
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message)
         self.metadata = metadata
+
+
+class ArtifactsUnavailableError(SchedulerError):
+    """A head's manifest cannot be read."""
+
+    def __init__(self, head: str) -> None:
+        super().__init__(f"The manifest of {head} cannot be read. Try again.", head=head)
 
 
 class BudgetNotReachedError(SchedulerError):
@@ -55,8 +63,13 @@ class HeadNotFoundError(SchedulerError):
     """There is no such head, or none to return to."""
 
     def __init__(self, domain: str, head: str) -> None:
-        what = f"head {head!r} that was in use" if head else "earlier head to return to"
-        super().__init__(f"The domain {domain!r} has no {what}.", domain=domain, head=head)
+        if not domain:
+            message = f"There is no head {head!r}."
+        elif head:
+            message = f"The domain {domain!r} has no head {head!r} that was in use."
+        else:
+            message = f"The domain {domain!r} has no earlier head to return to."
+        super().__init__(message, head=head, **({"domain": domain} if domain else {}))
 
 
 class LeaseLostError(SchedulerError):

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.head import Head, PromotedHead
+from services.scheduler.core.manifest import Manifest
 from services.scheduler.core.run import Failure, Job, LossPoint, Run, State
 from services.scheduler.core.verdict import Verdict
 
@@ -171,6 +172,10 @@ class SchedulerStore(Protocol):
         """Returns heads, newest first, from the first older than `before`."""
         ...
 
+    async def read_head(self, tenant: str, head: str) -> Head | None:
+        """Returns a head of whichever domain."""
+        ...
+
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
         """Returns the heads in use by (tenant, domain), from the first above `after`."""
         ...
@@ -197,6 +202,18 @@ class SchedulerStore(Protocol):
 
     async def mark_told(self, run: Run) -> None:
         """Notes that the triplet store knows of a run."""
+        ...
+
+
+class Manifests(Protocol):
+    """Where heads say how they were made."""
+
+    async def read(self, head: Head) -> Manifest:
+        """Returns a head's manifest.
+
+        Raises:
+            ArtifactsUnavailableError: it cannot be read.
+        """
         ...
 
 

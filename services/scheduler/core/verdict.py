@@ -49,6 +49,17 @@ class Quality:
     calibration_error: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of the gate, and how a challenger did by it."""
+
+    name: str
+    passed: bool
+    measured: float
+    limit: float
+    sentence: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The gate's word and the numbers behind it."""
@@ -62,6 +73,7 @@ class Verdict:
     auc_gain: Interval
     seekers_count: int
     outcomes_count: int
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +114,11 @@ def judge(evaluation: Evaluation, incumbent: str, seed: int) -> Verdict:
     ]
     ndcg_gain = _interval(means[0] - means[1], ndcg_draws[0] - ndcg_draws[1], 5.0)
     auc_gain = _interval(auc[0] - auc[1], auc_draws[0] - auc_draws[1], 5.0)
-    failed, passed = _rules(len(ndcg[0]), ndcg_gain, auc_gain, *calibration)
+    rules = _rules(len(ndcg[0]), ndcg_gain, auc_gain, *calibration)
+    passed = all(rule.passed for rule in rules)
     return Verdict(
-        promoted=not failed,
-        reasons=tuple(failed or passed),
+        promoted=passed,
+        reasons=tuple(rule.sentence for rule in rules if rule.passed == passed),
         incumbent=incumbent,
         challenger_quality=qualities[0],
         incumbent_quality=qualities[1],
@@ -113,6 +126,7 @@ def judge(evaluation: Evaluation, incumbent: str, seed: int) -> Verdict:
         auc_gain=auc_gain,
         seekers_count=len(ndcg[0]),
         outcomes_count=len(levels),
+        rules=rules,
     )
 
 
@@ -122,34 +136,43 @@ def _rules(
     auc_gain: Interval,
     challenger_error: float,
     incumbent_error: float | None,
-) -> tuple[list[str], list[str]]:
-    """Returns the sentences of the rules failed and of those passed."""
+) -> tuple[Rule, ...]:
     error_max = (
         CALIBRATION_ERROR_MAX if incumbent_error is None else incumbent_error + CALIBRATION_LOSS_MAX
     )
-    rules = [
-        (
+    return (
+        Rule(
+            "seekers",
             seekers_count >= SEEKERS_MIN,
+            seekers_count,
+            SEEKERS_MIN,
             f"{seekers_count} seekers were ranked; at least {SEEKERS_MIN} are needed.",
         ),
-        (
+        Rule(
+            "ndcg_at_10",
             ndcg_gain.low > 0,
+            ndcg_gain.low,
+            0.0,
             (
                 f"NDCG@10 gains {ndcg_gain.mid:+.4f}, with 95 % confidence more than "
                 f"{ndcg_gain.low:+.4f}; that must be above 0."
             ),
         ),
-        (
+        Rule(
+            "auc",
             auc_gain.mid >= -AUC_LOSS_MAX,
+            auc_gain.mid,
+            -AUC_LOSS_MAX,
             f"AUC gains {auc_gain.mid:+.4f}; it may lose {AUC_LOSS_MAX} at most.",
         ),
-        (
+        Rule(
+            "calibration",
             challenger_error <= error_max,
+            challenger_error,
+            error_max,
             f"The calibration error is {challenger_error:.4f}; it may be {error_max:.4f} at most.",
         ),
-    ]
-    failed = [sentence for holds, sentence in rules if not holds]
-    return failed, [sentence for holds, sentence in rules if holds]
+    )
 
 
 def _draws(seekers_count: int, seed: int) -> Floats:

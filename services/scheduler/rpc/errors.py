@@ -11,6 +11,7 @@ from services.scheduler.core import errors
 Code = grpc.StatusCode
 
 ERRORS: ErrorTable = {
+    errors.ArtifactsUnavailableError: ErrorRow(Code.UNAVAILABLE, "ARTIFACTS_UNAVAILABLE"),
     errors.BudgetNotReachedError: ErrorRow(Code.FAILED_PRECONDITION, "BUDGET_NOT_REACHED"),
     errors.DomainNotFoundError: ErrorRow(Code.NOT_FOUND, "DOMAIN_NOT_FOUND"),
     errors.FieldInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),

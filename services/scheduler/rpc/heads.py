@@ -1,6 +1,8 @@
 """HeadService and PromotionService: which heads there are and which are in use."""
 
 from trine.scheduler.v1 import (
+    head_pb2,
+    head_report_pb2,
     head_service_pb2,
     head_service_pb2_grpc,
     promotion_service_pb2,
@@ -9,10 +11,12 @@ from trine.scheduler.v1 import (
 
 from services.chassis.auth import current_tenant
 from services.chassis.interceptors import Context
-from services.scheduler.core.errors import FieldInvalidError
-from services.scheduler.core.ports import SchedulerStore, TripletCounts
+from services.scheduler.core.compare_heads import compare_heads, read_origin
+from services.scheduler.core.errors import FieldInvalidError, HeadNotFoundError
+from services.scheduler.core.head import Head
+from services.scheduler.core.ports import Manifests, SchedulerStore, TripletCounts
 from services.scheduler.core.roll_back_head import roll_back_head
-from services.scheduler.messages import head_to_proto
+from services.scheduler.messages import comparison_to_proto, head_to_proto, report_to_proto
 from services.scheduler.metrics import ROLLBACKS
 from services.scheduler.rpc.pages import PAGE_MAX, page_size
 
@@ -20,9 +24,12 @@ from services.scheduler.rpc.pages import PAGE_MAX, page_size
 class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
     """Reads heads and rolls them back."""
 
-    def __init__(self, store: SchedulerStore, triplets: TripletCounts) -> None:
+    def __init__(
+        self, store: SchedulerStore, triplets: TripletCounts, manifests: Manifests
+    ) -> None:
         self._store = store
         self._triplets = triplets
+        self._manifests = manifests
 
     async def ListHeads(
         self, request: head_service_pb2.ListHeadsRequest, context: Context
@@ -35,6 +42,28 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
             next_page_token=heads[size - 1].head if len(heads) > size else "",
         )
 
+    async def GetHead(
+        self, request: head_service_pb2.GetHeadRequest, context: Context
+    ) -> head_pb2.Head:
+        return head_to_proto(await self._head(request.head))
+
+    async def GetHeadVerdict(
+        self, request: head_service_pb2.GetHeadVerdictRequest, context: Context
+    ) -> head_report_pb2.HeadVerdict:
+        return report_to_proto(await self._head(request.head))
+
+    async def CompareHeads(
+        self, request: head_service_pb2.CompareHeadsRequest, context: Context
+    ) -> head_report_pb2.HeadComparison:
+        for field in ("head", "other"):
+            if not getattr(request, field):
+                raise FieldInvalidError(field, "must be given")
+        head, other = [
+            await read_origin(self._store, self._manifests, current_tenant(), name)
+            for name in (request.head, request.other)
+        ]
+        return comparison_to_proto(request.head, request.other, compare_heads(head, other))
+
     async def RollBackHead(
         self, request: head_service_pb2.RollBackHeadRequest, context: Context
     ) -> head_service_pb2.RollBackHeadResponse:
@@ -45,6 +74,12 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
         return head_service_pb2.RollBackHeadResponse(
             domain=domain, head=head, rolled_back_head=rolled_back
         )
+
+    async def _head(self, name: str) -> Head:
+        head = await self._store.read_head(current_tenant(), name)
+        if head is None:
+            raise HeadNotFoundError("", name)
+        return head
 
     async def _domain(self, domain: str) -> tuple[str, str]:
         if not domain:

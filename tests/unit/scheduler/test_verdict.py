@@ -45,6 +45,18 @@ def test_a_worse_head_is_held_and_told_why() -> None:
     assert verdict.incumbent == "u_acme.dating.2026-05-17.001"
 
 
+def test_every_rule_is_kept_with_what_was_measured() -> None:
+    for skills in ((0.9, 0.2), (0.2, 0.9)):
+        verdict = judge(evaluation(200, 12, *skills), "general", seed=0)
+        rules = {rule.name: rule for rule in verdict.rules}
+        assert list(rules) == ["seekers", "ndcg_at_10", "auc", "calibration"]
+        assert rules["seekers"].measured == verdict.seekers_count
+        assert rules["auc"].measured == verdict.auc_gain.mid
+        assert verdict.promoted == all(rule.passed for rule in verdict.rules)
+        said = {r.sentence for r in verdict.rules if r.passed == verdict.promoted}
+        assert set(verdict.reasons) == said
+
+
 def test_an_equal_head_is_held_because_ties_keep_the_incumbent() -> None:
     same = evaluation(200, 12, 0.5, 0.5)
     same = dataclasses.replace(same, incumbent_scores=same.challenger_scores)

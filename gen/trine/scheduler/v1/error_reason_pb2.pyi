@@ -46,6 +46,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The request_id came before with another body."""
     ERROR_REASON_TRIPLETS_UNAVAILABLE: _ErrorReason.ValueType  # 11
     """The triplet store cannot be reached. Nothing was changed; try again."""
+    ERROR_REASON_ARTIFACTS_UNAVAILABLE: _ErrorReason.ValueType  # 12
+    """The artifact store cannot be reached, or has lost the head's manifest; try again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -74,4 +76,6 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 10
 """The request_id came before with another body."""
 ERROR_REASON_TRIPLETS_UNAVAILABLE: ErrorReason.ValueType  # 11
 """The triplet store cannot be reached. Nothing was changed; try again."""
+ERROR_REASON_ARTIFACTS_UNAVAILABLE: ErrorReason.ValueType  # 12
+"""The artifact store cannot be reached, or has lost the head's manifest; try again."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

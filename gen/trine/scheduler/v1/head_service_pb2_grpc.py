@@ -3,6 +3,8 @@
 import grpc
 import warnings
 
+from trine.scheduler.v1 import head_pb2 as trine_dot_scheduler_dot_v1_dot_head__pb2
+from trine.scheduler.v1 import head_report_pb2 as trine_dot_scheduler_dot_v1_dot_head__report__pb2
 from trine.scheduler.v1 import head_service_pb2 as trine_dot_scheduler_dot_v1_dot_head__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -40,6 +42,21 @@ class HeadServiceStub:
                 request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListHeadsRequest.SerializeToString,
                 response_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListHeadsResponse.FromString,
                 _registered_method=True)
+        self.GetHead = channel.unary_unary(
+                '/trine.scheduler.v1.HeadService/GetHead',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_head__pb2.Head.FromString,
+                _registered_method=True)
+        self.GetHeadVerdict = channel.unary_unary(
+                '/trine.scheduler.v1.HeadService/GetHeadVerdict',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadVerdictRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadVerdict.FromString,
+                _registered_method=True)
+        self.CompareHeads = channel.unary_unary(
+                '/trine.scheduler.v1.HeadService/CompareHeads',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.CompareHeadsRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadComparison.FromString,
+                _registered_method=True)
         self.RollBackHead = channel.unary_unary(
                 '/trine.scheduler.v1.HeadService/RollBackHead',
                 request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.RollBackHeadRequest.SerializeToString,
@@ -53,6 +70,27 @@ class HeadServiceServicer:
 
     def ListHeads(self, request, context):
         """Returns heads of a domain, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHead(self, request, context):
+        """Returns a head.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHeadVerdict(self, request, context):
+        """Returns what the gate said of a head, rule by rule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareHeads(self, request, context):
+        """Returns in what two heads differ. Both must be the tenant's; their domains may differ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +110,21 @@ def add_HeadServiceServicer_to_server(servicer, server):
                     servicer.ListHeads,
                     request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListHeadsRequest.FromString,
                     response_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListHeadsResponse.SerializeToString,
+            ),
+            'GetHead': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHead,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_head__pb2.Head.SerializeToString,
+            ),
+            'GetHeadVerdict': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHeadVerdict,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadVerdictRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadVerdict.SerializeToString,
+            ),
+            'CompareHeads': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareHeads,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.CompareHeadsRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadComparison.SerializeToString,
             ),
             'RollBackHead': grpc.unary_unary_rpc_method_handler(
                     servicer.RollBackHead,
@@ -107,6 +160,87 @@ class HeadService:
             '/trine.scheduler.v1.HeadService/ListHeads',
             trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListHeadsRequest.SerializeToString,
             trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListHeadsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHead(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.HeadService/GetHead',
+            trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_head__pb2.Head.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHeadVerdict(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.HeadService/GetHeadVerdict',
+            trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadVerdictRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadVerdict.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareHeads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.HeadService/CompareHeads',
+            trine_dot_scheduler_dot_v1_dot_head__service__pb2.CompareHeadsRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadComparison.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,8 @@ Looking at heads and moving the promotion pointer back."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from trine.scheduler.v1 import head_pb2 as _head_pb2
+from trine.scheduler.v1 import head_report_pb2 as _head_report_pb2
 from trine.scheduler.v1 import head_service_pb2 as _head_service_pb2
 import abc as _abc_1
 
@@ -18,6 +20,12 @@ class HeadServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListHeads: _aio.UnaryUnaryMultiCallable[_head_service_pb2.ListHeadsRequest, _head_service_pb2.ListHeadsResponse]
     """Returns heads of a domain, newest first."""
+    GetHead: _aio.UnaryUnaryMultiCallable[_head_service_pb2.GetHeadRequest, _head_pb2.Head]
+    """Returns a head."""
+    GetHeadVerdict: _aio.UnaryUnaryMultiCallable[_head_service_pb2.GetHeadVerdictRequest, _head_report_pb2.HeadVerdict]
+    """Returns what the gate said of a head, rule by rule."""
+    CompareHeads: _aio.UnaryUnaryMultiCallable[_head_service_pb2.CompareHeadsRequest, _head_report_pb2.HeadComparison]
+    """Returns in what two heads differ. Both must be the tenant's; their domains may differ."""
     RollBackHead: _aio.UnaryUnaryMultiCallable[_head_service_pb2.RollBackHeadRequest, _head_service_pb2.RollBackHeadResponse]
     """Puts an earlier head back in use; the next match ranks by it."""
 
@@ -31,6 +39,30 @@ class HeadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_head_service_pb2.ListHeadsRequest, _abc.Awaitable[_head_service_pb2.ListHeadsResponse]],
     ) -> _abc.Awaitable[_head_service_pb2.ListHeadsResponse]:
         """Returns heads of a domain, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetHead(
+        self,
+        request: _head_service_pb2.GetHeadRequest,
+        context: _aio.ServicerContext[_head_service_pb2.GetHeadRequest, _abc.Awaitable[_head_pb2.Head]],
+    ) -> _abc.Awaitable[_head_pb2.Head]:
+        """Returns a head."""
+
+    @_abc_1.abstractmethod
+    def GetHeadVerdict(
+        self,
+        request: _head_service_pb2.GetHeadVerdictRequest,
+        context: _aio.ServicerContext[_head_service_pb2.GetHeadVerdictRequest, _abc.Awaitable[_head_report_pb2.HeadVerdict]],
+    ) -> _abc.Awaitable[_head_report_pb2.HeadVerdict]:
+        """Returns what the gate said of a head, rule by rule."""
+
+    @_abc_1.abstractmethod
+    def CompareHeads(
+        self,
+        request: _head_service_pb2.CompareHeadsRequest,
+        context: _aio.ServicerContext[_head_service_pb2.CompareHeadsRequest, _abc.Awaitable[_head_report_pb2.HeadComparison]],
+    ) -> _abc.Awaitable[_head_report_pb2.HeadComparison]:
+        """Returns in what two heads differ. Both must be the tenant's; their domains may differ."""
 
     @_abc_1.abstractmethod
     def RollBackHead(

@@ -1,0 +1,42 @@
+"""The control plane through Envoy: what is told of heads and runs, and what can be decided."""
+
+import pytest
+
+from tests.support.mesh import Json, Mesh
+
+DOMAIN = "controlled"
+
+
+@pytest.fixture(scope="module")
+def runs(mesh: Mesh) -> list[Json]:
+    """Two runs of a domain in which odd people are loved: the second learns from more."""
+    mesh.fill(DOMAIN)
+    mesh.report(DOMAIN, range(30))
+    first = mesh.train(DOMAIN)
+    mesh.report(DOMAIN, range(30, 40))
+    return [first, mesh.train(DOMAIN)]
+
+
+def test_the_gates_report_is_read_without_knowing_the_run(mesh: Mesh, runs: list[Json]) -> None:
+    head = runs[0]["head"]
+    assert mesh.call("GET", f"/v1/heads/{head}")["run_id"] == runs[0]["run_id"]
+    report = mesh.call("GET", f"/v1/heads/{head}/verdict")
+    assert report["verdict"] == runs[0]["verdict"]
+    assert [rule["passed"] for rule in report["rules"]] == [True] * 4
+    assert report["summary"].startswith("Promoted: it passed every rule of the gate.")
+    assert mesh.refused("GET", "/v1/heads/nobody/verdict")["reason"] == "HEAD_NOT_FOUND"
+
+
+def test_two_heads_are_compared(mesh: Mesh, runs: list[Json]) -> None:
+    first, second = runs
+    query = {"head": second["head"], "other": first["head"]}
+    found = mesh.call("GET", "/v1/heads:compare", **query)
+    differences = {d["name"]: (d["head"], d["other"]) for d in found["differences"]}
+    assert set(differences) >= {"parent", "snapshot_digest", "triplets_used"}
+    assert not {name for name in differences if name.startswith("recipe")}
+    assert differences["triplets_used"] == (
+        str(second["triplets_used"]),
+        str(first["triplets_used"]),
+    )
+    assert not found["figures_comparable"]
+    assert found["figures"][0]["name"] == "ndcg_at_10"

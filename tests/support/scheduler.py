@@ -1,0 +1,205 @@
+"""The scheduler behind a real channel, with a store in memory and short ways to call it."""
+
+import datetime
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+from trine.scheduler.v1 import (
+    head_service_pb2,
+    head_service_pb2_grpc,
+    lease_service_pb2,
+    lease_service_pb2_grpc,
+    promotion_service_pb2,
+    promotion_service_pb2_grpc,
+    run_pb2,
+    run_service_pb2,
+    run_service_pb2_grpc,
+    training_service_pb2,
+    training_service_pb2_grpc,
+)
+
+from services.chassis.artifacts import ObjectArtifacts, memory_artifacts
+from services.chassis.clock import ManualClock
+from services.scheduler.artifacts import ArtifactManifests
+from services.scheduler.core.errors import DomainNotFoundError
+from services.scheduler.core.ports import DomainCounts
+from services.scheduler.core.train_domain import TrainingPolicy
+from services.scheduler.memory import MemorySchedulerStore
+from services.scheduler.rpc.errors import ERRORS
+from services.scheduler.wiring import NAMES, register
+from tests.support.server import ACME, MESH, running
+
+START = datetime.datetime(2026, 5, 17, 12, tzinfo=datetime.UTC)
+POLICY = TrainingPolicy(triplets_budget=1_000, cool_down=datetime.timedelta(hours=1))
+LEASE_SECONDS = 30.0
+DIGEST = "a" * 64
+MANIFEST: dict[str, object] = {
+    "encoder": "test",
+    "dim": 8,
+    "columns": [{"name": "age", "type": "integer"}],
+    "snapshot_digest": DIGEST,
+    "recipe": json.dumps({"seed": 0, "cross": {"epochs": 30}}),
+    "code_version": "1",
+    "rule_version": "1",
+}
+"""What a head's manifest says."""
+
+
+class Triplets:
+    """Domains as the triplet store counts them."""
+
+    def __init__(self) -> None:
+        self.trained: dict[str, int] = {}
+        self.counts = {"dating": 4_218, "hiring": 10, "empty": 0}
+
+    async def get(self, tenant: str, domain: str) -> DomainCounts:
+        if tenant != "acme" or domain not in self.counts:
+            raise DomainNotFoundError(domain)
+        return DomainCounts(
+            tenant=tenant,
+            domain=domain,
+            revision=7,
+            triplets_count=self.counts[domain],
+            trained_triplets_count=self.trained.get(domain, 0),
+        )
+
+    async def list(self) -> list[DomainCounts]:
+        return [await self.get("acme", name) for name, count in self.counts.items() if count]
+
+    async def record_training(self, tenant: str, domain: str, triplets_count: int) -> None:
+        self.trained[domain] = triplets_count
+
+
+@dataclass
+class Scheduler:
+    """The service, its stubs, and the world around it."""
+
+    channel: grpc.aio.Channel
+    store: MemorySchedulerStore
+    clock: ManualClock
+    artifacts: ObjectArtifacts
+    triplets: Triplets = field(default_factory=Triplets)
+
+    def heads_stub(self) -> Any:
+        """HeadService."""
+        return head_service_pb2_grpc.HeadServiceStub(self.channel)
+
+    def train(self, domain: str = "dating", metadata: Any = ACME, **content: Any) -> Any:
+        request = training_service_pb2.TrainDomainRequest(domain=domain, **content)
+        stub = training_service_pb2_grpc.TrainingServiceStub(self.channel)
+        return stub.TrainDomain(request, metadata=metadata)
+
+    def run(self, run_id: str, metadata: Any = ACME) -> Any:
+        request = run_service_pb2.GetRunRequest(run_id=run_id)
+        stub = run_service_pb2_grpc.RunServiceStub(self.channel)
+        return stub.GetRun(request, metadata=metadata)
+
+    def cancel(self, run_id: str, metadata: Any = ACME) -> Any:
+        request = run_service_pb2.CancelRunRequest(run_id=run_id)
+        stub = run_service_pb2_grpc.RunServiceStub(self.channel)
+        return stub.CancelRun(request, metadata=metadata)
+
+    def runs(self, **content: Any) -> Any:
+        request = run_service_pb2.ListRunsRequest(**content)
+        stub = run_service_pb2_grpc.RunServiceStub(self.channel)
+        return stub.ListRuns(request, metadata=ACME)
+
+    async def lease(self) -> lease_service_pb2.LeaseRunResponse.LeasedRun | None:
+        stub = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
+        request = lease_service_pb2.LeaseRunRequest(trainer="test")
+        response = await stub.LeaseRun(request, metadata=MESH)
+        return response.run if response.HasField("run") else None
+
+    def heartbeat(self, leased: Any, **content: Any) -> Any:
+        request = lease_service_pb2.HeartbeatRunRequest(
+            tenant=leased.tenant,
+            run_id=leased.run_id,
+            token=leased.token,
+            phase=content.pop("phase", lease_service_pb2.HeartbeatRunRequest.PHASE_RUNNING),
+            **content,
+        )
+        stub = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
+        return stub.HeartbeatRun(request, metadata=MESH)
+
+    def complete(self, leased: Any, better: bool = True, digest: str = DIGEST) -> Any:
+        request = lease_service_pb2.CompleteRunRequest(
+            tenant=leased.tenant,
+            run_id=leased.run_id,
+            token=leased.token,
+            manifest_digest=digest,
+            evaluation=evaluation(better=better),
+        )
+        stub = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
+        return stub.CompleteRun(request, metadata=MESH)
+
+    def fail(self, leased: Any, *, retriable: bool) -> Any:
+        request = lease_service_pb2.FailRunRequest(
+            tenant=leased.tenant,
+            run_id=leased.run_id,
+            token=leased.token,
+            failure=run_pb2.Run.Failure(
+                reason="TRAINER_ERROR", message="It broke.", retriable=retriable
+            ),
+        )
+        return lease_service_pb2_grpc.LeaseServiceStub(self.channel).FailRun(request, metadata=MESH)
+
+    async def trained(self, better: bool = True, **manifest: object) -> str:
+        """Trains a head from wish to verdict and returns its run."""
+        run_id: str = (await self.train(force=True)).run_id
+        leased = await self.lease()
+        content = json.dumps(MANIFEST | manifest).encode()
+        await self.complete(leased, better, await self.artifacts.put(content))
+        return run_id
+
+    async def promoted(self) -> list[str]:
+        stub = promotion_service_pb2_grpc.PromotionServiceStub(self.channel)
+        request = promotion_service_pb2.ListPromotedHeadsRequest()
+        response = await stub.ListPromotedHeads(request, metadata=MESH)
+        return [head.head for head in response.heads]
+
+    def roll_back(self, head: str = "", domain: str = "dating") -> Any:
+        request = head_service_pb2.RollBackHeadRequest(domain=domain, head=head)
+        stub = head_service_pb2_grpc.HeadServiceStub(self.channel)
+        return stub.RollBackHead(request, metadata=ACME)
+
+    async def heads(self) -> list[Any]:
+        stub = head_service_pb2_grpc.HeadServiceStub(self.channel)
+        request = head_service_pb2.ListHeadsRequest(domain="dating")
+        return list((await stub.ListHeads(request, metadata=ACME)).heads)
+
+
+def evaluation(*, better: bool) -> lease_service_pb2.CompleteRunRequest.Evaluation:
+    """A held-out set on which the challenger knows the truth, or nothing."""
+    random = np.random.default_rng(1)
+    chance = random.uniform(0.05, 0.95, 100 * 12)
+    positive = random.random(len(chance)) < chance
+    noise = random.uniform(0.05, 0.95, len(chance))
+    challenger, incumbent = (chance, noise) if better else (noise, chance)
+    return lease_service_pb2.CompleteRunRequest.Evaluation(
+        seekers=np.repeat(np.arange(100), 12).tolist(),
+        levels=np.where(positive, 2, 0).tolist(),
+        challenger_scores=challenger.tolist(),
+        incumbent_scores=incumbent.tolist(),
+        incumbent_calibrated=False,
+    )
+
+
+@asynccontextmanager
+async def open_service() -> AsyncIterator[Scheduler]:
+    """The scheduler with nothing in it."""
+    clock, triplets, artifacts = ManualClock(START), Triplets(), memory_artifacts()
+    store = MemorySchedulerStore(clock)
+    manifests = ArtifactManifests(artifacts)
+
+    def add(server: grpc.aio.Server) -> None:
+        register(
+            server, store, triplets, manifests, clock, policy=POLICY, lease_seconds=LEASE_SECONDS
+        )
+
+    async with running(ERRORS, add, NAMES) as channel:
+        yield Scheduler(channel, store, clock, artifacts, triplets)
