@@ -144,6 +144,18 @@ def test_the_seeds_example_works_as_printed(mesh: Mesh, trained: Json) -> None:
     assert mesh.ended(answer["run_id"])["status"] == "succeeded"
 
 
+def matched(mesh: Mesh, user_id: str, domain: str, count: int) -> Json:
+    """The matches of someone who has just come, once there are so many."""
+
+    def ask() -> Json | None:
+        body = {"user_id": user_id, "domain": domain}
+        found: Json = mesh.http.post("/v1/match", json=body).json()
+        return found if len(found.get("matches", [])) == count else None
+
+    answer: Json = until(ask)
+    return answer
+
+
 def test_callers_may_bring_vectors(mesh: Mesh) -> None:
     mesh.call(
         "PUT",
@@ -156,9 +168,7 @@ def test_callers_may_bring_vectors(mesh: Mesh) -> None:
     )
     for user_id, vector in (("a", [1, 0, 0]), ("b", [0.9, 0.1, 0]), ("c", [0, 0, 1])):
         mesh.call("POST", "/v1/users", {"user_id": user_id, "domain": "vectors", "vector": vector})
-    answer = until(
-        lambda: found if len((found := mesh.match("a", "vectors"))["matches"]) == 2 else None
-    )
+    answer = matched(mesh, "a", "vectors", 2)
     assert [match["user_id"] for match in answer["matches"]] == ["b", "c"]
     assert answer["models_used"]["embedding"] == {"tier": "general", "version": "caller"}
 
@@ -174,7 +184,5 @@ def test_the_encoder_brings_people_together_who_say_like_things(mesh: Mesh) -> N
     for user_id, text in about.items():
         user = {"user_id": user_id, "domain": "texts", "fields": {"about": text}}
         mesh.call("POST", "/v1/users", user)
-    answer = until(
-        lambda: found if len((found := mesh.match("a", "texts"))["matches"]) == 2 else None
-    )
+    answer = matched(mesh, "a", "texts", 2)
     assert [match["user_id"] for match in answer["matches"]] == ["b", "c"]
