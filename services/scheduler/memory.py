@@ -44,6 +44,7 @@ class _State:
     expiries: dict[RunKey, datetime.datetime] = field(default_factory=dict)
     heads: dict[tuple[str, str], Head] = field(default_factory=dict)
     pointers: dict[DomainKey, str] = field(default_factory=dict)
+    pinned: set[DomainKey] = field(default_factory=set)
     promotions: list[tuple[DomainKey, str, str]] = field(default_factory=list)
     token: int = 0
     events: list[tuple[str, object]] = field(default_factory=list)
@@ -101,6 +102,11 @@ class MemorySchedulerStore:
             return None
         promoted = self._state.pointers.get((tenant, found.domain)) == head
         return dataclasses.replace(found, promoted=promoted)
+
+    async def pinned_head(self, tenant: str, domain: str) -> str | None:
+        """Returns the head that the pointer is pinned to."""
+        key = (tenant, domain)
+        return self._state.pointers.get(key, "") if key in self._state.pinned else None
 
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
         """Returns the heads in use by (tenant, domain)."""
@@ -272,6 +278,15 @@ class MemorySchedulerUnit(MemoryReplies):
         """Puts a head in use."""
         self._state.pointers[tenant, domain] = head
         self._state.promotions.append(((tenant, domain), head, previous))
+
+    async def is_pinned(self, tenant: str, domain: str) -> bool:
+        """Says whether the pointer is pinned."""
+        return (tenant, domain) in self._state.pinned
+
+    async def set_pinned(self, tenant: str, domain: str, *, pinned: bool) -> None:
+        """Pins the pointer where it points, or unpins it."""
+        change = self._state.pinned.add if pinned else self._state.pinned.discard
+        change((tenant, domain))
 
     async def was_in_use(self, tenant: str, domain: str, head: str) -> bool:
         """Says whether the pointer has ever pointed at the head."""

@@ -136,6 +136,7 @@ def verdict_to_proto(verdict: Verdict) -> run_pb2.Verdict:
         auc_gain=_interval(verdict.auc_gain),
         seekers_count=verdict.seekers_count,
         outcomes_count=verdict.outcomes_count,
+        passed=verdict.passed,
     )
 
 

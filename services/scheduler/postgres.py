@@ -88,6 +88,11 @@ class PostgresSchedulerStore:
         row = await self._pool.fetchrow(_SQL["read_head"], tenant, head)
         return None if row is None else _head(row)
 
+    async def pinned_head(self, tenant: str, domain: str) -> str | None:
+        """Returns the head that the pointer is pinned to."""
+        head: str | None = await self._pool.fetchval(_SQL["pinned_head"], tenant, domain)
+        return head
+
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
         """Returns the heads in use by (tenant, domain)."""
         rows = await self._pool.fetch(_SQL["list_promoted"], *after, limit)
@@ -264,6 +269,14 @@ class PostgresSchedulerUnit(PostgresReplies):
         await self._connection.execute(
             _SQL["add_promotion"], tenant, domain, head, previous, reason
         )
+
+    async def is_pinned(self, tenant: str, domain: str) -> bool:
+        """Says whether the pointer is pinned."""
+        return bool(await self._connection.fetchval(_SQL["is_pinned"], tenant, domain))
+
+    async def set_pinned(self, tenant: str, domain: str, *, pinned: bool) -> None:
+        """Pins the pointer where it points, or unpins it."""
+        await self._connection.execute(_SQL["set_pinned"], tenant, domain, pinned)
 
     async def was_in_use(self, tenant: str, domain: str, head: str) -> bool:
         """Says whether the pointer has ever pointed at the head."""

@@ -98,6 +98,15 @@ select head from pointers where tenant = $1 and domain = $2 for update;
 -- name: move_pointer
 update pointers set head = $3 where tenant = $1 and domain = $2;
 
+-- name: is_pinned
+select coalesce((select pinned from pointers where tenant = $1 and domain = $2), false);
+
+-- name: set_pinned
+update pointers set pinned = $3 where tenant = $1 and domain = $2;
+
+-- name: pinned_head
+select head from pointers where tenant = $1 and domain = $2 and pinned;
+
 -- name: add_promotion
 insert into promotions (tenant, domain, head, previous, reason) values ($1, $2, $3, $4, $5);
 

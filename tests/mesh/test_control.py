@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.mesh import Json, Mesh
+from tests.support.mesh import Json, Mesh, until
 
 DOMAIN = "controlled"
 
@@ -40,3 +40,20 @@ def test_two_heads_are_compared(mesh: Mesh, runs: list[Json]) -> None:
     )
     assert not found["figures_comparable"]
     assert found["figures"][0]["name"] == "ndcg_at_10"
+
+
+def test_a_pinned_head_outlives_a_run_that_would_promote(mesh: Mesh) -> None:
+    mesh.fill("pinned")
+    mesh.report("pinned", range(30))
+    pin = mesh.call("POST", "/v1/heads:pin", {"domain": "pinned"})
+    assert pin == {"domain": "pinned", "head": "general", "previous_head": "general"}
+    run = mesh.train("pinned")
+    assert (run["verdict"]["result"], run["verdict"]["passed"]) == ("held", True)
+    listed = mesh.call("GET", "/v1/heads", domain="pinned")
+    assert (listed["pinned_head"], listed["heads"][0]["promoted"]) == ("general", False)
+    mesh.call("POST", "/v1/heads:pin", {"domain": "pinned", "head": run["head"]})
+    used = until(lambda: mesh.match("u50", "pinned")["models_used"].get("cross_encoder"))
+    assert used["version"] == run["head"]
+    back = mesh.call("POST", "/v1/heads:rollBack", {"domain": "pinned"})
+    assert (back["head"], back["rolled_back_head"]) == ("general", run["head"])
+    assert mesh.call("POST", "/v1/heads:unpin", {"domain": "pinned"})["head"] == "general"

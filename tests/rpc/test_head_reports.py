@@ -1,4 +1,4 @@
-"""What can be read of a head: itself, the gate's report, its difference from another."""
+"""What can be read of a head: itself, the gate's report, its difference from another, its pin."""
 
 from collections.abc import AsyncIterator
 
@@ -107,3 +107,36 @@ async def test_without_its_manifest_a_head_cannot_be_compared(scheduler: Schedul
     request = pb.CompareHeadsRequest(head=FIRST, other=FIRST)
     refusal = await refused(scheduler.heads_stub().CompareHeads(request, metadata=ACME))
     assert (refusal.reason, refusal.code.name) == ("ARTIFACTS_UNAVAILABLE", "UNAVAILABLE")
+
+
+async def test_a_pin_keeps_the_head_in_use_and_is_listed(scheduler: Scheduler) -> None:
+    await scheduler.trained()
+    stub = scheduler.heads_stub()
+    answer = await stub.PinHead(pb.PinHeadRequest(domain="dating"), metadata=ACME)
+    assert (answer.domain, answer.head, answer.previous_head) == ("dating", FIRST, FIRST)
+    await stub.PinHead(pb.PinHeadRequest(domain="dating", head="general"), metadata=ACME)
+    run = await scheduler.run(await scheduler.trained())
+    assert (run.verdict.result, run.verdict.passed) == ("held", True)
+    assert "pinned to general" in run.verdict.reasons[0]
+    listed = await stub.ListHeads(pb.ListHeadsRequest(domain="dating"), metadata=ACME)
+    assert listed.pinned_head == "general"
+    answer = await stub.PinHead(pb.PinHeadRequest(domain="dating", head=SECOND), metadata=ACME)
+    assert (answer.head, answer.previous_head) == (SECOND, "general")
+    assert await scheduler.promoted() == [SECOND]
+    answer = await stub.UnpinHead(pb.UnpinHeadRequest(domain="dating"), metadata=ACME)
+    assert answer.head == SECOND
+    listed = await stub.ListHeads(pb.ListHeadsRequest(domain="dating"), metadata=ACME)
+    assert listed.pinned_head == ""
+
+
+async def test_only_heads_of_the_tenants_domain_are_pinned(scheduler: Scheduler) -> None:
+    await scheduler.trained(better=False)
+    stub = scheduler.heads_stub()
+    for request, metadata, reason in (
+        (pb.PinHeadRequest(domain="dating", head=FIRST), ACME, "HEAD_NOT_FOUND"),
+        (pb.PinHeadRequest(domain="dating"), OTHER, "DOMAIN_NOT_FOUND"),
+        (pb.PinHeadRequest(), ACME, "FIELD_INVALID"),
+    ):
+        assert (await refused(stub.PinHead(request, metadata=metadata))).reason == reason
+    nowhere = stub.UnpinHead(pb.UnpinHeadRequest(domain="nowhere"), metadata=ACME)
+    assert (await refused(nowhere)).reason == "DOMAIN_NOT_FOUND"

@@ -10,6 +10,10 @@ from services.scheduler.core.run import LEASED, State, head_of
 from services.scheduler.core.verdict import GENERAL, Verdict
 
 MOVED_REASON = "The head in use changed during the run, so the comparison does not hold any more."
+PINNED_REASON = (
+    "The head passed every rule, but the promotion is pinned to {}, which stays in use until it is "
+    "unpinned with POST /v1/heads:unpin."
+)
 
 
 async def complete_run(
@@ -37,8 +41,13 @@ async def complete_run(
     domain = run.job.domain
     in_use = await unit.lock_pointer(tenant, domain)
     previous = "" if in_use is None else in_use.head
-    if verdict.promoted and verdict.incumbent != (previous or GENERAL):
-        verdict = dataclasses.replace(verdict, promoted=False, reasons=(MOVED_REASON,))
+    obstacle = ""
+    if verdict.incumbent != (previous or GENERAL):
+        obstacle = MOVED_REASON
+    elif await unit.is_pinned(tenant, domain):
+        obstacle = PINNED_REASON.format(previous or GENERAL)
+    if verdict.promoted and obstacle:
+        verdict = dataclasses.replace(verdict, promoted=False, reasons=(obstacle,))
     head = Head(
         tenant=tenant,
         domain=domain,

@@ -66,7 +66,7 @@ class HeadNotFoundError(SchedulerError):
         if not domain:
             message = f"There is no head {head!r}."
         elif head:
-            message = f"The domain {domain!r} has no head {head!r} that was in use."
+            message = f"The domain {domain!r} has no head {head!r} to put in use."
         else:
             message = f"The domain {domain!r} has no earlier head to return to."
         super().__init__(message, head=head, **({"domain": domain} if domain else {}))

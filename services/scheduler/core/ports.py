@@ -71,7 +71,7 @@ class Heartbeat:
 
 
 RunEventKind = Literal["queued", "started", "completed", "failed", "cancelled"]
-HeadEventKind = Literal["promoted", "rolled_back"]
+HeadEventKind = Literal["promoted", "rolled_back", "pinned", "unpinned"]
 
 
 class SchedulerUnit(Protocol):
@@ -131,6 +131,14 @@ class SchedulerUnit(Protocol):
         """Puts a head in use; an empty one means the encoder alone."""
         ...
 
+    async def is_pinned(self, tenant: str, domain: str) -> bool:
+        """Says whether the pointer is pinned. Lock it first."""
+        ...
+
+    async def set_pinned(self, tenant: str, domain: str, *, pinned: bool) -> None:
+        """Pins the pointer where it points, or unpins it. Lock it first."""
+        ...
+
     async def was_in_use(self, tenant: str, domain: str, head: str) -> bool:
         """Says whether the pointer has ever pointed at the head."""
         ...
@@ -174,6 +182,10 @@ class SchedulerStore(Protocol):
 
     async def read_head(self, tenant: str, head: str) -> Head | None:
         """Returns a head of whichever domain."""
+        ...
+
+    async def pinned_head(self, tenant: str, domain: str) -> str | None:
+        """Returns the head that the pointer is pinned to, empty for the encoder; None if none."""
         ...
 
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:

@@ -75,6 +75,11 @@ class Verdict:
     outcomes_count: int
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def passed(self) -> bool:
+        """Whether the head passed every rule; it may have been held all the same."""
+        return self.promoted or (bool(self.rules) and all(rule.passed for rule in self.rules))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:

@@ -14,15 +14,17 @@ from services.chassis.interceptors import Context
 from services.scheduler.core.compare_heads import compare_heads, read_origin
 from services.scheduler.core.errors import FieldInvalidError, HeadNotFoundError
 from services.scheduler.core.head import Head
+from services.scheduler.core.pin_head import pin_head, unpin_head
 from services.scheduler.core.ports import Manifests, SchedulerStore, TripletCounts
 from services.scheduler.core.roll_back_head import roll_back_head
+from services.scheduler.core.verdict import GENERAL
 from services.scheduler.messages import comparison_to_proto, head_to_proto, report_to_proto
 from services.scheduler.metrics import ROLLBACKS
 from services.scheduler.rpc.pages import PAGE_MAX, page_size
 
 
 class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
-    """Reads heads and rolls them back."""
+    """Reads heads, rolls them back and pins them."""
 
     def __init__(
         self, store: SchedulerStore, triplets: TripletCounts, manifests: Manifests
@@ -37,9 +39,11 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
         size = page_size(request.page_size)
         tenant, domain = await self._domain(request.domain)
         heads = await self._store.list_heads(tenant, domain, request.page_token, size + 1)
+        pinned = await self._store.pinned_head(tenant, domain)
         return head_service_pb2.ListHeadsResponse(
             heads=[head_to_proto(head) for head in heads[:size]],
             next_page_token=heads[size - 1].head if len(heads) > size else "",
+            pinned_head="" if pinned is None else pinned or GENERAL,
         )
 
     async def GetHead(
@@ -74,6 +78,22 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
         return head_service_pb2.RollBackHeadResponse(
             domain=domain, head=head, rolled_back_head=rolled_back
         )
+
+    async def PinHead(
+        self, request: head_service_pb2.PinHeadRequest, context: Context
+    ) -> head_service_pb2.PinHeadResponse:
+        tenant, domain = await self._domain(request.domain)
+        async with self._store.begin() as unit:
+            head, previous = await pin_head(unit, tenant, domain, request.head)
+        return head_service_pb2.PinHeadResponse(domain=domain, head=head, previous_head=previous)
+
+    async def UnpinHead(
+        self, request: head_service_pb2.UnpinHeadRequest, context: Context
+    ) -> head_service_pb2.UnpinHeadResponse:
+        tenant, domain = await self._domain(request.domain)
+        async with self._store.begin() as unit:
+            head = await unpin_head(unit, tenant, domain)
+        return head_service_pb2.UnpinHeadResponse(domain=domain, head=head)
 
     async def _head(self, name: str) -> Head:
         head = await self._store.read_head(current_tenant(), name)

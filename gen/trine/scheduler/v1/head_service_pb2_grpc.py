@@ -28,7 +28,7 @@ if _version_not_supported:
 
 
 class HeadServiceStub:
-    """Reads heads and rolls them back.
+    """Reads heads, rolls them back and pins them.
     """
 
     def __init__(self, channel):
@@ -62,10 +62,20 @@ class HeadServiceStub:
                 request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.RollBackHeadRequest.SerializeToString,
                 response_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.RollBackHeadResponse.FromString,
                 _registered_method=True)
+        self.PinHead = channel.unary_unary(
+                '/trine.scheduler.v1.HeadService/PinHead',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.PinHeadRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.PinHeadResponse.FromString,
+                _registered_method=True)
+        self.UnpinHead = channel.unary_unary(
+                '/trine.scheduler.v1.HeadService/UnpinHead',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.UnpinHeadRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.UnpinHeadResponse.FromString,
+                _registered_method=True)
 
 
 class HeadServiceServicer:
-    """Reads heads and rolls them back.
+    """Reads heads, rolls them back and pins them.
     """
 
     def ListHeads(self, request, context):
@@ -97,7 +107,24 @@ class HeadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollBackHead(self, request, context):
-        """Puts an earlier head back in use; the next match ranks by it.
+        """Puts an earlier head back in use; the next match ranks by it. Where the promotion is pinned, the pin goes along.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PinHead(self, request, context):
+        """Pins a domain's promotion: the head in use stays, whatever runs bring, until it is unpinned. Runs go on as before; the
+        verdict on a head that passed every rule says "held", with "passed" and a reason that names the pin. Such a head comes
+        into use by being pinned itself, or not at all: unpinning promotes nothing, the next run is measured anew. Only people
+        move a pinned pointer, by pinning another head or by rolling back. Pinning what is pinned changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinHead(self, request, context):
+        """Lets runs move the promotion pointer again. Unpinning what is not pinned changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,6 +158,16 @@ def add_HeadServiceServicer_to_server(servicer, server):
                     request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.RollBackHeadRequest.FromString,
                     response_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.RollBackHeadResponse.SerializeToString,
             ),
+            'PinHead': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinHead,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.PinHeadRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.PinHeadResponse.SerializeToString,
+            ),
+            'UnpinHead': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinHead,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.UnpinHeadRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.UnpinHeadResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'trine.scheduler.v1.HeadService', rpc_method_handlers)
@@ -140,7 +177,7 @@ def add_HeadServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class HeadService:
-    """Reads heads and rolls them back.
+    """Reads heads, rolls them back and pins them.
     """
 
     @staticmethod
@@ -268,6 +305,60 @@ class HeadService:
             '/trine.scheduler.v1.HeadService/RollBackHead',
             trine_dot_scheduler_dot_v1_dot_head__service__pb2.RollBackHeadRequest.SerializeToString,
             trine_dot_scheduler_dot_v1_dot_head__service__pb2.RollBackHeadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinHead(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.HeadService/PinHead',
+            trine_dot_scheduler_dot_v1_dot_head__service__pb2.PinHeadRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_head__service__pb2.PinHeadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinHead(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.HeadService/UnpinHead',
+            trine_dot_scheduler_dot_v1_dot_head__service__pb2.UnpinHeadRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_head__service__pb2.UnpinHeadResponse.FromString,
             options,
             channel_credentials,
             insecure,

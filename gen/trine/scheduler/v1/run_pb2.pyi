@@ -214,6 +214,7 @@ class Verdict(_message.Message):
     SEEKERS_COUNT_FIELD_NUMBER: _builtins.int
     OUTCOMES_COUNT_FIELD_NUMBER: _builtins.int
     AUC_GAIN_FIELD_NUMBER: _builtins.int
+    PASSED_FIELD_NUMBER: _builtins.int
     result: _builtins.str
     """"promoted" or "held"."""
     incumbent: _builtins.str
@@ -222,6 +223,10 @@ class Verdict(_message.Message):
     """Seekers that were ranked: those with both a positive and another outcome among the held-out ones."""
     outcomes_count: _builtins.int
     """Outcomes that were held out."""
+    passed: _builtins.bool
+    """Whether the head passed every rule. It may be held all the same: the promotion is pinned, or the head in use changed
+    during the run; the reason says so.
+    """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The rules that the head passed and failed, one sentence each."""
@@ -256,10 +261,11 @@ class Verdict(_message.Message):
         seekers_count: _builtins.int = ...,
         outcomes_count: _builtins.int = ...,
         auc_gain: Global___Interval | None = ...,
+        passed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["auc_gain", b"auc_gain", "challenger_quality", b"challenger_quality", "incumbent_quality", b"incumbent_quality", "ndcg_at_10_gain", b"ndcg_at_10_gain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auc_gain", b"auc_gain", "challenger_quality", b"challenger_quality", "incumbent", b"incumbent", "incumbent_quality", b"incumbent_quality", "ndcg_at_10_gain", b"ndcg_at_10_gain", "outcomes_count", b"outcomes_count", "reasons", b"reasons", "result", b"result", "seekers_count", b"seekers_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auc_gain", b"auc_gain", "challenger_quality", b"challenger_quality", "incumbent", b"incumbent", "incumbent_quality", b"incumbent_quality", "ndcg_at_10_gain", b"ndcg_at_10_gain", "outcomes_count", b"outcomes_count", "passed", b"passed", "reasons", b"reasons", "result", b"result", "seekers_count", b"seekers_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

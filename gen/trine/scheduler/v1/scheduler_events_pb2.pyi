@@ -48,7 +48,7 @@ Global___RunChanged: _TypeAlias = RunChanged  # noqa: Y015
 
 @_typing.final
 class HeadChanged(_message.Message):
-    """Data of the events trine.events.v1.head.{promoted,rolled_back}.<tenant>.<domain>."""
+    """Data of the events trine.events.v1.head.{promoted,rolled_back,pinned,unpinned}.<tenant>.<domain>."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
