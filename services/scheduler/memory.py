@@ -103,6 +103,11 @@ class MemorySchedulerStore:
         promoted = self._state.pointers.get((tenant, found.domain)) == head
         return dataclasses.replace(found, promoted=promoted)
 
+    async def head_in_use(self, tenant: str, domain: str) -> Head | None:
+        """Returns the head in use."""
+        name = self._state.pointers.get((tenant, domain), "")
+        return await self.read_head(tenant, name) if name else None
+
     async def pinned_head(self, tenant: str, domain: str) -> str | None:
         """Returns the head that the pointer is pinned to."""
         key = (tenant, domain)
@@ -131,9 +136,10 @@ class MemorySchedulerStore:
         times = [r.create_time for r in self._runs() if (r.job.tenant, r.job.domain) == key]
         return max(times, default=None)
 
-    async def has_active_run(self, tenant: str, domain: str) -> bool:
-        """Says whether a run of the domain has not ended."""
-        return _active_run(self._state, tenant, domain) is not None
+    async def active_run(self, tenant: str, domain: str) -> Run | None:
+        """Returns the domain's run that has not ended."""
+        run = _active_run(self._state, tenant, domain)
+        return None if run is None else dataclasses.replace(run, loss_curve=())
 
     async def past_runs(self, limit: int) -> list[PastRun]:
         """Returns what the newest successful runs took."""

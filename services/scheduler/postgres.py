@@ -88,6 +88,11 @@ class PostgresSchedulerStore:
         row = await self._pool.fetchrow(_SQL["read_head"], tenant, head)
         return None if row is None else _head(row)
 
+    async def head_in_use(self, tenant: str, domain: str) -> Head | None:
+        """Returns the head in use."""
+        row = await self._pool.fetchrow(_SQL["head_in_use"], tenant, domain)
+        return None if row is None else _head(row)
+
     async def pinned_head(self, tenant: str, domain: str) -> str | None:
         """Returns the head that the pointer is pinned to."""
         head: str | None = await self._pool.fetchval(_SQL["pinned_head"], tenant, domain)
@@ -105,9 +110,10 @@ class PostgresSchedulerStore:
         )
         return found
 
-    async def has_active_run(self, tenant: str, domain: str) -> bool:
-        """Says whether a run of the domain has not ended."""
-        return await self._pool.fetchval(_SQL["active_run_id"], tenant, domain) is not None
+    async def active_run(self, tenant: str, domain: str) -> Run | None:
+        """Returns the domain's run that has not ended."""
+        row = await self._pool.fetchrow(_SQL["active_run"], tenant, domain)
+        return None if row is None else _run(row)
 
     async def past_runs(self, limit: int) -> list[PastRun]:
         """Returns what the newest successful runs took."""
@@ -156,8 +162,8 @@ class PostgresSchedulerUnit(PostgresReplies):
         run_id = run_id_of(day, number)
         key = (job.tenant, run_id)
         if not await self._connection.fetchval(_SQL["add_run"], *key, job_id, job.domain):
-            active = await self._connection.fetchval(_SQL["active_run_id"], job.tenant, job.domain)
-            raise RunActiveError(job.domain, active or "unknown")
+            active = await self._connection.fetchrow(_SQL["active_run"], job.tenant, job.domain)
+            raise RunActiveError(job.domain, active["run_id"] if active else "unknown")
         await self._connection.execute(_SQL["add_transition"], *key, State.QUEUED, 0, 0)
         return _run(await self._fetch(_SQL["read_run"], *key))
 

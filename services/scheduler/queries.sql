@@ -16,9 +16,12 @@ insert into runs (tenant, run_id, job_id, domain, state) values ($1, $2, $3, $4,
 on conflict (tenant, domain) where state in ('queued', 'starting', 'running', 'evaluating', 'exporting')
 do nothing returning run_id;
 
--- name: active_run_id
-select run_id from runs
-where tenant = $1 and domain = $2 and state in ('queued', 'starting', 'running', 'evaluating', 'exporting');
+-- name: active_run
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+from runs as r join jobs as j using (job_id)
+where
+    r.tenant = $1 and r.domain = $2
+    and r.state in ('queued', 'starting', 'running', 'evaluating', 'exporting');
 
 -- name: add_transition
 insert into transitions (tenant, run_id, number, state, attempt, token)
@@ -103,6 +106,11 @@ select coalesce((select pinned from pointers where tenant = $1 and domain = $2),
 
 -- name: set_pinned
 update pointers set pinned = $3 where tenant = $1 and domain = $2;
+
+-- name: head_in_use
+select h.*, true as promoted
+from pointers as p join heads as h on h.tenant = p.tenant and h.head = p.head
+where p.tenant = $1 and p.domain = $2;
 
 -- name: pinned_head
 select head from pointers where tenant = $1 and domain = $2 and pinned;

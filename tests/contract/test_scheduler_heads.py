@@ -90,6 +90,7 @@ async def test_the_pointer_decides_which_head_is_promoted_everywhere(
         found = await in_use(store)
         assert found is not None
         assert (found.head, found.promoted) == (head.head, True)
+        assert await store.head_in_use(TENANT, DOMAIN) == found
         listed = await store.list_heads(TENANT, DOMAIN, "", 10)
         assert [item.head for item in listed if item.promoted] == [head.head]
         assert await store.list_promoted(("", ""), 10) == [
@@ -107,6 +108,7 @@ async def test_an_empty_pointer_means_the_encoder_alone(store: SchedulerStore) -
     head = await make_head(store)
     await put_in_use(store, "")
     assert await in_use(store) is None
+    assert await store.head_in_use(TENANT, DOMAIN) is None
     assert await store.list_promoted(("", ""), 10) == []
     async with store.begin() as unit:
         found = await unit.find_head(TENANT, DOMAIN, head.head)

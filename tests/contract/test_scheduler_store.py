@@ -65,7 +65,7 @@ async def test_an_active_run_keeps_others_of_its_domain_out(
     store: SchedulerStore, state: State
 ) -> None:
     run = await bring_to(store, await queue(store), state)
-    assert await store.has_active_run(TENANT, DOMAIN)
+    assert await store.active_run(TENANT, DOMAIN) == run
     with pytest.raises(RunActiveError) as caught:
         await queue(store)
     assert caught.value.metadata == {"domain": DOMAIN, "run_id": run.run_id}
@@ -76,7 +76,7 @@ async def test_an_active_run_keeps_others_of_its_domain_out(
 @pytest.mark.parametrize("state", ENDED)
 async def test_an_ended_run_makes_room_for_the_next(store: SchedulerStore, state: State) -> None:
     ended = await bring_to(store, await queue(store), state)
-    assert not await store.has_active_run(TENANT, DOMAIN)
+    assert await store.active_run(TENANT, DOMAIN) is None
     assert (await queue(store)).run_id == id_of(ended, 2)
 
 

@@ -78,7 +78,7 @@ class Life:
         try:
             await queue(self.store, domain)
         except RunActiveError:
-            assert await self.store.has_active_run(TENANT, domain)
+            assert await self.store.active_run(TENANT, domain) is not None
 
     async def _lease(self) -> None:
         async with self.store.begin() as unit:

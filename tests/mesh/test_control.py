@@ -57,3 +57,16 @@ def test_a_pinned_head_outlives_a_run_that_would_promote(mesh: Mesh) -> None:
     back = mesh.call("POST", "/v1/heads:rollBack", {"domain": "pinned"})
     assert (back["head"], back["rolled_back_head"]) == ("general", run["head"])
     assert mesh.call("POST", "/v1/heads:unpin", {"domain": "pinned"})["head"] == "general"
+
+
+def test_a_dry_run_tells_what_a_run_would_meet(mesh: Mesh, runs: list[Json]) -> None:
+    body = {"domain": DOMAIN, "dry_run": True}
+    answer = mesh.call("POST", "/v1/train", body)
+    assert (answer["status"], answer["run_id"]) == ("planned", "")
+    assert answer["triplets_used"] == runs[1]["triplets_used"]
+    plan = answer["plan"]
+    assert [obstacle["reason"] for obstacle in plan["obstacles"]] == ["BUDGET_NOT_REACHED"]
+    assert (plan["triplets_budget"], plan["budget_reached"]) == (1_000_000, False)
+    assert len(plan["gate_rules"]) == 4
+    assert mesh.call("POST", "/v1/train", body | {"force": True})["plan"]["would_start"]
+    assert len(mesh.call("GET", "/v1/runs", domain=DOMAIN)["runs"]) == 2

@@ -184,6 +184,10 @@ class SchedulerStore(Protocol):
         """Returns a head of whichever domain."""
         ...
 
+    async def head_in_use(self, tenant: str, domain: str) -> Head | None:
+        """Returns the head in use; None for the encoder alone."""
+        ...
+
     async def pinned_head(self, tenant: str, domain: str) -> str | None:
         """Returns the head that the pointer is pinned to, empty for the encoder; None if none."""
         ...
@@ -196,8 +200,8 @@ class SchedulerStore(Protocol):
         """Returns when the domain's newest run was created."""
         ...
 
-    async def has_active_run(self, tenant: str, domain: str) -> bool:
-        """Says whether a run of the domain has not ended."""
+    async def active_run(self, tenant: str, domain: str) -> Run | None:
+        """Returns the domain's run that has not ended, without its loss curve."""
         ...
 
     async def past_runs(self, limit: int) -> list[PastRun]:

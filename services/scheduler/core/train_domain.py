@@ -7,6 +7,7 @@ from services.scheduler.core.errors import (
     BudgetNotReachedError,
     NoTripletsError,
     RunActiveError,
+    SchedulerError,
 )
 from services.scheduler.core.ports import (
     Clock,
@@ -35,12 +36,20 @@ async def train_domain(
     unit: SchedulerUnit, counts: DomainCounts, policy: TrainingPolicy, *, force: bool
 ) -> Run:
     """Queues a run on demand."""
+    refused = refusal(counts, policy, force=force)
+    if refused is not None:
+        raise refused
+    return await _queue(unit, counts, Trigger.MANUAL, forced=force)
+
+
+def refusal(counts: DomainCounts, policy: TrainingPolicy, *, force: bool) -> SchedulerError | None:
+    """Why a domain with these counts is not trained on demand; None if it is."""
     if not counts.triplets_count:
-        raise NoTripletsError(counts.domain)
+        return NoTripletsError(counts.domain)
     pending = counts.triplets_pending_count
     if not force and pending < policy.triplets_budget:
-        raise BudgetNotReachedError(counts.domain, pending, policy.triplets_budget)
-    return await _queue(unit, counts, Trigger.MANUAL, forced=force)
+        return BudgetNotReachedError(counts.domain, pending, policy.triplets_budget)
+    return None
 
 
 async def consider_training(
@@ -55,7 +64,7 @@ async def consider_training(
         last = await store.last_run_time(*key)
         if last is not None and clock.now() - last < policy.cool_down:
             continue
-        if await store.has_active_run(*key):
+        if await store.active_run(*key) is not None:
             continue
         try:
             async with store.begin() as unit:

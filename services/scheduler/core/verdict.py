@@ -23,6 +23,16 @@ CALIBRATION_LOSS_MAX = 0.02
 CALIBRATION_ERROR_MAX = 0.15
 """For a challenger whose incumbent gives no probabilities."""
 
+RULES = (
+    f"At least {SEEKERS_MIN} seekers have both a positive and another outcome among the held-out "
+    "ones.",
+    "NDCG@10 is above the incumbent's with 95 % confidence, by paired bootstrap over seekers.",
+    f"AUC is at most {AUC_LOSS_MAX} below the incumbent's.",
+    f"The calibration error is at most {CALIBRATION_LOSS_MAX} above the incumbent's, or at most "
+    f"{CALIBRATION_ERROR_MAX} where the incumbent gives no probabilities.",
+)
+"""What `judge` asks of a challenger, in words."""
+
 RANKS = 10
 DRAWS = 1_000
 BINS = 10

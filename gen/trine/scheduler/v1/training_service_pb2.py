@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from trine.gateway.v1 import authorization_pb2 as trine_dot_gateway_dot_v1_dot_authorization__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)trine/scheduler/v1/training_service.proto\x12\x12trine.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\"Y\n\x12TrainDomainRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xa0\x01\n\x13TrainDomainResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06status\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rtriplets_used\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12*\n\x1c\x65stimated_completion_minutes\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x32\x96\x01\n\x0fTrainingService\x12\x82\x01\n\x0bTrainDomain\x12&.trine.scheduler.v1.TrainDomainRequest\x1a\'.trine.scheduler.v1.TrainDomainResponse\"\"\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x0e\"\t/v1/train:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)trine/scheduler/v1/training_service.proto\x12\x12trine.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\"p\n\x12TrainDomainRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xd6\x01\n\x13TrainDomainResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06status\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rtriplets_used\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12*\n\x1c\x65stimated_completion_minutes\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x34\n\x04plan\x18\x06 \x01(\x0b\x32 .trine.scheduler.v1.TrainingPlanB\x04\xe2\x41\x01\x03\"\xd6\x02\n\x0cTrainingPlan\x12\x19\n\x0bwould_start\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x42\n\tobstacles\x18\x02 \x03(\x0b\x32).trine.scheduler.v1.TrainingPlan.ObstacleB\x04\xe2\x41\x01\x03\x12\x1e\n\x10triplets_pending\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftriplets_budget\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x62udget_reached\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\tincumbent\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10incumbent_pinned\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x18\n\ngate_rules\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x1a\x37\n\x08Obstacle\x12\x14\n\x06reason\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\x96\x01\n\x0fTrainingService\x12\x82\x01\n\x0bTrainDomain\x12&.trine.scheduler.v1.TrainDomainRequest\x1a\'.trine.scheduler.v1.TrainDomainResponse\"\"\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x0e\"\t/v1/train:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAINDOMAINREQUEST'].fields_by_name['force']._serialized_options = b'\342A\001\001'
   _globals['_TRAINDOMAINREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_TRAINDOMAINREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINDOMAINREQUEST'].fields_by_name['dry_run']._loaded_options = None
+  _globals['_TRAINDOMAINREQUEST'].fields_by_name['dry_run']._serialized_options = b'\342A\001\001'
   _globals['_TRAINDOMAINRESPONSE'].fields_by_name['domain']._loaded_options = None
   _globals['_TRAINDOMAINRESPONSE'].fields_by_name['domain']._serialized_options = b'\342A\001\003'
   _globals['_TRAINDOMAINRESPONSE'].fields_by_name['status']._loaded_options = None
@@ -50,12 +52,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAINDOMAINRESPONSE'].fields_by_name['triplets_used']._serialized_options = b'\342A\001\003'
   _globals['_TRAINDOMAINRESPONSE'].fields_by_name['estimated_completion_minutes']._loaded_options = None
   _globals['_TRAINDOMAINRESPONSE'].fields_by_name['estimated_completion_minutes']._serialized_options = b'\342A\001\003'
+  _globals['_TRAINDOMAINRESPONSE'].fields_by_name['plan']._loaded_options = None
+  _globals['_TRAINDOMAINRESPONSE'].fields_by_name['plan']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN_OBSTACLE'].fields_by_name['reason']._loaded_options = None
+  _globals['_TRAININGPLAN_OBSTACLE'].fields_by_name['reason']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN_OBSTACLE'].fields_by_name['message']._loaded_options = None
+  _globals['_TRAININGPLAN_OBSTACLE'].fields_by_name['message']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['would_start']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['would_start']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['obstacles']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['obstacles']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['triplets_pending']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['triplets_pending']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['triplets_budget']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['triplets_budget']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['budget_reached']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['budget_reached']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['incumbent']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['incumbent']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['incumbent_pinned']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['incumbent_pinned']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['gate_rules']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['gate_rules']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGSERVICE'].methods_by_name['TrainDomain']._loaded_options = None
   _globals['_TRAININGSERVICE'].methods_by_name['TrainDomain']._serialized_options = b'\352\307\030\nruns:write\202\323\344\223\002\016\"\t/v1/train:\001*'
   _globals['_TRAINDOMAINREQUEST']._serialized_start=166
-  _globals['_TRAINDOMAINREQUEST']._serialized_end=255
-  _globals['_TRAINDOMAINRESPONSE']._serialized_start=258
-  _globals['_TRAINDOMAINRESPONSE']._serialized_end=418
-  _globals['_TRAININGSERVICE']._serialized_start=421
-  _globals['_TRAININGSERVICE']._serialized_end=571
+  _globals['_TRAINDOMAINREQUEST']._serialized_end=278
+  _globals['_TRAINDOMAINRESPONSE']._serialized_start=281
+  _globals['_TRAINDOMAINRESPONSE']._serialized_end=495
+  _globals['_TRAININGPLAN']._serialized_start=498
+  _globals['_TRAININGPLAN']._serialized_end=840
+  _globals['_TRAININGPLAN_OBSTACLE']._serialized_start=785
+  _globals['_TRAININGPLAN_OBSTACLE']._serialized_end=840
+  _globals['_TRAININGSERVICE']._serialized_start=843
+  _globals['_TRAININGSERVICE']._serialized_end=993
 # @@protoc_insertion_point(module_scope)

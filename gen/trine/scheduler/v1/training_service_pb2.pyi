@@ -3,8 +3,10 @@
 isort:skip_file
 Asking for a run."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -25,22 +27,26 @@ class TrainDomainRequest(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     """The domain."""
     force: _builtins.bool
     """Run even if the triplet budget has not been reached."""
     request_id: _builtins.str
     """A repeat with the same id returns the first answer, for a day. The header "idempotency-key" says the same."""
+    dry_run: _builtins.bool
+    """Only say what the same request without it would do: nothing is started, and the request_id is not used up."""
     def __init__(
         self,
         *,
         domain: _builtins.str = ...,
         force: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "force", b"force", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "dry_run", b"dry_run", "force", b"force", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -57,16 +63,21 @@ class TrainDomainResponse(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     TRIPLETS_USED_FIELD_NUMBER: _builtins.int
     ESTIMATED_COMPLETION_MINUTES_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     """The domain."""
     status: _builtins.str
-    """Status of the run, "queued"."""
+    """Status of the run, "queued"; "planned" for a dry run."""
     run_id: _builtins.str
-    """Id of the run."""
+    """Id of the run; empty for a dry run."""
     triplets_used: _builtins.int
     """Triplets that the run will train on."""
     estimated_completion_minutes: _builtins.int
     """Minutes until the run is expected to end, at least 1."""
+    @_builtins.property
+    def plan(self) -> Global___TrainingPlan:
+        """What else a dry run tells; absent otherwise."""
+
     def __init__(
         self,
         *,
@@ -75,11 +86,90 @@ class TrainDomainResponse(_message.Message):
         run_id: _builtins.str = ...,
         triplets_used: _builtins.int = ...,
         estimated_completion_minutes: _builtins.int = ...,
+        plan: Global___TrainingPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "estimated_completion_minutes", b"estimated_completion_minutes", "run_id", b"run_id", "status", b"status", "triplets_used", b"triplets_used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "estimated_completion_minutes", b"estimated_completion_minutes", "plan", b"plan", "run_id", b"run_id", "status", b"status", "triplets_used", b"triplets_used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrainDomainResponse: _TypeAlias = TrainDomainResponse  # noqa: Y015
+
+@_typing.final
+class TrainingPlan(_message.Message):
+    """What a run would meet if it was asked for now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Obstacle(_message.Message):
+        """One reason why no run would start."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        reason: _builtins.str
+        """As in ErrorInfo.reason, such as "BUDGET_NOT_REACHED"."""
+        message: _builtins.str
+        """One sentence."""
+        def __init__(
+            self,
+            *,
+            reason: _builtins.str = ...,
+            message: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WOULD_START_FIELD_NUMBER: _builtins.int
+    OBSTACLES_FIELD_NUMBER: _builtins.int
+    TRIPLETS_PENDING_FIELD_NUMBER: _builtins.int
+    TRIPLETS_BUDGET_FIELD_NUMBER: _builtins.int
+    BUDGET_REACHED_FIELD_NUMBER: _builtins.int
+    INCUMBENT_FIELD_NUMBER: _builtins.int
+    INCUMBENT_PINNED_FIELD_NUMBER: _builtins.int
+    GATE_RULES_FIELD_NUMBER: _builtins.int
+    would_start: _builtins.bool
+    """Whether the same request without "dry_run" would queue a run now."""
+    triplets_pending: _builtins.int
+    """Triplets more than the last successful run saw."""
+    triplets_budget: _builtins.int
+    """Pending triplets that a run needs without "force"."""
+    budget_reached: _builtins.bool
+    """Whether there are as many."""
+    incumbent: _builtins.str
+    """Head in use, which the new one would have to beat; "general" for the encoder alone."""
+    incumbent_pinned: _builtins.bool
+    """Whether the promotion is pinned to it: then no run replaces it."""
+    @_builtins.property
+    def obstacles(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainingPlan.Obstacle]:
+        """What it would be refused with."""
+
+    @_builtins.property
+    def gate_rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The gate's rules, one sentence each. A head must pass all of them."""
+
+    def __init__(
+        self,
+        *,
+        would_start: _builtins.bool = ...,
+        obstacles: _abc.Iterable[Global___TrainingPlan.Obstacle] | None = ...,
+        triplets_pending: _builtins.int = ...,
+        triplets_budget: _builtins.int = ...,
+        budget_reached: _builtins.bool = ...,
+        incumbent: _builtins.str = ...,
+        incumbent_pinned: _builtins.bool = ...,
+        gate_rules: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_reached", b"budget_reached", "gate_rules", b"gate_rules", "incumbent", b"incumbent", "incumbent_pinned", b"incumbent_pinned", "obstacles", b"obstacles", "triplets_budget", b"triplets_budget", "triplets_pending", b"triplets_pending", "would_start", b"would_start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingPlan: _TypeAlias = TrainingPlan  # noqa: Y015

@@ -17,7 +17,10 @@ class TrainingServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     TrainDomain: _aio.UnaryUnaryMultiCallable[_training_service_pb2.TrainDomainRequest, _training_service_pb2.TrainDomainResponse]
-    """Queues a run and returns at once."""
+    """Queues a run and returns at once. Refused with BUDGET_NOT_REACHED when fewer triplets are pending than the domain's budget
+    asks for and "force" is not set, with NO_TRIPLETS when there are none, and with RUN_ACTIVE while a run of the domain has
+    not ended. The cool-down is for automatic runs alone.
+    """
 
 class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Starts runs on demand. Without it runs start by themselves once a domain's triplet budget is reached."""
@@ -28,6 +31,9 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_service_pb2.TrainDomainRequest,
         context: _aio.ServicerContext[_training_service_pb2.TrainDomainRequest, _abc.Awaitable[_training_service_pb2.TrainDomainResponse]],
     ) -> _abc.Awaitable[_training_service_pb2.TrainDomainResponse]:
-        """Queues a run and returns at once."""
+        """Queues a run and returns at once. Refused with BUDGET_NOT_REACHED when fewer triplets are pending than the domain's budget
+        asks for and "force" is not set, with NO_TRIPLETS when there are none, and with RUN_ACTIVE while a run of the domain has
+        not ended. The cool-down is for automatic runs alone.
+        """
 
 def add_TrainingServiceServicer_to_server(servicer: TrainingServiceServicer, server: _aio.Server) -> None: ...
