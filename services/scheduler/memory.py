@@ -30,6 +30,7 @@ from services.scheduler.core.run import (
     State,
     run_id_of,
 )
+from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Verdict
 
 Item = TypeVar("Item")
@@ -46,6 +47,7 @@ class _State:
     pointers: dict[DomainKey, str] = field(default_factory=dict)
     pinned: set[DomainKey] = field(default_factory=set)
     promotions: list[tuple[DomainKey, str, str]] = field(default_factory=list)
+    policies: dict[DomainKey, PolicyChoice] = field(default_factory=dict)
     token: int = 0
     events: list[tuple[str, object]] = field(default_factory=list)
     replies: MemoryReplies = field(default_factory=MemoryReplies)
@@ -140,6 +142,14 @@ class MemorySchedulerStore:
         """Returns the domain's run that has not ended."""
         run = _active_run(self._state, tenant, domain)
         return None if run is None else dataclasses.replace(run, loss_curve=())
+
+    async def read_policy(self, tenant: str, domain: str) -> PolicyChoice:
+        """Returns what the tenant chose for the domain."""
+        return self._state.policies.get((tenant, domain), PolicyChoice())
+
+    async def list_policies(self) -> dict[DomainKey, PolicyChoice]:
+        """Returns all choices."""
+        return dict(self._state.policies)
 
     async def past_runs(self, limit: int) -> list[PastRun]:
         """Returns what the newest successful runs took."""
@@ -305,6 +315,10 @@ class MemorySchedulerUnit(MemoryReplies):
             return None
         promoted = self._state.pointers.get((tenant, domain)) == head
         return dataclasses.replace(found, promoted=promoted)
+
+    async def save_policy(self, tenant: str, domain: str, choice: PolicyChoice) -> None:
+        """Keeps what a tenant chose for a domain."""
+        self._state.policies[tenant, domain] = choice
 
     async def emit_run(self, kind: RunEventKind, run: Run) -> None:
         """Keeps an event about a run."""

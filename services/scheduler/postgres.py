@@ -29,6 +29,7 @@ from services.scheduler.core.run import (
     Trigger,
     run_id_of,
 )
+from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Interval, Quality, Rule, Verdict
 
 SCHEMA = "scheduler"
@@ -114,6 +115,16 @@ class PostgresSchedulerStore:
         """Returns the domain's run that has not ended."""
         row = await self._pool.fetchrow(_SQL["active_run"], tenant, domain)
         return None if row is None else _run(row)
+
+    async def read_policy(self, tenant: str, domain: str) -> PolicyChoice:
+        """Returns what the tenant chose for the domain."""
+        row = await self._pool.fetchrow(_SQL["read_policy"], tenant, domain)
+        return PolicyChoice() if row is None else PolicyChoice(**dict(row))
+
+    async def list_policies(self) -> dict[tuple[str, str], PolicyChoice]:
+        """Returns all choices by (tenant, domain)."""
+        rows = [dict(row) for row in await self._pool.fetch(_SQL["list_policies"])]
+        return {(row.pop("tenant"), row.pop("domain")): PolicyChoice(**row) for row in rows}
 
     async def past_runs(self, limit: int) -> list[PastRun]:
         """Returns what the newest successful runs took."""
@@ -292,6 +303,11 @@ class PostgresSchedulerUnit(PostgresReplies):
         """Returns a head."""
         row = await self._connection.fetchrow(_SQL["find_head"], tenant, domain, head)
         return None if row is None else _head(row)
+
+    async def save_policy(self, tenant: str, domain: str, choice: PolicyChoice) -> None:
+        """Keeps what a tenant chose for a domain."""
+        chosen = dataclasses.astuple(choice)
+        await self._connection.execute(_SQL["save_policy"], tenant, domain, *chosen)
 
     async def emit_run(self, kind: RunEventKind, run: Run) -> None:
         """Writes an event about a run into the outbox."""

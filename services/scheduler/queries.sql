@@ -168,6 +168,20 @@ select step, loss, validation_ndcg_at_10, stage from loss_points where tenant = 
 -- name: last_run_time
 select max(create_time) from runs where tenant = $1 and domain = $2;
 
+-- name: save_policy
+insert into training_policies (tenant, domain, triplets_budget, cool_down_seconds, interval_seconds)
+values ($1, $2, $3, $4, $5)
+on conflict (tenant, domain) do update set
+    triplets_budget = excluded.triplets_budget,
+    cool_down_seconds = excluded.cool_down_seconds,
+    interval_seconds = excluded.interval_seconds;
+
+-- name: read_policy
+select triplets_budget, cool_down_seconds, interval_seconds from training_policies where tenant = $1 and domain = $2;
+
+-- name: list_policies
+select tenant, domain, triplets_budget, cool_down_seconds, interval_seconds from training_policies;
+
 -- name: past_runs
 select
     j.triplets_count,

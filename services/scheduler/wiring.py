@@ -30,14 +30,16 @@ from services.scheduler.config import Config
 from services.scheduler.core.lease_run import expire_leases
 from services.scheduler.core.ports import Manifests, SchedulerStore, TripletCounts
 from services.scheduler.core.tell_trained import tell_trained
-from services.scheduler.core.train_domain import TrainingPolicy, consider_training
+from services.scheduler.core.train_domain import consider_training
+from services.scheduler.core.training_policy import TrainingPolicy
 from services.scheduler.events import head_event, run_event
 from services.scheduler.metrics import LEASES_EXPIRED, show_runs
 from services.scheduler.postgres import MIGRATIONS, SCHEMA, PostgresSchedulerStore
 from services.scheduler.rpc.errors import ERRORS
 from services.scheduler.rpc.heads import HeadServicer, PromotionServicer
 from services.scheduler.rpc.leases import LeaseServicer
-from services.scheduler.rpc.runs import RunServicer, TrainingServicer
+from services.scheduler.rpc.runs import RunServicer
+from services.scheduler.rpc.training import TrainingServicer
 
 NAMES = [
     f"trine.scheduler.v1.{noun}Service"

@@ -70,3 +70,23 @@ def test_a_dry_run_tells_what_a_run_would_meet(mesh: Mesh, runs: list[Json]) -> 
     assert len(plan["gate_rules"]) == 4
     assert mesh.call("POST", "/v1/train", body | {"force": True})["plan"]["would_start"]
     assert len(mesh.call("GET", "/v1/runs", domain=DOMAIN)["runs"]) == 2
+
+
+def test_a_domain_with_a_policy_trains_by_it(mesh: Mesh) -> None:
+    mesh.fill("regular", 10)
+    mesh.report("regular", range(2), 10)
+    before = mesh.call("GET", "/v1/trainingPolicy", domain="regular")
+    assert before == {
+        "domain": "regular",
+        "triplets_budget": 1_000_000,
+        "cool_down_seconds": 3_600,
+        "interval_seconds": 0,
+    }
+    policy = {"domain": "regular", "interval_seconds": 86_400}
+    answer = mesh.call("PUT", "/v1/trainingPolicy", policy)
+    assert answer == before | policy
+    (run,) = until(lambda: mesh.call("GET", "/v1/runs", domain="regular")["runs"] or None)
+    assert run["trigger"] == "scheduled"
+    assert mesh.ended(run["run_id"])["status"] == "succeeded"
+    refusal = mesh.refused("PUT", "/v1/trainingPolicy", policy | {"triplets_budget": 0})
+    assert (refusal["reason"], refusal["metadata"]["field"]) == ("FIELD_INVALID", "triplets_budget")

@@ -28,7 +28,7 @@ from services.chassis.clock import ManualClock
 from services.scheduler.artifacts import ArtifactManifests
 from services.scheduler.core.errors import DomainNotFoundError
 from services.scheduler.core.ports import DomainCounts
-from services.scheduler.core.train_domain import TrainingPolicy
+from services.scheduler.core.training_policy import TrainingPolicy
 from services.scheduler.memory import MemorySchedulerStore
 from services.scheduler.rpc.errors import ERRORS
 from services.scheduler.wiring import NAMES, register

@@ -9,6 +9,9 @@ _PRIOR_SECONDS_PER_TRIPLET = 0.0005
 _PRIOR_RUNS = 1.0
 """The prior weighs as much as one run: it speaks alone at first and soon not at all."""
 
+HISTORY_RUNS = 50
+"""How many past runs an estimate is made from."""
+
 
 @dataclass(frozen=True, slots=True)
 class PastRun:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from services.scheduler.core.errors import RunActiveError, SchedulerError
 from services.scheduler.core.ports import DomainCounts, SchedulerStore
-from services.scheduler.core.train_domain import TrainingPolicy, refusal
+from services.scheduler.core.train_domain import refusal
+from services.scheduler.core.training_policy import TrainingPolicy
 from services.scheduler.core.verdict import GENERAL
 
 

@@ -10,6 +10,7 @@ from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.head import Head, PromotedHead
 from services.scheduler.core.manifest import Manifest
 from services.scheduler.core.run import Failure, Job, LossPoint, Run, State
+from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Verdict
 
 
@@ -147,6 +148,10 @@ class SchedulerUnit(Protocol):
         """Returns a head."""
         ...
 
+    async def save_policy(self, tenant: str, domain: str, choice: PolicyChoice) -> None:
+        """Keeps what a tenant chose for a domain, instead of what it chose before."""
+        ...
+
     async def emit_run(self, kind: RunEventKind, run: Run) -> None:
         """Tells the world about a run once the unit has committed."""
         ...
@@ -202,6 +207,14 @@ class SchedulerStore(Protocol):
 
     async def active_run(self, tenant: str, domain: str) -> Run | None:
         """Returns the domain's run that has not ended, without its loss curve."""
+        ...
+
+    async def read_policy(self, tenant: str, domain: str) -> PolicyChoice:
+        """Returns what the tenant chose for the domain; nothing at first."""
+        ...
+
+    async def list_policies(self) -> dict[tuple[str, str], PolicyChoice]:
+        """Returns all choices by (tenant, domain)."""
         ...
 
     async def past_runs(self, limit: int) -> list[PastRun]:

@@ -58,6 +58,7 @@ class Trigger(enum.StrEnum):
 
     MANUAL = "manual"
     AUTOMATIC = "automatic"
+    SCHEDULED = "scheduled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

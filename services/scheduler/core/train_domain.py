@@ -1,7 +1,4 @@
-"""Asking for a run: by a caller, or because the triplet budget is reached."""
-
-import datetime
-from dataclasses import dataclass
+"""Asking for a run: by a caller, or because the domain's policy says that it is due."""
 
 from services.scheduler.core.errors import (
     BudgetNotReachedError,
@@ -17,19 +14,10 @@ from services.scheduler.core.ports import (
     TripletCounts,
 )
 from services.scheduler.core.run import Job, Run, Trigger
+from services.scheduler.core.training_policy import PolicyChoice, TrainingPolicy
 
 SEED = 0
 """One seed for all: a run differs from another by its snapshot, not by luck."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingPolicy:
-    """When domains train by themselves."""
-
-    triplets_budget: int
-    """Pending triplets that start a run."""
-    cool_down: datetime.timedelta
-    """Time between an automatic run and the run before it."""
 
 
 async def train_domain(
@@ -53,22 +41,24 @@ def refusal(counts: DomainCounts, policy: TrainingPolicy, *, force: bool) -> Sch
 
 
 async def consider_training(
-    store: SchedulerStore, triplets: TripletCounts, clock: Clock, policy: TrainingPolicy
+    store: SchedulerStore, triplets: TripletCounts, clock: Clock, defaults: TrainingPolicy
 ) -> list[Run]:
-    """Queues a run for each domain that has reached its budget and has cooled down."""
+    """Queues a run for each domain whose policy says that one is due."""
     queued: list[Run] = []
+    choices = await store.list_policies()
     for counts in await triplets.list():
-        if counts.triplets_pending_count < policy.triplets_budget:
-            continue
         key = (counts.tenant, counts.domain)
+        policy = choices.get(key, PolicyChoice()).over(defaults)
+        pending = counts.triplets_pending_count
+        if policy.trigger(pending, None) is None:
+            continue  # no time that has passed makes it due
         last = await store.last_run_time(*key)
-        if last is not None and clock.now() - last < policy.cool_down:
-            continue
-        if await store.active_run(*key) is not None:
+        trigger = policy.trigger(pending, None if last is None else clock.now() - last)
+        if trigger is None or await store.active_run(*key) is not None:
             continue
         try:
             async with store.begin() as unit:
-                queued.append(await _queue(unit, counts, Trigger.AUTOMATIC, forced=False))
+                queued.append(await _queue(unit, counts, trigger, forced=False))
         except RunActiveError:
             continue  # someone was faster
     return queued

@@ -24,12 +24,13 @@ CALIBRATION_ERROR_MAX = 0.15
 """For a challenger whose incumbent gives no probabilities."""
 
 RULES = (
-    f"At least {SEEKERS_MIN} seekers have both a positive and another outcome among the held-out "
-    "ones.",
+    f"At least {SEEKERS_MIN} seekers of held-out outcomes have both a positive and another one.",
     "NDCG@10 is above the incumbent's with 95 % confidence, by paired bootstrap over seekers.",
     f"AUC is at most {AUC_LOSS_MAX} below the incumbent's.",
-    f"The calibration error is at most {CALIBRATION_LOSS_MAX} above the incumbent's, or at most "
-    f"{CALIBRATION_ERROR_MAX} where the incumbent gives no probabilities.",
+    (
+        f"The calibration error is at most {CALIBRATION_LOSS_MAX} above the incumbent's, or at "
+        f"most {CALIBRATION_ERROR_MAX} where the incumbent gives no probabilities."
+    ),
 )
 """What `judge` asks of a challenger, in words."""
 

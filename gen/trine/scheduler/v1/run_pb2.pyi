@@ -132,7 +132,7 @@ class Run(_message.Message):
     status: _builtins.str
     """"queued", "starting", "running", "evaluating", "exporting", and at the end "succeeded", "cancelled" or "failed"."""
     trigger: _builtins.str
-    """"manual" (asked for) or "automatic" (the triplet budget was reached)."""
+    """"manual" (asked for), "automatic" (the triplet budget was reached) or "scheduled" (the policy's interval had passed)."""
     attempt: _builtins.int
     """How many trainers have held the run, this one included."""
     triplets_used: _builtins.int

@@ -27,13 +27,25 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from trine.gateway.v1 import authorization_pb2 as trine_dot_gateway_dot_v1_dot_authorization__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)trine/scheduler/v1/training_service.proto\x12\x12trine.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\"p\n\x12TrainDomainRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xd6\x01\n\x13TrainDomainResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06status\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rtriplets_used\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12*\n\x1c\x65stimated_completion_minutes\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x34\n\x04plan\x18\x06 \x01(\x0b\x32 .trine.scheduler.v1.TrainingPlanB\x04\xe2\x41\x01\x03\"\xd6\x02\n\x0cTrainingPlan\x12\x19\n\x0bwould_start\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x42\n\tobstacles\x18\x02 \x03(\x0b\x32).trine.scheduler.v1.TrainingPlan.ObstacleB\x04\xe2\x41\x01\x03\x12\x1e\n\x10triplets_pending\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftriplets_budget\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x62udget_reached\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\tincumbent\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10incumbent_pinned\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x18\n\ngate_rules\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x1a\x37\n\x08Obstacle\x12\x14\n\x06reason\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\x96\x01\n\x0fTrainingService\x12\x82\x01\n\x0bTrainDomain\x12&.trine.scheduler.v1.TrainDomainRequest\x1a\'.trine.scheduler.v1.TrainDomainResponse\"\"\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x0e\"\t/v1/train:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)trine/scheduler/v1/training_service.proto\x12\x12trine.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\"\xd4\x01\n\x0eTrainingPolicy\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\"\n\x0ftriplets_budget\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12$\n\x11\x63ool_down_seconds\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12#\n\x10interval_seconds\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x42\x12\n\x10_triplets_budgetB\x14\n\x12_cool_down_secondsB\x13\n\x11_interval_seconds\"0\n\x18GetTrainingPolicyRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"T\n\x18PutTrainingPolicyRequest\x12\x38\n\x06policy\x18\x01 \x01(\x0b\x32\".trine.scheduler.v1.TrainingPolicyB\x04\xe2\x41\x01\x02\"p\n\x12TrainDomainRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64ry_run\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xd6\x01\n\x13TrainDomainResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06status\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rtriplets_used\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12*\n\x1c\x65stimated_completion_minutes\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x34\n\x04plan\x18\x06 \x01(\x0b\x32 .trine.scheduler.v1.TrainingPlanB\x04\xe2\x41\x01\x03\"\xd6\x02\n\x0cTrainingPlan\x12\x19\n\x0bwould_start\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x42\n\tobstacles\x18\x02 \x03(\x0b\x32).trine.scheduler.v1.TrainingPlan.ObstacleB\x04\xe2\x41\x01\x03\x12\x1e\n\x10triplets_pending\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftriplets_budget\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x62udget_reached\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\tincumbent\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10incumbent_pinned\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x18\n\ngate_rules\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x1a\x37\n\x08Obstacle\x12\x14\n\x06reason\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\xc1\x03\n\x0fTrainingService\x12\x82\x01\n\x0bTrainDomain\x12&.trine.scheduler.v1.TrainDomainRequest\x1a\'.trine.scheduler.v1.TrainDomainResponse\"\"\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x0e\"\t/v1/train:\x01*\x12\x8e\x01\n\x11GetTrainingPolicy\x12,.trine.scheduler.v1.GetTrainingPolicyRequest\x1a\".trine.scheduler.v1.TrainingPolicy\"\'\xea\xc7\x18\truns:read\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/trainingPolicy\x12\x97\x01\n\x11PutTrainingPolicy\x12,.trine.scheduler.v1.PutTrainingPolicyRequest\x1a\".trine.scheduler.v1.TrainingPolicy\"0\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x1c\x1a\x12/v1/trainingPolicy:\x06policyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trine.scheduler.v1.training_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TRAININGPOLICY'].fields_by_name['domain']._loaded_options = None
+  _globals['_TRAININGPOLICY'].fields_by_name['domain']._serialized_options = b'\342A\001\002'
+  _globals['_TRAININGPOLICY'].fields_by_name['triplets_budget']._loaded_options = None
+  _globals['_TRAININGPOLICY'].fields_by_name['triplets_budget']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGPOLICY'].fields_by_name['cool_down_seconds']._loaded_options = None
+  _globals['_TRAININGPOLICY'].fields_by_name['cool_down_seconds']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGPOLICY'].fields_by_name['interval_seconds']._loaded_options = None
+  _globals['_TRAININGPOLICY'].fields_by_name['interval_seconds']._serialized_options = b'\342A\001\001'
+  _globals['_GETTRAININGPOLICYREQUEST'].fields_by_name['domain']._loaded_options = None
+  _globals['_GETTRAININGPOLICYREQUEST'].fields_by_name['domain']._serialized_options = b'\342A\001\002'
+  _globals['_PUTTRAININGPOLICYREQUEST'].fields_by_name['policy']._loaded_options = None
+  _globals['_PUTTRAININGPOLICYREQUEST'].fields_by_name['policy']._serialized_options = b'\342A\001\002'
   _globals['_TRAINDOMAINREQUEST'].fields_by_name['domain']._loaded_options = None
   _globals['_TRAINDOMAINREQUEST'].fields_by_name['domain']._serialized_options = b'\342A\001\002'
   _globals['_TRAINDOMAINREQUEST'].fields_by_name['force']._loaded_options = None
@@ -76,14 +88,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGPLAN'].fields_by_name['gate_rules']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGSERVICE'].methods_by_name['TrainDomain']._loaded_options = None
   _globals['_TRAININGSERVICE'].methods_by_name['TrainDomain']._serialized_options = b'\352\307\030\nruns:write\202\323\344\223\002\016\"\t/v1/train:\001*'
-  _globals['_TRAINDOMAINREQUEST']._serialized_start=166
-  _globals['_TRAINDOMAINREQUEST']._serialized_end=278
-  _globals['_TRAINDOMAINRESPONSE']._serialized_start=281
-  _globals['_TRAINDOMAINRESPONSE']._serialized_end=495
-  _globals['_TRAININGPLAN']._serialized_start=498
-  _globals['_TRAININGPLAN']._serialized_end=840
-  _globals['_TRAININGPLAN_OBSTACLE']._serialized_start=785
-  _globals['_TRAININGPLAN_OBSTACLE']._serialized_end=840
-  _globals['_TRAININGSERVICE']._serialized_start=843
-  _globals['_TRAININGSERVICE']._serialized_end=993
+  _globals['_TRAININGSERVICE'].methods_by_name['GetTrainingPolicy']._loaded_options = None
+  _globals['_TRAININGSERVICE'].methods_by_name['GetTrainingPolicy']._serialized_options = b'\352\307\030\truns:read\202\323\344\223\002\024\022\022/v1/trainingPolicy'
+  _globals['_TRAININGSERVICE'].methods_by_name['PutTrainingPolicy']._loaded_options = None
+  _globals['_TRAININGSERVICE'].methods_by_name['PutTrainingPolicy']._serialized_options = b'\352\307\030\nruns:write\202\323\344\223\002\034\032\022/v1/trainingPolicy:\006policy'
+  _globals['_TRAININGPOLICY']._serialized_start=167
+  _globals['_TRAININGPOLICY']._serialized_end=379
+  _globals['_GETTRAININGPOLICYREQUEST']._serialized_start=381
+  _globals['_GETTRAININGPOLICYREQUEST']._serialized_end=429
+  _globals['_PUTTRAININGPOLICYREQUEST']._serialized_start=431
+  _globals['_PUTTRAININGPOLICYREQUEST']._serialized_end=515
+  _globals['_TRAINDOMAINREQUEST']._serialized_start=517
+  _globals['_TRAINDOMAINREQUEST']._serialized_end=629
+  _globals['_TRAINDOMAINRESPONSE']._serialized_start=632
+  _globals['_TRAINDOMAINRESPONSE']._serialized_end=846
+  _globals['_TRAININGPLAN']._serialized_start=849
+  _globals['_TRAININGPLAN']._serialized_end=1191
+  _globals['_TRAININGPLAN_OBSTACLE']._serialized_start=1136
+  _globals['_TRAININGPLAN_OBSTACLE']._serialized_end=1191
+  _globals['_TRAININGSERVICE']._serialized_start=1194
+  _globals['_TRAININGSERVICE']._serialized_end=1643
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TrainingServiceStub:
-    """Starts runs on demand. Without it runs start by themselves once a domain's triplet budget is reached.
+    """Starts runs on demand. Without it runs start by themselves as the domain's training policy says.
     """
 
     def __init__(self, channel):
@@ -40,16 +40,41 @@ class TrainingServiceStub:
                 request_serializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainDomainRequest.SerializeToString,
                 response_deserializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainDomainResponse.FromString,
                 _registered_method=True)
+        self.GetTrainingPolicy = channel.unary_unary(
+                '/trine.scheduler.v1.TrainingService/GetTrainingPolicy',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.GetTrainingPolicyRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainingPolicy.FromString,
+                _registered_method=True)
+        self.PutTrainingPolicy = channel.unary_unary(
+                '/trine.scheduler.v1.TrainingService/PutTrainingPolicy',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.PutTrainingPolicyRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainingPolicy.FromString,
+                _registered_method=True)
 
 
 class TrainingServiceServicer:
-    """Starts runs on demand. Without it runs start by themselves once a domain's triplet budget is reached.
+    """Starts runs on demand. Without it runs start by themselves as the domain's training policy says.
     """
 
     def TrainDomain(self, request, context):
         """Queues a run and returns at once. Refused with BUDGET_NOT_REACHED when fewer triplets are pending than the domain's budget
         asks for and "force" is not set, with NO_TRIPLETS when there are none, and with RUN_ACTIVE while a run of the domain has
         not ended. The cool-down is for automatic runs alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrainingPolicy(self, request, context):
+        """Returns when a domain's runs start by themselves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutTrainingPolicy(self, request, context):
+        """Decides when a domain's runs start by themselves, from now on. Replaces the whole policy: a field that is left out goes
+        back to the mesh's default.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -63,6 +88,16 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     request_deserializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainDomainRequest.FromString,
                     response_serializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainDomainResponse.SerializeToString,
             ),
+            'GetTrainingPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrainingPolicy,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.GetTrainingPolicyRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainingPolicy.SerializeToString,
+            ),
+            'PutTrainingPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutTrainingPolicy,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.PutTrainingPolicyRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainingPolicy.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'trine.scheduler.v1.TrainingService', rpc_method_handlers)
@@ -72,7 +107,7 @@ def add_TrainingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrainingService:
-    """Starts runs on demand. Without it runs start by themselves once a domain's triplet budget is reached.
+    """Starts runs on demand. Without it runs start by themselves as the domain's training policy says.
     """
 
     @staticmethod
@@ -92,6 +127,60 @@ class TrainingService:
             '/trine.scheduler.v1.TrainingService/TrainDomain',
             trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainDomainRequest.SerializeToString,
             trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainDomainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrainingPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.TrainingService/GetTrainingPolicy',
+            trine_dot_scheduler_dot_v1_dot_training__service__pb2.GetTrainingPolicyRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainingPolicy.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutTrainingPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.TrainingService/PutTrainingPolicy',
+            trine_dot_scheduler_dot_v1_dot_training__service__pb2.PutTrainingPolicyRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_training__service__pb2.TrainingPolicy.FromString,
             options,
             channel_credentials,
             insecure,
