@@ -36,7 +36,7 @@ check: $(INSTALLED)  ## lint, types, contracts and unit tests (under a minute)
 	$(BIN)/pytest tests/unit tests/architecture
 
 bench: $(INSTALLED)  ## measures the mesh against its floors and prints the ratios
-	$(BIN)/python -m tests.bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
 
 test-long: $(INSTALLED)  ## learning quality through the mesh, fold by fold (minutes)
 	$(BIN)/python -m tests.bench.quality
