@@ -156,7 +156,7 @@ class _Match:
         if 2 * len(rows) > view.size:
             every: Floats = view.vectors[: view.size] @ query
             return every[rows]
-        return view.vectors[rows] @ query
+        return view.vectors.take(rows, axis=0) @ query
 
     def _score_cross(self) -> Scores:
         scorers = self._head.scorers
@@ -182,7 +182,7 @@ class _Match:
             return
         self._rows = self._rows[keep]
         if self._states is not None:
-            self._states, self._cosines = self._states[keep], self._cosines[keep]
+            self._states, self._cosines = self._states.take(keep, axis=0), self._cosines[keep]
         self._scores = {name: scores[keep] for name, scores in self._scores.items()}
 
     def _answer(self) -> Rows:

@@ -29,17 +29,17 @@ class States:
 
     def of(self, partition: Partition, view: View, rows: Rows, describe: Describe) -> Floats:
         """States [n, k] of some rows of a view."""
-        counts = partition.counts[view.numbers[rows]]
+        counts = partition.counts.take(view.numbers[rows], axis=0)  # ten times as fast as [...]
         with self._lock:
             if view.generation < self._generation:  # a match that began before the rows moved
                 return describe(view, rows, counts)
             if view.generation > self._generation or len(view.numbers) > len(self._known):
                 self._forget(view)
-            stale = ~(self._known[rows] & (self._counts[rows] == counts).all(axis=1))
-            if stale.any():
+            known, same = self._known[rows], self._counts.take(rows, axis=0) == counts
+            if not (known.all() and same.all()):
+                stale = ~(known & same.all(axis=1))
                 self._learn(rows[stale], counts[stale], describe(view, rows[stale], counts[stale]))
-            states: Floats = self._states[rows]
-        return states
+            return self._states.take(rows, axis=0)
 
     def _forget(self, view: View) -> None:
         size = len(view.numbers)
