@@ -175,6 +175,9 @@ async def test_a_limit_bounds_the_answer(serving: Serving, limit: int, count: in
         ({"city": "Oslo"}, np.arange(PEOPLE) % 2 == 0),
         ({"city": {"not_in": ["Oslo", "Rome"]}}, np.arange(PEOPLE) % 2 == 1),
         ({"city": "Rome"}, np.zeros(PEOPLE, np.bool_)),
+        ({"city": {"contains": "ERG"}}, np.arange(PEOPLE) % 2 == 1),
+        ({"city": {"exists": True, "not": "Oslo"}}, np.arange(PEOPLE) % 2 == 1),
+        ({"income": {"exists": False}}, np.isnan(INCOMES)),
     ],
 )
 async def test_filters_let_through_whom_they_name(
@@ -203,6 +206,8 @@ async def test_filters_let_through_whom_they_name(
         ({"filters": {"age": "old"}}, "FILTER_INVALID", "filters.age"),
         ({"filters": {"age": {"near": 3}}}, "FILTER_INVALID", "filters.age.near"),
         ({"filters": {"city": {"gt": "A"}}}, "FILTER_INVALID", "filters.city.gt"),
+        ({"filters": {"age": {"contains": "3"}}}, "FILTER_INVALID", "filters.age.contains"),
+        ({"filters": {"city": {"exists": "no"}}}, "FILTER_INVALID", "filters.city.exists"),
         ({"filters": {"goal": "money"}}, "FILTER_INVALID", "filters.goal"),
         ({"filters": {"goal": None}}, "FILTER_INVALID", "filters.goal"),
         ({"filters": {"goal": {"in": []}}}, "FILTER_INVALID", "filters.goal.in"),

@@ -1,26 +1,32 @@
-"""Conditions on hard fields: read from JSON, applied to columns.
+"""Filters: the JSON of a request read into conditions.
 
-A condition on a field is a value (equal), a list (one of), or an object of operators, all of which
-must hold. A person without a value for the field meets no condition but "not" and "not_in".
+A filter on a field is a value (equal), a list (one of), or an object of operators, all of which
+must hold. A person without a value for the field meets none of them but "not", "not_in" and
+{"exists": false}.
 """
 
 import datetime
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from services.serving.core.candidates import FieldSpec, Mask, Partition, View
+from services.serving.core.candidates import FieldSpec, Mask, Partition
+from services.serving.core.conditions import (
+    NOBODYS_CODE,
+    Column,
+    Condition,
+    compared,
+    containing,
+    negated,
+    one_of,
+    present,
+)
 from services.serving.core.errors import FilterInvalidError
 
 FILTERS_MAX = 64
 LIST_VALUES_MAX = 1_000
-_ORDERED = frozenset({"integer", "number", "timestamp"})
-
-Condition = Callable[[View], Mask]
-Column = npt.NDArray[Any]
+TEXT_CHARACTERS_MAX = 1_000
 
 _COMPARISONS: Mapping[str, Callable[[Column, float], Mask]] = {
     "gt": np.greater,
@@ -28,7 +34,17 @@ _COMPARISONS: Mapping[str, Callable[[Column, float], Mask]] = {
     "lt": np.less,
     "lte": np.less_equal,
 }
-OPERATORS = (*_COMPARISONS, "in", "not_in", "not")
+_ANY_TYPE = ("in", "not", "not_in", "exists")
+_ORDERED = (*_ANY_TYPE, *_COMPARISONS)
+OPERATORS: Mapping[str, tuple[str, ...]] = {
+    "integer": _ORDERED,
+    "number": _ORDERED,
+    "timestamp": _ORDERED,
+    "boolean": _ANY_TYPE,
+    "enum": _ANY_TYPE,
+    "string": (*_ANY_TYPE, "contains"),
+}
+"""What may be asked of a field, by its type."""
 
 
 def read_filters(partition: Partition, filters: Mapping[str, object]) -> list[Condition]:
@@ -56,25 +72,38 @@ def _read_field(
     if isinstance(content, list):
         content = {"in": content}
     if not isinstance(content, dict):
-        return [_one_of(partition, spec, [_read_value(partition, path, spec, content)])]
+        return [one_of(partition, spec, [_read_value(partition, path, spec, content)])]
+    allowed = OPERATORS[spec.type]
+    if not content:
+        raise FilterInvalidError(path, f"must name an operator of {', '.join(allowed)}")
     conditions: list[Condition] = []
     for operator, operand in content.items():
+        if operator not in allowed:
+            rule = f"is no operator for the type {spec.type}; there are {', '.join(allowed)}"
+            raise FilterInvalidError(f"{path}.{operator}", rule)
         at = f"{path}.{operator}"
-        if operator in _COMPARISONS:
-            if spec.type not in _ORDERED:
-                raise FilterInvalidError(at, f"does not apply to the type {spec.type}")
-            bound = _read_value(partition, at, spec, operand)
-            conditions.append(_compared(partition, spec, _COMPARISONS[operator], bound))
-        elif operator in {"in", "not_in", "not"}:
-            operands = [operand] if operator == "not" else _read_list(at, operand)
-            values = [_read_value(partition, at, spec, value) for value in operands]
-            chosen = _one_of(partition, spec, values)
-            conditions.append(chosen if operator == "in" else _negated(chosen))
-        else:
-            raise FilterInvalidError(at, f"is no operator; there are {', '.join(OPERATORS)}")
-    if not conditions:
-        raise FilterInvalidError(path, f"must name an operator of {', '.join(OPERATORS)}")
+        conditions.append(_read_operator(partition, at, spec, operator, operand))
     return conditions
+
+
+def _read_operator(
+    partition: Partition, path: str, spec: FieldSpec, operator: str, operand: object
+) -> Condition:
+    match operator:
+        case "in" | "not_in":
+            values = [_read_value(partition, path, spec, v) for v in _read_list(path, operand)]
+            chosen = one_of(partition, spec, values)
+            return chosen if operator == "in" else negated(chosen)
+        case "not":
+            return negated(one_of(partition, spec, [_read_value(partition, path, spec, operand)]))
+        case "exists":
+            there = present(partition, spec)
+            return there if _read_boolean(path, operand) else negated(there)
+        case "contains":
+            return containing(partition, spec, _read_text(path, operand))
+        case _:
+            bound = _read_value(partition, path, spec, operand)
+            return compared(partition, spec, _COMPARISONS[operator], bound)
 
 
 def _read_list(path: str, content: object) -> list[object]:
@@ -83,19 +112,28 @@ def _read_list(path: str, content: object) -> list[object]:
     return content
 
 
+def _read_boolean(path: str, content: object) -> bool:
+    if not isinstance(content, bool):
+        raise FilterInvalidError(path, "must be true or false")
+    return content
+
+
+def _read_text(path: str, content: object) -> str:
+    if not isinstance(content, str) or not 1 <= len(content) <= TEXT_CHARACTERS_MAX:
+        rule = f"must be a string of 1 to {TEXT_CHARACTERS_MAX} characters"
+        raise FilterInvalidError(path, rule)
+    return content
+
+
 def _read_value(partition: Partition, path: str, spec: FieldSpec, value: object) -> float:
-    """A value as the column holds it; strings become codes, -2 for one that nobody has."""
+    """A value as the column holds it; strings become codes."""
+    if value is None:
+        raise FilterInvalidError(path, 'must be a value; {"exists": false} asks for none')
     match spec.type:
         case "integer" | "number":
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise FilterInvalidError(path, "must be a number")
-            if not math.isfinite(value):
-                raise FilterInvalidError(path, "must be finite")
-            return float(value)
+            return _read_number(path, value)
         case "boolean":
-            if not isinstance(value, bool):
-                raise FilterInvalidError(path, "must be true or false")
-            return float(value)
+            return float(_read_boolean(path, value))
         case "enum":
             if value not in spec.members:
                 raise FilterInvalidError(path, f"must be one of {', '.join(spec.members)}")
@@ -106,7 +144,15 @@ def _read_value(partition: Partition, path: str, spec: FieldSpec, value: object)
             if not isinstance(value, str):
                 raise FilterInvalidError(path, "must be a string")
             codes = partition.string_codes[partition.layout.strings.index(spec)]
-            return float(codes.get(value, -2))
+            return float(codes.get(value, NOBODYS_CODE))
+
+
+def _read_number(path: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise FilterInvalidError(path, "must be a number")
+    if not math.isfinite(value):
+        raise FilterInvalidError(path, "must be finite")
+    return float(value)
 
 
 def _read_time(path: str, value: object) -> float:
@@ -118,30 +164,3 @@ def _read_time(path: str, value: object) -> float:
     if moment.tzinfo is None:
         raise FilterInvalidError(path, rule)
     return moment.timestamp()
-
-
-def _column(partition: Partition, spec: FieldSpec) -> Callable[[View], Column]:
-    layout = partition.layout
-    if spec.type == "string":
-        place = layout.strings.index(spec)
-        return lambda view: view.codes[place][: view.size]
-    index = layout.columns.index(spec)
-    return lambda view: view.columns[index][: view.size]
-
-
-def _compared(
-    partition: Partition, spec: FieldSpec, compare: Callable[[Column, float], Mask], bound: float
-) -> Condition:
-    column = _column(partition, spec)
-    return lambda view: compare(column(view), bound)  # NaN compares false
-
-
-def _one_of(partition: Partition, spec: FieldSpec, values: list[float]) -> Condition:
-    column = _column(partition, spec)
-    if len(values) == 1:
-        return lambda view: np.equal(column(view), values[0])
-    return lambda view: np.isin(column(view), values)
-
-
-def _negated(condition: Condition) -> Condition:
-    return lambda view: ~condition(view)

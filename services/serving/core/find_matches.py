@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from services.serving.core.candidates import Floats, Mask, Rows, View
+from services.serving.core.conditions import Condition
 from services.serving.core.errors import UserNotFoundError
-from services.serving.core.filters import Condition
 from services.serving.core.loaded_head import ServedDomain
 from services.serving.core.ports import Index
 from services.serving.core.stages import CROSS, EMBEDDING, LIGHT, StageOptions

@@ -59,9 +59,13 @@ class FindMatchesRequest(_message.Message):
     """At most so many matches: 1 to 1,000. Default 10."""
     @_builtins.property
     def filters(self) -> _struct_pb2.Struct:
-        """Conditions on the candidates' hard fields, all of which must hold, by field name: a value (equal), a list (one of them), or an
-        object of "gt", "gte", "lt", "lte" (numbers and timestamps), "in" and "not_in" (lists), "not" (a value).
-        A candidate without a value for the field meets no condition but "not" and "not_in".
+        """Conditions on the candidates' hard fields, at most 64 fields, all of which must hold. By field name, one of
+        - a value: equal. Numbers for integers and numbers, true or false for booleans, RFC 3339 for timestamps, else a string;
+        - a list of 1 to 1,000 values: one of them;
+        - an object of operators, all of which must hold: "in" and "not_in" (a list), "not" (a value), "exists" (true or false);
+          "gt", "gte", "lt", "lte" for integers, numbers and timestamps; "contains" for strings (part of it, whatever the case).
+        A candidate without a value for the field meets none but "not", "not_in" and {"exists": false}.
+        {"age": {"gte": 25, "lt": 40}, "goal": ["fun", "love"], "city": {"contains": "york"}, "smoker": {"not": true}}
         """
 
     @_builtins.property

@@ -1,0 +1,49 @@
+"""What a match can be asked, over REST as callers meet it."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.mesh import PEOPLE, Json, Mesh, until
+
+DOMAIN = "matching"
+
+
+@pytest.fixture(scope="module")
+def filled(mesh: Mesh) -> Mesh:
+    """A domain of sixty people, odd ones from Bergen, whose vectors stand for nothing."""
+    mesh.fill(DOMAIN)
+    for number in range(1, PEOPLE, 2):
+        fields = {"age": 20 + number % 40, "goal": "love", "city": "Bergen"}
+        user = {"user_id": f"u{number}", "domain": DOMAIN, "fields": fields}
+        mesh.call("POST", "/v1/users", user)
+    until(lambda: True if len(matched(mesh, filters={"city": "Bergen"})) == 30 else None)
+    return mesh
+
+
+def matched(mesh: Mesh, user_id: str = "u0", **content: Any) -> list[str]:
+    """Who is offered."""
+    answer = mesh.match(user_id, DOMAIN, **({"limit": 100} | content))
+    return [match["user_id"] for match in answer["matches"]]
+
+
+@pytest.mark.parametrize(
+    ("filters", "passes"),
+    [
+        ({"age": {"gte": 30, "lt": 40}}, lambda n: 30 <= 20 + n % 40 < 40),
+        ({"goal": ["fun"], "age": {"not_in": [20, 22]}}, lambda n: n % 2 == 0 and n % 40 > 2),
+        ({"city": {"contains": "erg"}}, lambda n: n % 2 == 1),
+        ({"city": {"exists": False}, "age": 24}, lambda n: n in {4, 44}),
+    ],
+)
+def test_filters_let_through_whom_they_name(filled: Mesh, filters: Json, passes: Any) -> None:
+    expected = {f"u{number}" for number in range(1, PEOPLE) if passes(number)}
+    assert set(matched(filled, filters=filters)) == expected
+
+
+def test_a_broken_filter_is_named(filled: Mesh) -> None:
+    body = {"user_id": "u0", "domain": DOMAIN, "filters": {"age": {"above": 3}}}
+    refusal = filled.refused("POST", "/v1/match", body)
+    assert (refusal["status"], refusal["reason"]) == (400, "FILTER_INVALID")
+    assert refusal["metadata"]["field"] == "filters.age.above"
+    assert "gt, gte, lt, lte" in refusal["metadata"]["rule"]
