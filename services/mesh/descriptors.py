@@ -7,13 +7,19 @@ from google.protobuf.descriptor import FileDescriptor
 from google.rpc import error_details_pb2
 from trine.scheduler.v1 import head_service_pb2, run_service_pb2, training_service_pb2
 from trine.serving.v1 import match_service_pb2
-from trine.triplets.v1 import outcome_service_pb2, schema_service_pb2, user_service_pb2
+from trine.triplets.v1 import (
+    label_service_pb2,
+    outcome_service_pb2,
+    schema_service_pb2,
+    user_service_pb2,
+)
 
 PUBLIC_FILES: tuple[FileDescriptor, ...] = (
     head_service_pb2.DESCRIPTOR,
     run_service_pb2.DESCRIPTOR,
     training_service_pb2.DESCRIPTOR,
     match_service_pb2.DESCRIPTOR,
+    label_service_pb2.DESCRIPTOR,
     outcome_service_pb2.DESCRIPTOR,
     schema_service_pb2.DESCRIPTOR,
     user_service_pb2.DESCRIPTOR,

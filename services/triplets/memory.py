@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from services.chassis.replies import MemoryReplies
 from services.triplets.core.errors import DomainNotFoundError
+from services.triplets.core.label import Label
 from services.triplets.core.outcome import Outcome, Pair, Word
 from services.triplets.core.ports import (
     Change,
@@ -40,6 +41,7 @@ class _User:
 @dataclass
 class _Domain:
     schema: Schema
+    labels: Mapping[str, Label] = field(default_factory=dict)
     revision: int = 0
     schema_revision: int = 0
     triplets_count: int = 0
@@ -116,6 +118,11 @@ class MemoryTripletStore:
         state = self._domains.get((tenant, domain))
         return None if state is None else state.schema
 
+    async def read_labels(self, tenant: str, domain: str) -> Mapping[str, Label] | None:
+        """Returns the tenant's own labels of a domain, by name."""
+        state = self._domains.get((tenant, domain))
+        return None if state is None else state.labels
+
     async def read_profile(self, tenant: str, domain: str, user_id: str) -> StoredProfile | None:
         """Returns a user."""
         state = self._domains.get((tenant, domain))
@@ -169,7 +176,8 @@ class MemoryTripletStore:
         if state is None:
             raise DomainNotFoundError(domain)
         batch = _profile_batch(state.schema, list(state.users.values()))
-        words = sorted(state.standing(revision).items())
+        standing = state.standing(revision).items()
+        words = sorted((p, w) for p, w in standing if w.counted_level is not None)
         pairs = np.array([pair for pair, _ in words], np.int32).reshape(-1, 2)
         epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
         micros = [(w.occurred_at - epoch) // datetime.timedelta(microseconds=1) for _, w in words]
@@ -195,6 +203,7 @@ class MemoryDomainUnit(MemoryReplies):
         self._next = state.revision + 1
         self.state = state
         self.schema = state.schema
+        self.labels = state.labels
         self.counts = state.counts(tenant)
 
     async def find_numbers(self, user_ids: Sequence[str]) -> Mapping[str, int]:
@@ -237,6 +246,10 @@ class MemoryDomainUnit(MemoryReplies):
         """Replaces the schema."""
         self.state.revision = self.state.schema_revision = self._next
         self.state.schema = schema
+
+    async def save_labels(self, labels: Mapping[str, Label]) -> None:
+        """Replaces the tenant's own labels."""
+        self.labels = self.state.labels = labels
 
     async def save_trained_count(self, trained_triplets_count: int) -> None:
         """Replaces the number of triplets that the last successful run saw."""

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from services.chassis.database import Connection, Pool, load_queries, migrations_of
 from services.chassis.replies import PostgresReplies
 from services.triplets.core.errors import DomainNotFoundError
-from services.triplets.core.outcome import Outcome, Pair, Word
+from services.triplets.core.label import Label
+from services.triplets.core.outcome import RETRACTED_LEVEL, Outcome, Pair, Word
 from services.triplets.core.ports import (
     Change,
     DomainArrays,
@@ -40,7 +41,7 @@ BATCH_ROWS_MAX = 1_000
 
 _OUTCOME_COLUMNS = (
     *("domain_id", "revision", "seeker", "candidate", "label"),
-    *("occurred_at", "level", "weight"),
+    *("occurred_at", "level", "weight", "match_id"),
 )
 
 _COPY_HEADER_BYTES = 19
@@ -116,6 +117,11 @@ class PostgresTripletStore:
         text = await self._pool.fetchval(_SQL["read_schema"], tenant, domain)
         return None if text is None else _read_schema(domain, text)
 
+    async def read_labels(self, tenant: str, domain: str) -> Mapping[str, Label] | None:
+        """Returns the tenant's own labels of a domain, by name."""
+        text = await self._pool.fetchval(_SQL["read_labels"], tenant, domain)
+        return None if text is None else _read_labels(text)
+
     async def read_profile(self, tenant: str, domain: str, user_id: str) -> StoredProfile | None:
         """Returns a user."""
         schema = await self.read_schema(tenant, domain)
@@ -187,6 +193,7 @@ class PostgresTripletStore:
                 _SQL["standing_outcomes"].rstrip(";"),
                 head["domain_id"],
                 revision,
+                RETRACTED_LEVEL,
                 output=output,
                 format="binary",
             )
@@ -218,6 +225,7 @@ class PostgresDomainUnit(PostgresReplies):
         self._triplets_added = 0
         self._dirty = False
         self.schema = _read_schema(domain, row["schema"])
+        self.labels: Mapping[str, Label] = _read_labels(row["labels"])
         self.counts = DomainCounts(
             tenant=tenant,
             domain=domain,
@@ -254,7 +262,7 @@ class PostgresDomainUnit(PostgresReplies):
         """Records outcomes."""
         self._dirty = True
         key = (self._domain_id, self._revision)
-        records = [(*key, *outcome.pair, outcome.label, *outcome.word) for outcome in outcomes]
+        records = [(*key, *o.pair, o.label, *o.word, o.match_id) for o in outcomes]
         await self._connection.copy_records_to_table(
             "outcomes", records=records, columns=_OUTCOME_COLUMNS
         )
@@ -296,6 +304,12 @@ class PostgresDomainUnit(PostgresReplies):
         await self._connection.execute(
             _SQL["save_schema"], self._domain_id, _schema_json(schema), self._revision
         )
+
+    async def save_labels(self, labels: Mapping[str, Label]) -> None:
+        """Replaces the tenant's own labels."""
+        self.labels = labels
+        text = json.dumps([dataclasses.asdict(label) for label in labels.values()])
+        await self._connection.execute(_SQL["save_labels"], self._domain_id, text)
 
     async def save_trained_count(self, trained_triplets_count: int) -> None:
         """Replaces the number of triplets that the last successful run saw."""
@@ -355,6 +369,10 @@ def _columns(schema: Schema, rows: list[asyncpg.Record]) -> npt.NDArray[np.float
     nan = np.array([np.nan], "<f8").tobytes()
     content = b"".join(row["columns"] + nan * ((size - len(row["columns"])) // 8) for row in rows)
     return np.frombuffer(content, "<f8").reshape(len(rows), len(schema.columns))
+
+
+def _read_labels(text: str) -> dict[str, Label]:
+    return {content["name"]: Label(**content) for content in json.loads(text)}
 
 
 def _schema_json(schema: Schema) -> str:

@@ -4,7 +4,7 @@
 insert into domains (tenant, domain, schema) values ($1, $2, $3) on conflict do nothing returning true;
 
 -- name: lock_domain
-select domain_id, schema, revision, users_count, triplets_count, trained_triplets_count
+select domain_id, schema, labels, revision, users_count, triplets_count, trained_triplets_count
 from domains where tenant = $1 and domain = $2 for update;
 
 -- name: commit_revision
@@ -12,6 +12,9 @@ update domains set revision = $2, users_count = $3, triplets_count = triplets_co
 
 -- name: save_schema
 update domains set schema = $2, schema_revision = $3 where domain_id = $1;
+
+-- name: save_labels
+update domains set labels = $2 where domain_id = $1;
 
 -- name: save_trained_count
 update domains set trained_triplets_count = $2 where domain_id = $1;
@@ -82,6 +85,9 @@ select number, update_time from saved;
 -- name: read_schema
 select schema from domains where tenant = $1 and domain = $2;
 
+-- name: read_labels
+select labels from domains where tenant = $1 and domain = $2;
+
 -- name: read_user
 select u.user_id, u.context, u.fields, u.vector, u.encoder, u.update_time
 from users as u join domains as d using (domain_id)
@@ -115,6 +121,9 @@ where domain_id = $1 and revision > $2 order by revision, number;
 select user_id, columns, vector from users where domain_id = $1 order by number;
 
 -- name: standing_outcomes
-select distinct on (seeker, candidate) seeker, candidate, level, weight, occurred_at from outcomes
-where domain_id = $1 and revision <= $2
-order by seeker, candidate, occurred_at desc, level desc, weight desc;
+-- A pair whose last word is a retraction has none.
+select seeker, candidate, level, weight, occurred_at from (
+    select distinct on (seeker, candidate) seeker, candidate, level, weight, occurred_at from outcomes
+    where domain_id = $1 and revision <= $2
+    order by seeker, candidate, occurred_at desc, level desc, weight desc
+) as standing where level < $3;

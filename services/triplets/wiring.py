@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 import grpc
 from trine.triplets.v1 import (
     domain_service_pb2_grpc,
+    label_service_pb2_grpc,
     outcome_service_pb2_grpc,
     profile_service_pb2_grpc,
     schema_service_pb2_grpc,
@@ -28,6 +29,7 @@ from services.triplets.core.ports import Encoder, SnapshotWriter, TripletStore
 from services.triplets.postgres import MIGRATIONS, SCHEMA, PostgresTripletStore
 from services.triplets.rpc.domains import DomainServicer, SnapshotServicer
 from services.triplets.rpc.errors import ERRORS
+from services.triplets.rpc.labels import LabelServicer
 from services.triplets.rpc.outcomes import OutcomeServicer
 from services.triplets.rpc.profiles import ProfileServicer
 from services.triplets.rpc.schemas import SchemaServicer
@@ -35,7 +37,7 @@ from services.triplets.rpc.users import UserServicer
 
 NAMES = [
     f"trine.triplets.v1.{noun}Service"
-    for noun in ("Domain", "Outcome", "Profile", "Schema", "Snapshot", "User")
+    for noun in ("Domain", "Label", "Outcome", "Profile", "Schema", "Snapshot", "User")
 ]
 PRUNE_SECONDS = 3600.0
 
@@ -49,6 +51,7 @@ def register(
 ) -> None:
     """Puts all servicers on a server."""
     domain_service_pb2_grpc.add_DomainServiceServicer_to_server(DomainServicer(store), server)
+    label_service_pb2_grpc.add_LabelServiceServicer_to_server(LabelServicer(store), server)
     outcome_service_pb2_grpc.add_OutcomeServiceServicer_to_server(
         OutcomeServicer(store, clock), server
     )

@@ -3,15 +3,12 @@
 import asyncio
 import datetime
 import itertools
-import random
 
 import pytest
 
-from services.triplets.core.outcome import LEVELS, Outcome, Pair, Word
+from services.triplets.core.outcome import Outcome, Pair, Word
 from services.triplets.core.ports import DomainUnit, TripletStore
-from services.triplets.core.report_outcomes import OutcomeDraft, report_outcomes
 from services.triplets.core.tally import Tally
-from services.triplets.core.triplet import form_triplets, hash_ids
 from tests.support.domains import (
     DOMAIN,
     ENDS_OF_TIME,
@@ -177,31 +174,3 @@ async def test_a_pair_has_a_direction_and_only_pairs_with_words_have_one_standin
     async with store.open_domain(TENANT, DOMAIN) as unit:
         assert await unit.standing_words([]) == {}
         assert set(await unit.standing_words([Pair(0, 1), Pair(1, 0)])) == {Pair(0, 1)}
-
-
-async def test_the_triplets_counted_are_the_triplets_formed(store: TripletStore) -> None:
-    chance = random.Random(20)
-    user_ids = [f"user-{index:02}" for index in range(30)]
-    await add_users(store, user_ids)
-    for _ in range(12):
-        drafts = [draft(chance, user_ids) for _ in range(40)]
-        async with store.open_domain(TENANT, DOMAIN) as unit:
-            await report_outcomes(unit, drafts)
-    counts = await store.read_counts(TENANT, DOMAIN)
-    assert counts is not None
-    arrays = await store.read_arrays(TENANT, DOMAIN, counts.revision)
-    triplets = form_triplets(
-        arrays.seekers, arrays.candidates, arrays.levels, arrays.weights, hash_ids(arrays.user_ids)
-    )
-    assert counts.triplets_count == len(triplets.indices) > 100
-
-
-def draft(chance: random.Random, user_ids: list[str]) -> OutcomeDraft:
-    seeker, candidate = chance.choice(user_ids[:4]), chance.choice(user_ids[4:])
-    return OutcomeDraft(
-        seeker_id=seeker,
-        candidate_id=candidate,
-        label=chance.choice(list(LEVELS)),
-        weight=chance.choice([0.5, 1.0]),
-        occurred_at=MOMENT + datetime.timedelta(seconds=chance.randrange(5)),
-    )

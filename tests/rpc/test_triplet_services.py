@@ -1,20 +1,14 @@
 """The triplet store's services: schemas, people and outcomes as callers meet them."""
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator
 
 import grpc
 import numpy as np
-import numpy.typing as npt
 import pytest
-from google.protobuf import json_format
 from safetensors.numpy import load
 from trine.triplets.v1 import (
     domain_service_pb2,
     domain_service_pb2_grpc,
-    outcome_service_pb2,
-    outcome_service_pb2_grpc,
     profile_service_pb2,
     profile_service_pb2_grpc,
     schema_service_pb2,
@@ -26,104 +20,18 @@ from trine.triplets.v1 import (
     user_service_pb2_grpc,
 )
 
-from services.chassis.artifacts import ObjectArtifacts, memory_artifacts
-from services.chassis.clock import SystemClock
-from services.triplets.artifacts import SafetensorsSnapshots
-from services.triplets.core.errors import EncoderUnavailableError
-from services.triplets.memory import MemoryTripletStore
-from services.triplets.rpc.errors import ERRORS
-from services.triplets.wiring import NAMES, register
-from tests.support.server import ACME, MESH, OTHER, Refusal, refused, running
+from tests.support.server import ACME, MESH, OTHER, Refusal, refused
+from tests.support.triplets import FIELDS, Store, open_store, outcome
 
 Step = profile_service_pb2.WatchProfilesResponse
-FIELDS: list[dict[str, object]] = [
-    {"name": "age", "kind": "hard", "type": "integer", "required": True},
-    {"name": "goal", "kind": "hard", "type": "enum", "members": ["fun", "love"]},
-    {"name": "city", "kind": "hard", "type": "string"},
-    {"name": "taste", "kind": "derived", "type": "number"},
-    {"name": "about", "kind": "soft", "type": "string"},
-]
-
-
 FAR_AHEAD = {"occurred_at": "9999-12-31T23:59:59Z"}
 LONG_AGO = {"occurred_at": "1899-12-31T23:59:59Z"}
 
 
-class Encoder:
-    """Gives the length of a text as its vector, unless it is broken."""
-
-    name = "test"
-    dim = 2
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.broken = False
-
-    async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
-        if self.broken:
-            raise EncoderUnavailableError
-        self.texts += texts
-        return np.array([[1, 0]] * len(texts), np.float16)
-
-
-@dataclass
-class Store:
-    """The service and its stubs."""
-
-    channel: grpc.aio.Channel
-    encoder: Encoder
-    artifacts: ObjectArtifacts
-
-    async def put_schema(self, **changes: object) -> Any:
-        """Declares the schema above, changed."""
-        content = {"domain": "dating", "fields": FIELDS} | changes
-        request = schema_service_pb2.PutSchemaRequest()
-        json_format.ParseDict({"schema": content}, request)
-        stub = schema_service_pb2_grpc.SchemaServiceStub(self.channel)
-        return await stub.PutSchema(request, metadata=ACME)
-
-    def upsert(self, user_id: str, metadata: Any = ACME, **content: object) -> Any:
-        """Brings a person in."""
-        request = user_service_pb2.UpsertUserRequest()
-        json_format.ParseDict({"user_id": user_id, "domain": "dating", **content}, request)
-        stub = user_service_pb2_grpc.UserServiceStub(self.channel)
-        return stub.UpsertUser(request, metadata=metadata)
-
-    def get(self, user_id: str, domain: str = "dating", metadata: Any = ACME) -> Any:
-        """Reads a person."""
-        request = user_service_pb2.GetUserRequest(user_id=user_id, domain=domain)
-        return user_service_pb2_grpc.UserServiceStub(self.channel).GetUser(
-            request, metadata=metadata
-        )
-
-    def report(self, *items: dict[str, object], metadata: Any = ACME, **content: object) -> Any:
-        """Reports outcomes."""
-        request = outcome_service_pb2.ReportOutcomesRequest()
-        json_format.ParseDict({"domain": "dating", "items": items, **content}, request)
-        stub = outcome_service_pb2_grpc.OutcomeServiceStub(self.channel)
-        return stub.ReportOutcomes(request, metadata=metadata)
-
-    async def fill(self, count: int = 5) -> None:
-        """Declares the schema and brings u0, u1 and so on in."""
-        await self.put_schema()
-        for number in range(count):
-            await self.upsert(f"u{number}", fields={"age": 20 + number})
-
-
-def outcome(seeker: str, candidate: str, label: str, **content: object) -> dict[str, object]:
-    """One item of a report."""
-    return {"seeker_id": seeker, "candidate_id": candidate, "outcome": label, **content}
-
-
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
-    encoder, artifacts, memory = Encoder(), memory_artifacts(), MemoryTripletStore()
-
-    def add(server: grpc.aio.Server) -> None:
-        register(server, memory, encoder, SafetensorsSnapshots(artifacts), SystemClock())
-
-    async with running(ERRORS, add, NAMES) as channel:
-        yield Store(channel, encoder, artifacts)
+    async with open_store() as opened:
+        yield opened
 
 
 async def test_a_schema_is_declared_numbered_and_read(store: Store) -> None:

@@ -4,6 +4,7 @@ TripletsError
 ├── DomainNotFoundError
 ├── EncoderUnavailableError
 ├── FieldInvalidError
+├── LabelInUseError
 ├── LabelUnknownError
 ├── MemoryResolverMissingError
 ├── SchemaIncompatibleError
@@ -42,11 +43,19 @@ class FieldInvalidError(TripletsError):
         super().__init__(f"{field}: {rule}.", field=field, rule=rule)
 
 
+class LabelInUseError(TripletsError):
+    """Outcomes have used the label: it cannot be changed so."""
+
+    def __init__(self, field: str, label: str, rule: str) -> None:
+        super().__init__(f"{field}: {label!r} {rule}.", field=field, label=label, rule=rule)
+
+
 class LabelUnknownError(TripletsError):
     """The outcome label is not known."""
 
     def __init__(self, field: str, label: str, labels: tuple[str, ...]) -> None:
         known = ", ".join(labels)
+        label = label[:64]  # what is told travels in headers
         super().__init__(
             f"{field}: {label!r} is no outcome. Known: {known}.",
             field=field,

@@ -8,10 +8,16 @@ LEVELS = {"rejected": 0, "expired": 1, "accepted": 2, "converted": 3}
 """Strength of each label: what outweighs what."""
 
 LEVELS_COUNT = len(LEVELS)
+RETRACTED = "retracted"
+RETRACTED_LEVEL = LEVELS_COUNT
+"""Takes a pair's word back: above all levels, so that of a word and its retraction that name the
+same moment the retraction stands, whichever arrives first."""
+
 POSITIVE_LEVEL = LEVELS["accepted"]
 """From here on up an outcome counts as a yes."""
 
 WEIGHT_MAX = 100.0
+MATCH_ID_CHARACTERS_MAX = 64
 
 OCCURRED_AT_MIN = datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC)
 AHEAD_MAX = datetime.timedelta(days=1)
@@ -22,12 +28,17 @@ class Word(NamedTuple):
     """One outcome's word about a pair. Of several the largest stands.
 
     That is the latest, and at one moment the strongest: it depends on the words alone, not on the
-    order in which they arrived.
+    order in which they arrived. Where a retraction stands, the pair has no outcome.
     """
 
     occurred_at: datetime.datetime
     level: int
     weight: float
+
+    @property
+    def counted_level(self) -> int | None:
+        """The level that counts for the pair; None for a retraction."""
+        return None if self.level == RETRACTED_LEVEL else self.level
 
 
 class Pair(NamedTuple):
@@ -44,3 +55,5 @@ class Outcome:
     pair: Pair
     label: str
     word: Word
+    match_id: str = ""
+    """The match that it came of; empty if the caller does not say."""

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.triplets.core.label import Label
 from services.triplets.core.outcome import Outcome, Pair, Word
 from services.triplets.core.profile import Profile, StoredProfile
 from services.triplets.core.schema import Schema
@@ -40,6 +41,8 @@ class DomainUnit(Protocol):
     """
 
     schema: Schema
+    labels: Mapping[str, Label]
+    """The tenant's own labels, by name."""
     counts: DomainCounts
     """As of the start of the unit."""
 
@@ -69,6 +72,10 @@ class DomainUnit(Protocol):
 
     async def save_schema(self, schema: Schema) -> None:
         """Replaces the schema."""
+        ...
+
+    async def save_labels(self, labels: Mapping[str, Label]) -> None:
+        """Replaces the tenant's own labels. Nobody else reads them: the revision stays."""
         ...
 
     async def save_trained_count(self, trained_triplets_count: int) -> None:
@@ -139,6 +146,10 @@ class TripletStore(Protocol):
 
     async def read_schema(self, tenant: str, domain: str) -> Schema | None:
         """Returns the schema of a domain."""
+        ...
+
+    async def read_labels(self, tenant: str, domain: str) -> Mapping[str, Label] | None:
+        """Returns the tenant's own labels of a domain, by name."""
         ...
 
     async def read_profile(self, tenant: str, domain: str, user_id: str) -> StoredProfile | None:

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ Vector = npt.NDArray[np.float16]
 
 STRING_CHARACTERS_MAX = 1_000
 TEXT_CHARACTERS_MAX = 20_000
+_USER_ID = re.compile(r"[!-.0-~]{1,128}")
+USER_ID_RULE = 'must be 1 to 128 printable ASCII characters without "/" and spaces'
 INTEGER_MAX = 2**53
 """JSON numbers are doubles: beyond this they stop naming single integers."""
 
@@ -40,6 +43,12 @@ class StoredProfile:
     profile: Profile
     schema: Schema
     update_time: datetime.datetime
+
+
+def check_user_id(path: str, user_id: str) -> None:
+    """Refuses what cannot name a person."""
+    if not _USER_ID.fullmatch(user_id):
+        raise FieldInvalidError(path, USER_ID_RULE)
 
 
 def check_values(schema: Schema, values: Mapping[str, object]) -> dict[str, Value]:

@@ -32,18 +32,19 @@ class Tally(NamedTuple):
             sum(self.received[POSITIVE_LEVEL:]),
         )
 
-    def give(self, before: int | None, after: int) -> "Tally":
-        """The tally once an outcome that the person gave stands at another level."""
+    def give(self, before: int | None, after: int | None) -> "Tally":
+        """The tally once an outcome that the person gave stands at another level, or at none."""
         return Tally(_moved(self.given, before, after), self.received)
 
-    def receive(self, before: int | None, after: int) -> "Tally":
-        """The tally once an outcome that the person received stands at another level."""
+    def receive(self, before: int | None, after: int | None) -> "Tally":
+        """The tally once an outcome that they received stands at another level, or at none."""
         return Tally(self.given, _moved(self.received, before, after))
 
 
-def _moved(counts: Counts, before: int | None, after: int) -> Counts:
+def _moved(counts: Counts, before: int | None, after: int | None) -> Counts:
     moved = list(counts)
     if before is not None:
         moved[before] -= 1
-    moved[after] += 1
+    if after is not None:
+        moved[after] += 1
     return tuple(moved)

@@ -1,6 +1,5 @@
 """Bringing a person in: first what can fail or takes long, then one short transaction."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,15 +14,13 @@ from services.triplets.core.profile import (
     Profile,
     StoredProfile,
     check_text,
+    check_user_id,
     check_values,
     check_vector,
     column_values,
     encoder_text,
 )
 from services.triplets.core.schema import CALLER
-
-_USER_ID = re.compile(r"[!-.0-~]{1,128}")
-USER_ID_RULE = 'must be 1 to 128 printable ASCII characters without "/" and spaces'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +38,7 @@ async def prepare_profile(
     store: TripletStore, encoder: Encoder, tenant: str, domain: str, draft: UserDraft
 ) -> Profile:
     """Checks a draft against the domain's schema and encodes its text. Changes nothing."""
-    if not _USER_ID.fullmatch(draft.user_id):
-        raise FieldInvalidError("user_id", USER_ID_RULE)
+    check_user_id("user_id", draft.user_id)
     if draft.memory_ref:
         raise MemoryResolverMissingError
     schema = await store.read_schema(tenant, domain)

@@ -14,6 +14,7 @@ ERRORS: ErrorTable = {
     errors.DomainNotFoundError: ErrorRow(Code.NOT_FOUND, "DOMAIN_NOT_FOUND"),
     errors.EncoderUnavailableError: ErrorRow(Code.UNAVAILABLE, "ENCODER_UNAVAILABLE"),
     errors.FieldInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
+    errors.LabelInUseError: ErrorRow(Code.FAILED_PRECONDITION, "LABEL_IN_USE"),
     errors.LabelUnknownError: ErrorRow(Code.INVALID_ARGUMENT, "LABEL_UNKNOWN"),
     errors.MemoryResolverMissingError: ErrorRow(
         Code.FAILED_PRECONDITION, "MEMORY_RESOLVER_MISSING"

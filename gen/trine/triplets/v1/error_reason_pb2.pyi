@@ -40,6 +40,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No memory resolver is configured, so memory_ref cannot be read."""
     ERROR_REASON_ENCODER_UNAVAILABLE: _ErrorReason.ValueType  # 8
     """The encoder cannot be reached. Nothing was stored; try again."""
+    ERROR_REASON_LABEL_IN_USE: _ErrorReason.ValueType  # 9
+    """Outcomes have used the label, so it keeps its level and stays; metadata "field", "label" and "rule" say more."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -62,4 +64,6 @@ ERROR_REASON_MEMORY_RESOLVER_MISSING: ErrorReason.ValueType  # 7
 """No memory resolver is configured, so memory_ref cannot be read."""
 ERROR_REASON_ENCODER_UNAVAILABLE: ErrorReason.ValueType  # 8
 """The encoder cannot be reached. Nothing was stored; try again."""
+ERROR_REASON_LABEL_IN_USE: ErrorReason.ValueType  # 9
+"""Outcomes have used the label, so it keeps its level and stays; metadata "field", "label" and "rule" say more."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trine.gateway.v1 import authorization_pb2 as trine_dot_gateway_dot_v1_dot_authorization__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'trine/triplets/v1/outcome_service.proto\x12\x11trine.triplets.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$trine/gateway/v1/authorization.proto\"\xbd\x02\n\x15ReportOutcomesRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x42\n\x05items\x18\x02 \x03(\x0b\x32-.trine.triplets.v1.ReportOutcomesRequest.ItemB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x1a\xaf\x01\n\x04Item\x12\x17\n\tseeker_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x63\x61ndidate_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07outcome\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x06weight\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x35\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x42\t\n\x07_weight\"x\n\x16ReportOutcomesResponse\x12\x16\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12 \n\x12triplets_generated\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12$\n\x16triplets_pending_train\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x32\xa3\x01\n\x0eOutcomeService\x12\x90\x01\n\x0eReportOutcomes\x12(.trine.triplets.v1.ReportOutcomesRequest\x1a).trine.triplets.v1.ReportOutcomesResponse\")\xea\xc7\x18\x0eoutcomes:write\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/feedback:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'trine/triplets/v1/outcome_service.proto\x12\x11trine.triplets.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$trine/gateway/v1/authorization.proto\"\xec\x02\n\x15ReportOutcomesRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x42\n\x05items\x18\x02 \x03(\x0b\x32-.trine.triplets.v1.ReportOutcomesRequest.ItemB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07partial\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a\xc7\x01\n\x04Item\x12\x17\n\tseeker_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x63\x61ndidate_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07outcome\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x06weight\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x35\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x16\n\x08match_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x42\t\n\x07_weight\"\x9f\x02\n\x16ReportOutcomesResponse\x12\x16\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12 \n\x12triplets_generated\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12$\n\x16triplets_pending_train\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x45\n\x06\x65rrors\x18\x04 \x03(\x0b\x32/.trine.triplets.v1.ReportOutcomesResponse.ErrorB\x04\xe2\x41\x01\x03\x1a^\n\x05\x45rror\x12\x13\n\x05index\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05\x66ield\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x32\xa3\x01\n\x0eOutcomeService\x12\x90\x01\n\x0eReportOutcomes\x12(.trine.triplets.v1.ReportOutcomesRequest\x1a).trine.triplets.v1.ReportOutcomesResponse\")\xea\xc7\x18\x0eoutcomes:write\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/feedback:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,26 +45,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTOUTCOMESREQUEST_ITEM'].fields_by_name['weight']._serialized_options = b'\342A\001\001'
   _globals['_REPORTOUTCOMESREQUEST_ITEM'].fields_by_name['occurred_at']._loaded_options = None
   _globals['_REPORTOUTCOMESREQUEST_ITEM'].fields_by_name['occurred_at']._serialized_options = b'\342A\001\001'
+  _globals['_REPORTOUTCOMESREQUEST_ITEM'].fields_by_name['match_id']._loaded_options = None
+  _globals['_REPORTOUTCOMESREQUEST_ITEM'].fields_by_name['match_id']._serialized_options = b'\342A\001\001'
   _globals['_REPORTOUTCOMESREQUEST'].fields_by_name['domain']._loaded_options = None
   _globals['_REPORTOUTCOMESREQUEST'].fields_by_name['domain']._serialized_options = b'\342A\001\002'
   _globals['_REPORTOUTCOMESREQUEST'].fields_by_name['items']._loaded_options = None
   _globals['_REPORTOUTCOMESREQUEST'].fields_by_name['items']._serialized_options = b'\342A\001\002'
   _globals['_REPORTOUTCOMESREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REPORTOUTCOMESREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_REPORTOUTCOMESREQUEST'].fields_by_name['partial']._loaded_options = None
+  _globals['_REPORTOUTCOMESREQUEST'].fields_by_name['partial']._serialized_options = b'\342A\001\001'
+  _globals['_REPORTOUTCOMESRESPONSE_ERROR'].fields_by_name['index']._loaded_options = None
+  _globals['_REPORTOUTCOMESRESPONSE_ERROR'].fields_by_name['index']._serialized_options = b'\342A\001\003'
+  _globals['_REPORTOUTCOMESRESPONSE_ERROR'].fields_by_name['field']._loaded_options = None
+  _globals['_REPORTOUTCOMESRESPONSE_ERROR'].fields_by_name['field']._serialized_options = b'\342A\001\003'
+  _globals['_REPORTOUTCOMESRESPONSE_ERROR'].fields_by_name['reason']._loaded_options = None
+  _globals['_REPORTOUTCOMESRESPONSE_ERROR'].fields_by_name['reason']._serialized_options = b'\342A\001\003'
+  _globals['_REPORTOUTCOMESRESPONSE_ERROR'].fields_by_name['message']._loaded_options = None
+  _globals['_REPORTOUTCOMESRESPONSE_ERROR'].fields_by_name['message']._serialized_options = b'\342A\001\003'
   _globals['_REPORTOUTCOMESRESPONSE'].fields_by_name['accepted']._loaded_options = None
   _globals['_REPORTOUTCOMESRESPONSE'].fields_by_name['accepted']._serialized_options = b'\342A\001\003'
   _globals['_REPORTOUTCOMESRESPONSE'].fields_by_name['triplets_generated']._loaded_options = None
   _globals['_REPORTOUTCOMESRESPONSE'].fields_by_name['triplets_generated']._serialized_options = b'\342A\001\003'
   _globals['_REPORTOUTCOMESRESPONSE'].fields_by_name['triplets_pending_train']._loaded_options = None
   _globals['_REPORTOUTCOMESRESPONSE'].fields_by_name['triplets_pending_train']._serialized_options = b'\342A\001\003'
+  _globals['_REPORTOUTCOMESRESPONSE'].fields_by_name['errors']._loaded_options = None
+  _globals['_REPORTOUTCOMESRESPONSE'].fields_by_name['errors']._serialized_options = b'\342A\001\003'
   _globals['_OUTCOMESERVICE'].methods_by_name['ReportOutcomes']._loaded_options = None
   _globals['_OUTCOMESERVICE'].methods_by_name['ReportOutcomes']._serialized_options = b'\352\307\030\016outcomes:write\202\323\344\223\002\021\"\014/v1/feedback:\001*'
   _globals['_REPORTOUTCOMESREQUEST']._serialized_start=197
-  _globals['_REPORTOUTCOMESREQUEST']._serialized_end=514
-  _globals['_REPORTOUTCOMESREQUEST_ITEM']._serialized_start=339
-  _globals['_REPORTOUTCOMESREQUEST_ITEM']._serialized_end=514
-  _globals['_REPORTOUTCOMESRESPONSE']._serialized_start=516
-  _globals['_REPORTOUTCOMESRESPONSE']._serialized_end=636
-  _globals['_OUTCOMESERVICE']._serialized_start=639
-  _globals['_OUTCOMESERVICE']._serialized_end=802
+  _globals['_REPORTOUTCOMESREQUEST']._serialized_end=561
+  _globals['_REPORTOUTCOMESREQUEST_ITEM']._serialized_start=362
+  _globals['_REPORTOUTCOMESREQUEST_ITEM']._serialized_end=561
+  _globals['_REPORTOUTCOMESRESPONSE']._serialized_start=564
+  _globals['_REPORTOUTCOMESRESPONSE']._serialized_end=851
+  _globals['_REPORTOUTCOMESRESPONSE_ERROR']._serialized_start=757
+  _globals['_REPORTOUTCOMESRESPONSE_ERROR']._serialized_end=851
+  _globals['_OUTCOMESERVICE']._serialized_start=854
+  _globals['_OUTCOMESERVICE']._serialized_end=1017
 # @@protoc_insertion_point(module_scope)

@@ -36,14 +36,19 @@ class ReportOutcomesRequest(_message.Message):
         OUTCOME_FIELD_NUMBER: _builtins.int
         WEIGHT_FIELD_NUMBER: _builtins.int
         OCCURRED_AT_FIELD_NUMBER: _builtins.int
+        MATCH_ID_FIELD_NUMBER: _builtins.int
         seeker_id: _builtins.str
         """User who was shown the candidate."""
         candidate_id: _builtins.str
         """User who was shown."""
         outcome: _builtins.str
-        """"converted", "accepted", "expired" or "rejected", strongest first."""
+        """"converted", "accepted", "expired" or "rejected", strongest first; a label that the domain has registered; or
+        "retracted": the pair has no outcome any more, whatever was or will be reported of the time before.
+        """
         weight: _builtins.float
-        """How much it counts: above 0, at most 100. Default 1."""
+        """How much it counts: above 0, at most 100. Default 1, or what the domain has registered for the label."""
+        match_id: _builtins.str
+        """The match that it came of, as /v1/match named it: at most 64 printable characters. Kept with the outcome."""
         @_builtins.property
         def occurred_at(self) -> _timestamp_pb2.Timestamp:
             """When it happened, from 1900 to a day from now; default now. Of several outcomes of a pair the latest stands."""
@@ -56,10 +61,11 @@ class ReportOutcomesRequest(_message.Message):
             outcome: _builtins.str = ...,
             weight: _builtins.float | None = ...,
             occurred_at: _timestamp_pb2.Timestamp | None = ...,
+            match_id: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "occurred_at", b"occurred_at", "weight", b"weight"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "candidate_id", b"candidate_id", "occurred_at", b"occurred_at", "outcome", b"outcome", "seeker_id", b"seeker_id", "weight", b"weight"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "candidate_id", b"candidate_id", "match_id", b"match_id", "occurred_at", b"occurred_at", "outcome", b"outcome", "seeker_id", b"seeker_id", "weight", b"weight"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
         _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
@@ -68,10 +74,13 @@ class ReportOutcomesRequest(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PARTIAL_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     """The domain."""
     request_id: _builtins.str
     """A repeat with the same id returns the first answer, for a day. The header "idempotency-key" says the same."""
+    partial: _builtins.bool
+    """Whether to record the good items of a batch that has bad ones too, and to answer what is wrong with those."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportOutcomesRequest.Item]:
         """What happened: 1 to 1,000 outcomes."""
@@ -82,10 +91,11 @@ class ReportOutcomesRequest(_message.Message):
         domain: _builtins.str = ...,
         items: _abc.Iterable[Global___ReportOutcomesRequest.Item] | None = ...,
         request_id: _builtins.str = ...,
+        partial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "items", b"items", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "items", b"items", "partial", b"partial", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -97,25 +107,63 @@ class ReportOutcomesResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Error(_message.Message):
+        """What is wrong with one item."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        INDEX_FIELD_NUMBER: _builtins.int
+        FIELD_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        index: _builtins.int
+        """Place of the item in the batch, from 0."""
+        field: _builtins.str
+        """The field, such as "items[3].outcome"."""
+        reason: _builtins.str
+        """The reason that a refusal of the whole batch would give."""
+        message: _builtins.str
+        """What is wrong, in words."""
+        def __init__(
+            self,
+            *,
+            index: _builtins.int = ...,
+            field: _builtins.str = ...,
+            reason: _builtins.str = ...,
+            message: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "index", b"index", "message", b"message", "reason", b"reason"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ACCEPTED_FIELD_NUMBER: _builtins.int
     TRIPLETS_GENERATED_FIELD_NUMBER: _builtins.int
     TRIPLETS_PENDING_TRAIN_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     """Outcomes taken."""
     triplets_generated: _builtins.int
     """Triplets that the domain has more than before."""
     triplets_pending_train: _builtins.int
     """Triplets that the domain has more than its last successful run saw."""
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReportOutcomesResponse.Error]:
+        """Of a partial batch: what is wrong with the items that were left out, by index."""
+
     def __init__(
         self,
         *,
         accepted: _builtins.int = ...,
         triplets_generated: _builtins.int = ...,
         triplets_pending_train: _builtins.int = ...,
+        errors: _abc.Iterable[Global___ReportOutcomesResponse.Error] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "triplets_generated", b"triplets_generated", "triplets_pending_train", b"triplets_pending_train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "errors", b"errors", "triplets_generated", b"triplets_generated", "triplets_pending_train", b"triplets_pending_train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,7 +47,9 @@ class OutcomeServiceServicer:
     """
 
     def ReportOutcomes(self, request, context):
-        """Records a batch of outcomes: all of it, or, with an error, none of it.
+        """Records a batch of outcomes: all of it, or, with an error, none of it; with "partial" its good part. Of several outcomes of
+        a pair the latest by occurred_at stands, of one moment a retraction, then the strongest, then the heaviest. So an outcome
+        that comes twice, late or out of order changes nothing that it should not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,7 +17,10 @@ class OutcomeServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReportOutcomes: _aio.UnaryUnaryMultiCallable[_outcome_service_pb2.ReportOutcomesRequest, _outcome_service_pb2.ReportOutcomesResponse]
-    """Records a batch of outcomes: all of it, or, with an error, none of it."""
+    """Records a batch of outcomes: all of it, or, with an error, none of it; with "partial" its good part. Of several outcomes of
+    a pair the latest by occurred_at stands, of one moment a retraction, then the strongest, then the heaviest. So an outcome
+    that comes twice, late or out of order changes nothing that it should not.
+    """
 
 class OutcomeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Records outcomes. What is answered is on disk."""
@@ -28,6 +31,9 @@ class OutcomeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _outcome_service_pb2.ReportOutcomesRequest,
         context: _aio.ServicerContext[_outcome_service_pb2.ReportOutcomesRequest, _abc.Awaitable[_outcome_service_pb2.ReportOutcomesResponse]],
     ) -> _abc.Awaitable[_outcome_service_pb2.ReportOutcomesResponse]:
-        """Records a batch of outcomes: all of it, or, with an error, none of it."""
+        """Records a batch of outcomes: all of it, or, with an error, none of it; with "partial" its good part. Of several outcomes of
+        a pair the latest by occurred_at stands, of one moment a retraction, then the strongest, then the heaviest. So an outcome
+        that comes twice, late or out of order changes nothing that it should not.
+        """
 
 def add_OutcomeServiceServicer_to_server(servicer: OutcomeServiceServicer, server: _aio.Server) -> None: ...

@@ -1,0 +1,124 @@
+"""The triplet store's services on memory stores, and short ways to call them."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import json_format
+from trine.triplets.v1 import (
+    label_service_pb2,
+    label_service_pb2_grpc,
+    outcome_service_pb2,
+    outcome_service_pb2_grpc,
+    schema_service_pb2,
+    schema_service_pb2_grpc,
+    user_service_pb2,
+    user_service_pb2_grpc,
+)
+
+from services.chassis.artifacts import ObjectArtifacts, memory_artifacts
+from services.chassis.clock import SystemClock
+from services.triplets.artifacts import SafetensorsSnapshots
+from services.triplets.core.errors import EncoderUnavailableError
+from services.triplets.memory import MemoryTripletStore
+from services.triplets.rpc.errors import ERRORS
+from services.triplets.wiring import NAMES, register
+from tests.support.server import ACME, running
+
+FIELDS: list[dict[str, object]] = [
+    {"name": "age", "kind": "hard", "type": "integer", "required": True},
+    {"name": "goal", "kind": "hard", "type": "enum", "members": ["fun", "love"]},
+    {"name": "city", "kind": "hard", "type": "string"},
+    {"name": "taste", "kind": "derived", "type": "number"},
+    {"name": "about", "kind": "soft", "type": "string"},
+]
+
+
+class Encoder:
+    """Gives the length of a text as its vector, unless it is broken."""
+
+    name = "test"
+    dim = 2
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.broken = False
+
+    async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
+        if self.broken:
+            raise EncoderUnavailableError
+        self.texts += texts
+        return np.array([[1, 0]] * len(texts), np.float16)
+
+
+@dataclass
+class Store:
+    """The service and its stubs."""
+
+    channel: grpc.aio.Channel
+    encoder: Encoder
+    artifacts: ObjectArtifacts
+
+    async def put_schema(self, **changes: object) -> Any:
+        """Declares the schema above, changed."""
+        content = {"domain": "dating", "fields": FIELDS} | changes
+        request = schema_service_pb2.PutSchemaRequest()
+        json_format.ParseDict({"schema": content}, request)
+        stub = schema_service_pb2_grpc.SchemaServiceStub(self.channel)
+        return await stub.PutSchema(request, metadata=ACME)
+
+    def upsert(self, user_id: str, metadata: Any = ACME, **content: object) -> Any:
+        """Brings a person in."""
+        request = user_service_pb2.UpsertUserRequest()
+        json_format.ParseDict({"user_id": user_id, "domain": "dating", **content}, request)
+        stub = user_service_pb2_grpc.UserServiceStub(self.channel)
+        return stub.UpsertUser(request, metadata=metadata)
+
+    def get(self, user_id: str, domain: str = "dating", metadata: Any = ACME) -> Any:
+        """Reads a person."""
+        request = user_service_pb2.GetUserRequest(user_id=user_id, domain=domain)
+        return user_service_pb2_grpc.UserServiceStub(self.channel).GetUser(
+            request, metadata=metadata
+        )
+
+    def report(self, *items: dict[str, object], metadata: Any = ACME, **content: object) -> Any:
+        """Reports outcomes."""
+        request = outcome_service_pb2.ReportOutcomesRequest()
+        json_format.ParseDict({"domain": "dating", "items": items, **content}, request)
+        stub = outcome_service_pb2_grpc.OutcomeServiceStub(self.channel)
+        return stub.ReportOutcomes(request, metadata=metadata)
+
+    def put_labels(self, *labels: dict[str, object], domain: str = "dating") -> Any:
+        """Registers labels."""
+        request = label_service_pb2.PutLabelsRequest()
+        json_format.ParseDict({"domain": domain, "label_set": {"labels": labels}}, request)
+        return label_service_pb2_grpc.LabelServiceStub(self.channel).PutLabels(
+            request, metadata=ACME
+        )
+
+    async def fill(self, count: int = 5) -> None:
+        """Declares the schema and brings u0, u1 and so on in."""
+        await self.put_schema()
+        for number in range(count):
+            await self.upsert(f"u{number}", fields={"age": 20 + number})
+
+
+def outcome(seeker: str, candidate: str, label: str, **content: object) -> dict[str, object]:
+    """One item of a report."""
+    return {"seeker_id": seeker, "candidate_id": candidate, "outcome": label, **content}
+
+
+@asynccontextmanager
+async def open_store() -> AsyncIterator[Store]:
+    """The service with nothing in it."""
+    encoder, artifacts, memory = Encoder(), memory_artifacts(), MemoryTripletStore()
+
+    def add(server: grpc.aio.Server) -> None:
+        register(server, memory, encoder, SafetensorsSnapshots(artifacts), SystemClock())
+
+    async with running(ERRORS, add, NAMES) as channel:
+        yield Store(channel, encoder, artifacts)
