@@ -28,6 +28,7 @@ from services.scheduler.core.run import (
     Job,
     Run,
     State,
+    attempt_after,
     run_id_of,
 )
 from services.scheduler.core.training_policy import PolicyChoice
@@ -42,6 +43,8 @@ DomainKey = tuple[str, str]
 class _State:
     runs: dict[RunKey, Run] = field(default_factory=dict)
     """In the order of their creation."""
+    paused: set[RunKey] = field(default_factory=set)
+    """Runs that have ever been paused."""
     expiries: dict[RunKey, datetime.datetime] = field(default_factory=dict)
     heads: dict[tuple[str, str], Head] = field(default_factory=dict)
     pointers: dict[DomainKey, str] = field(default_factory=dict)
@@ -155,8 +158,9 @@ class MemorySchedulerStore:
         """Returns what the newest successful runs took."""
         past = [
             PastRun(run.job.triplets_count, (run.end_time - run.start_time).total_seconds())
-            for run in self._runs()
-            if run.state is State.SUCCEEDED and run.attempt == 1 and run.end_time and run.start_time
+            for key, run in self._state.runs.items()
+            if run.state is State.SUCCEEDED and run.attempt == 1 and key not in self._state.paused
+            if run.end_time and run.start_time
         ]
         return past[::-1][:limit]
 
@@ -169,7 +173,7 @@ class MemorySchedulerStore:
         untold = [
             run
             for key, run in self._state.runs.items()
-            if run.state is State.SUCCEEDED and key not in self._told
+            if run.state in {State.SUCCEEDED, State.STOPPED} and key not in self._told
         ]
         return untold[:limit]
 
@@ -194,7 +198,7 @@ class MemorySchedulerUnit(MemoryReplies):
         """Queues a run for a job."""
         active = _active_run(self._state, job.tenant, job.domain)
         if active is not None:
-            raise RunActiveError(job.domain, active.run_id)
+            raise RunActiveError(job.domain, active.run_id, active.state)
         now = self._clock.now()
         today = [
             run
@@ -227,7 +231,7 @@ class MemorySchedulerUnit(MemoryReplies):
         leased = dataclasses.replace(
             run,
             state=State.STARTING,
-            attempt=run.attempt + 1,
+            attempt=max(run.attempt, 1),
             token=self._state.token,
             incumbent=incumbent,
             start_time=run.start_time or self._clock.now(),
@@ -264,15 +268,25 @@ class MemorySchedulerUnit(MemoryReplies):
         moved = dataclasses.replace(
             run,
             state=state,
+            attempt=attempt_after(run, state),
             failure=failure,
             verdict=verdict,
             head=head,
             end_time=None if state in ACTIVE else self._clock.now(),
         )
         self._save(moved)
+        key = (run.job.tenant, run.run_id)
         if state not in LEASED:
-            self._state.expiries.pop((run.job.tenant, run.run_id), None)
+            self._state.expiries.pop(key, None)
+        if state is State.PAUSED:
+            self._state.paused.add(key)
         return moved
+
+    async def request_stop(self, run: Run) -> Run:
+        """Notes that a run shall end with what it has learned."""
+        asked = dataclasses.replace(run, stop_requested=True)
+        self._save(asked)
+        return asked
 
     async def add_head(self, head: Head) -> None:
         """Keeps a new head."""

@@ -42,6 +42,7 @@ def run_to_proto(run: Run, minutes: int = 0) -> run_pb2.Run:
         create_time=_timestamp(run.create_time),
         start_time=_timestamp(run.start_time),
         end_time=_timestamp(run.end_time),
+        stop_requested=run.stop_requested,
     )
     if run.failure is not None:
         message.failure.CopyFrom(

@@ -27,6 +27,7 @@ from services.scheduler.core.run import (
     Run,
     State,
     Trigger,
+    attempt_after,
     run_id_of,
 )
 from services.scheduler.core.training_policy import PolicyChoice
@@ -174,7 +175,8 @@ class PostgresSchedulerUnit(PostgresReplies):
         key = (job.tenant, run_id)
         if not await self._connection.fetchval(_SQL["add_run"], *key, job_id, job.domain):
             active = await self._connection.fetchrow(_SQL["active_run"], job.tenant, job.domain)
-            raise RunActiveError(job.domain, active["run_id"] if active else "unknown")
+            named = ("unknown", "ending") if active is None else (active["run_id"], active["state"])
+            raise RunActiveError(job.domain, *named)
         await self._connection.execute(_SQL["add_transition"], *key, State.QUEUED, 0, 0)
         return _run(await self._fetch(_SQL["read_run"], *key))
 
@@ -235,6 +237,7 @@ class PostgresSchedulerUnit(PostgresReplies):
     ) -> Run:
         """Moves a run to another state."""
         assert state in MOVES[run.state], f"{run.state} → {state}"
+        attempt = attempt_after(run, state)
         row = await self._fetch(
             _SQL["move_run"],
             run.job.tenant,
@@ -245,10 +248,12 @@ class PostgresSchedulerUnit(PostgresReplies):
             None if verdict is None else json.dumps(dataclasses.asdict(verdict)),
             head,
             state not in ACTIVE,
+            attempt,
         )
         moved = dataclasses.replace(
             run,
             state=state,
+            attempt=attempt,
             failure=failure,
             verdict=verdict,
             head=head,
@@ -256,6 +261,11 @@ class PostgresSchedulerUnit(PostgresReplies):
         )
         await self._add_transition(moved)
         return moved
+
+    async def request_stop(self, run: Run) -> Run:
+        """Notes that a run shall end with what it has learned."""
+        await self._connection.execute(_SQL["request_stop"], run.job.tenant, run.run_id)
+        return dataclasses.replace(run, stop_requested=True)
 
     async def add_head(self, head: Head) -> None:
         """Keeps a new head."""
@@ -356,6 +366,7 @@ def _run(row: asyncpg.Record) -> Run:
         head=row["head"],
         verdict=_verdict(row["verdict"]),
         failure=Failure(**json.loads(row["failure"])) if row["failure"] else None,
+        stop_requested=row["stop_requested"],
         start_time=row["start_time"],
         end_time=row["end_time"],
     )

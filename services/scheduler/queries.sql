@@ -13,7 +13,9 @@ values ($1, $2, $3, $4, $5, $6, $7) returning job_id;
 
 -- name: add_run
 insert into runs (tenant, run_id, job_id, domain, state) values ($1, $2, $3, $4, 'queued')
-on conflict (tenant, domain) where state in ('queued', 'starting', 'running', 'evaluating', 'exporting')
+on conflict (tenant, domain) where state in (
+    'queued', 'starting', 'running', 'evaluating', 'exporting', 'pausing', 'paused', 'stopping'
+)
 do nothing returning run_id;
 
 -- name: active_run
@@ -21,7 +23,9 @@ select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
 from runs as r join jobs as j using (job_id)
 where
     r.tenant = $1 and r.domain = $2
-    and r.state in ('queued', 'starting', 'running', 'evaluating', 'exporting');
+    and r.state in (
+        'queued', 'starting', 'running', 'evaluating', 'exporting', 'pausing', 'paused', 'stopping'
+    );
 
 -- name: add_transition
 insert into transitions (tenant, run_id, number, state, attempt, token)
@@ -50,7 +54,7 @@ order by r.lease_expire_time limit 100 for update of r skip locked;
 -- name: start_lease
 update runs set
     state = 'starting',
-    attempt = attempt + 1,
+    attempt = greatest(attempt, 1),
     token = nextval('lease_tokens'),
     trainer = $3,
     incumbent = $4,
@@ -85,8 +89,12 @@ update runs set
     failure = $5,
     verdict = $6,
     head = $7,
-    end_time = case when $8 then clock_timestamp() end
+    end_time = case when $8 then clock_timestamp() end,
+    attempt = $9
 where tenant = $1 and run_id = $2 returning end_time;
+
+-- name: request_stop
+update runs set stop_requested = true where tenant = $1 and run_id = $2;
 
 -- name: add_head
 insert into heads (tenant, domain, head, run_id, parent, tier, manifest_digest, verdict, create_time)
@@ -187,19 +195,26 @@ select
     j.triplets_count,
     extract(epoch from r.end_time - r.start_time)::double precision as seconds
 from runs as r join jobs as j using (job_id)
-where r.state = 'succeeded' and r.attempt = 1 order by r.end_time desc limit $1;
+where
+    r.state = 'succeeded' and r.attempt = 1
+    and not exists (
+        select from transitions as t where t.tenant = r.tenant and t.run_id = r.run_id and t.state = 'paused'
+    )
+order by r.end_time desc limit $1;
 
 -- name: queued_count
 select count(*) from runs where state = 'queued';
 
 -- name: run_counts
 select state, count(*) as runs, extract(epoch from clock_timestamp() - min(create_time))::double precision as age_seconds
-from runs where state in ('queued', 'starting', 'running', 'evaluating', 'exporting') group by state;
+from runs
+where state in ('queued', 'starting', 'running', 'evaluating', 'exporting', 'pausing', 'paused', 'stopping')
+group by state;
 
 -- name: untold_runs
 select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
 from runs as r join jobs as j using (job_id)
-where r.state = 'succeeded' and not r.triplets_told order by r.end_time limit $1;
+where r.state in ('succeeded', 'stopped') and not r.triplets_told order by r.end_time limit $1;
 
 -- name: mark_told
 update runs set triplets_told = true where tenant = $1 and run_id = $2;

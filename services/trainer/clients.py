@@ -7,7 +7,7 @@ from trine.triplets.v1 import snapshot_service_pb2, snapshot_service_pb2_grpc
 
 from services.chassis.errors import read_error_info
 from services.trainer.core.errors import LeaseLostError
-from services.trainer.core.ports import Evaluation, LeasedRun
+from services.trainer.core.ports import Directive, Evaluation, LeasedRun
 from services.trainer.core.watch import Phase, Report
 
 SNAPSHOT_SECONDS_MAX = 600.0
@@ -18,6 +18,12 @@ PHASES = {
     Phase.RUNNING: pb.HeartbeatRunRequest.PHASE_RUNNING,
     Phase.EVALUATING: pb.HeartbeatRunRequest.PHASE_EVALUATING,
     Phase.EXPORTING: pb.HeartbeatRunRequest.PHASE_EXPORTING,
+}
+
+DIRECTIVES = {
+    pb.HeartbeatRunResponse.DIRECTIVE_CANCEL: Directive.CANCEL,
+    pb.HeartbeatRunResponse.DIRECTIVE_PAUSE: Directive.PAUSE,
+    pb.HeartbeatRunResponse.DIRECTIVE_STOP: Directive.STOP,
 }
 
 
@@ -48,8 +54,8 @@ class SchedulerClient:
             seed=run.seed,
         )
 
-    async def heartbeat(self, run: LeasedRun, report: Report) -> bool:
-        """Extends the lease; False says that the run was cancelled."""
+    async def heartbeat(self, run: LeasedRun, report: Report) -> Directive:
+        """Extends the lease and hears what to do next."""
         request = pb.HeartbeatRunRequest(
             tenant=run.tenant,
             run_id=run.run_id,
@@ -74,7 +80,7 @@ class SchedulerClient:
             response = await self._stub.HeartbeatRun(request)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from error
-        return response.directive != pb.HeartbeatRunResponse.DIRECTIVE_CANCEL
+        return DIRECTIVES.get(response.directive, Directive.CONTINUE)
 
     async def complete(self, run: LeasedRun, manifest_digest: str, evaluation: Evaluation) -> str:
         """Hands the head over and returns the verdict's result."""
@@ -96,6 +102,14 @@ class SchedulerClient:
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from error
         return response.verdict.result
+
+    async def release(self, run: LeasedRun) -> None:
+        """Gives a run back that is to pause."""
+        request = pb.ReleaseRunRequest(tenant=run.tenant, run_id=run.run_id, token=run.token)
+        try:
+            await self._stub.ReleaseRun(request)
+        except grpc.aio.AioRpcError as error:
+            raise _translate(error) from error
 
     async def fail(self, run: LeasedRun, reason: str, message: str, *, retriable: bool) -> None:
         """Gives the attempt up."""

@@ -55,7 +55,7 @@ async def test_of_twenty_racing_runs_of_a_domain_one_is_queued(store: SchedulerS
     queued = [result for result in results if isinstance(result, Run)]
     refused = [result for result in results if isinstance(result, RunActiveError)]
     assert (len(queued), len(refused)) == (1, 19)
-    told = {"domain": DOMAIN, "run_id": queued[0].run_id}
+    told = {"domain": DOMAIN, "run_id": queued[0].run_id, "status": "queued"}
     assert all(error.metadata == told for error in refused)
     assert await store.list_runs(TENANT, "", "", 100) == queued
 
@@ -68,7 +68,7 @@ async def test_an_active_run_keeps_others_of_its_domain_out(
     assert await store.active_run(TENANT, DOMAIN) == run
     with pytest.raises(RunActiveError) as caught:
         await queue(store)
-    assert caught.value.metadata == {"domain": DOMAIN, "run_id": run.run_id}
+    assert caught.value.metadata == {"domain": DOMAIN, "run_id": run.run_id, "status": state}
     assert (await queue(store, tenant="globex")).state is State.QUEUED
     assert (await queue(store, "hiring")).state is State.QUEUED
 

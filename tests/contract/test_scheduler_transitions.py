@@ -3,6 +3,7 @@
 Random but seeded lives of runs are led over both stores, which must agree on everything seen.
 """
 
+import contextlib
 import itertools
 import random
 from collections import defaultdict
@@ -13,11 +14,13 @@ import pytest
 
 from services.chassis.database import Pool, open_database
 from services.scheduler.core.cancel_run import cancel_run
-from services.scheduler.core.errors import RunActiveError
-from services.scheduler.core.lease_run import fail_run, lease_run
+from services.scheduler.core.errors import RunActiveError, RunStateError
+from services.scheduler.core.lease_run import fail_run, lease_run, release_run
+from services.scheduler.core.pause_run import pause_run, resume_run
 from services.scheduler.core.ports import SchedulerStore, SchedulerUnit
 from services.scheduler.core.roll_back_head import roll_back_head
-from services.scheduler.core.run import MOVES, Failure, Run, State, run_id_of
+from services.scheduler.core.run import ACTIVE, LEASED, MOVES, Failure, Run, State, run_id_of
+from services.scheduler.core.stop_run import stop_run
 from services.scheduler.postgres import MIGRATIONS
 from tests.support.faults import DeliberateError, act_and_fail
 from tests.support.infrastructure import Servers
@@ -37,7 +40,7 @@ from tests.support.runs import (
 )
 
 DOMAINS = ("dating", "hiring", "founders")
-STEPS = 150
+STEPS = 400
 Row = tuple[str, int, str, int, int]
 """Run, number, state, attempt, token."""
 
@@ -65,13 +68,13 @@ class Life:
     async def step(self) -> None:
         """Does something that may be refused."""
         kinds = (self._queue, self._lease, self._beat, self._complete, self._fail, self._cancel)
-        kind = self.chance.choice((*kinds, self._lease, self._beat, self._roll_back))
+        often = (self._lease, self._beat, self._steer, self._complete)
+        kind = self.chance.choice((*kinds, *often, *often, self._roll_back, self._release))
         await kind()
 
     async def _held(self) -> Run | None:
         runs = await self.store.list_runs(TENANT, "", "", 1_000)
-        held = [run for run in runs if State.CANCELLED in MOVES[run.state] and run.token]
-        return self.chance.choice([run for run in held if run.state is not State.QUEUED] or [None])
+        return self.chance.choice([run for run in runs if run.state in LEASED] or [None])
 
     async def _queue(self) -> None:
         domain = self.chance.choice(DOMAINS)
@@ -108,6 +111,21 @@ class Life:
         if run is not None and self.chance.random() < 0.3:
             async with self.store.begin() as unit:
                 await cancel_run(unit, TENANT, run.run_id)
+
+    async def _steer(self) -> None:
+        runs = await self.store.list_runs(TENANT, "", "", 1_000)
+        run = self.chance.choice([run for run in runs if run.state in ACTIVE] or [None])
+        act = self.chance.choice([pause_run, resume_run, stop_run])
+        with contextlib.suppress(RunStateError):
+            if run is not None:
+                async with self.store.begin() as unit:
+                    await act(unit, TENANT, run.run_id)
+
+    async def _release(self) -> None:
+        run = await self._held()
+        if run is not None:
+            async with self.store.begin() as unit:
+                await release_run(unit, TENANT, run.run_id, run.token)
 
     async def _roll_back(self) -> None:
         domain = self.chance.choice(DOMAINS)
@@ -157,7 +175,7 @@ async def test_the_same_life_looks_the_same_in_both_stores(servers: Servers, see
         assert in_memory == in_postgres
         assert await memory.events() == await postgres.events()
         states = {run.state for run in await memory.store.list_runs(TENANT, "", "", 1_000)}
-        assert {State.SUCCEEDED, State.FAILED, State.CANCELLED} <= states
+        assert {State.SUCCEEDED, State.STOPPED, State.FAILED, State.CANCELLED} <= states
 
 
 async def test_transitions_are_legal_only_added_and_fold_to_the_state_of_their_run(

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from services.trainer.core.errors import LeaseLostError
-from services.trainer.core.ports import Column, Evaluation, HeadFiles, LearnedHead, LeasedRun
+from services.trainer.core.ports import (
+    Column,
+    Directive,
+    Evaluation,
+    HeadFiles,
+    LearnedHead,
+    LeasedRun,
+)
 from services.trainer.core.watch import LossPoint, Report, Watch
 
 WAIT_SECONDS_MAX = 5.0
@@ -81,7 +88,8 @@ class MemoryScheduler:
         """Heartbeats that came, accepted or not."""
         self.completed: list[tuple[str, Evaluation]] = []
         self.failures: list[tuple[str, str, bool]] = []
-        self.cancelled = False
+        self.directive = Directive.CONTINUE
+        self.released = 0
         self.trouble: list[Exception] = []
         """What the next heartbeats raise."""
         self.lease_lost = False
@@ -90,7 +98,7 @@ class MemoryScheduler:
     async def lease(self, trainer: str) -> LeasedRun | None:
         return self.queued.pop(0) if self.queued else None
 
-    async def heartbeat(self, run: LeasedRun, report: Report) -> bool:
+    async def heartbeat(self, run: LeasedRun, report: Report) -> Directive:
         with self._changed:
             self.asked += 1
             self._changed.notify_all()
@@ -98,12 +106,16 @@ class MemoryScheduler:
             if self.trouble:
                 raise self.trouble.pop(0)
             self.reports.append(report)
-        return not self.cancelled
+        return self.directive
 
     async def complete(self, run: LeasedRun, manifest_digest: str, evaluation: Evaluation) -> str:
         self._check()
         self.completed.append((manifest_digest, evaluation))
         return "promoted"
+
+    async def release(self, run: LeasedRun) -> None:
+        self._check()
+        self.released += 1
 
     async def fail(self, run: LeasedRun, reason: str, message: str, *, retriable: bool) -> None:
         self._check()

@@ -17,6 +17,7 @@ from services.mesh.launch import bring_down, bring_up
 Json = dict[str, Any]
 
 PEOPLE = 60
+ENDS = {"succeeded", "stopped", "failed", "cancelled"}
 SCHEMA: list[Json] = [
     {"name": "age", "kind": "hard", "type": "integer"},
     {"name": "goal", "kind": "hard", "type": "enum", "members": ["fun", "love"]},
@@ -97,7 +98,7 @@ class Mesh:
 
         def run() -> Json | None:
             found = self.call("GET", f"/v1/runs/{run_id}")
-            return found if found["status"] in {"succeeded", "failed", "cancelled"} else None
+            return found if found["status"] in ENDS else None
 
         found: Json = until(run, seconds_max)
         return found

@@ -10,7 +10,7 @@ from services.chassis.clock import ManualClock, SystemClock
 from services.chassis.database import Pool, open_database
 from services.scheduler.core.complete_run import complete_run
 from services.scheduler.core.head import Head
-from services.scheduler.core.lease_run import heartbeat_run, lease_run
+from services.scheduler.core.lease_run import Directive, heartbeat_run, lease_run
 from services.scheduler.core.ports import Heartbeat, SchedulerStore
 from services.scheduler.core.run import Job, LossPoint, Run, State, Trigger, head_of
 from services.scheduler.core.verdict import GENERAL, Interval, Quality, Rule, Verdict
@@ -164,10 +164,11 @@ async def lease(store: SchedulerStore, seconds: float = LONG_SECONDS) -> Run:
 
 
 async def beat(store: SchedulerStore, run: Run, heartbeat: Heartbeat) -> bool:
-    """Reports as the holder of the run's lease."""
+    """Reports as the holder of the run's lease; False says to drop the run."""
     async with store.begin() as unit:
         key = (run.job.tenant, run.run_id, run.token)
-        return await heartbeat_run(unit, *key, seconds=LONG_SECONDS, heartbeat=heartbeat)
+        told = await heartbeat_run(unit, *key, seconds=LONG_SECONDS, heartbeat=heartbeat)
+    return told is not Directive.CANCEL
 
 
 async def move(store: SchedulerStore, run: Run, state: State) -> Run:
@@ -182,12 +183,14 @@ async def bring_to(store: SchedulerStore, run: Run, state: State) -> Run:
     """Brings a queued run to a state, by the shortest way."""
     if state is State.QUEUED:
         return run
-    if state is State.CANCELLED:
+    if state in {State.CANCELLED, State.PAUSED}:
         return await move(store, run, state)
     async with store.begin() as unit:
         now = await unit.lock_run(run.job.tenant, run.run_id)
         assert now is not None
         leased = await unit.start_lease(now, "trainer-1", LONG_SECONDS, "")
+    if state is State.STOPPED:
+        leased = await move(store, leased, State.STOPPING)
     return leased if state is State.STARTING else await move(store, leased, state)
 
 

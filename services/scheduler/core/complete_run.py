@@ -60,7 +60,8 @@ async def complete_run(
         promoted=verdict.promoted,
     )
     await unit.add_head(head)
-    ended = await unit.move_run(run, State.SUCCEEDED, verdict=verdict, head=head.head)
+    end = State.STOPPED if run.state is State.STOPPING else State.SUCCEEDED
+    ended = await unit.move_run(run, end, verdict=verdict, head=head.head)
     await unit.emit_run("completed", ended)
     if verdict.promoted:
         await unit.move_pointer(tenant, domain, head.head, previous, f"promoted by {run_id}")

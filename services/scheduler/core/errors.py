@@ -11,6 +11,7 @@ SchedulerError
 ├── RunActiveError
 ├── RunEndedError
 ├── RunNotFoundError
+├── RunStateError
 └── TripletsUnavailableError
 """
 
@@ -93,11 +94,13 @@ class NoTripletsError(SchedulerError):
 class RunActiveError(SchedulerError):
     """A run of the domain is active."""
 
-    def __init__(self, domain: str, run_id: str) -> None:
+    def __init__(self, domain: str, run_id: str, status: str) -> None:
+        way_out = "Resume it or cancel it." if status == "paused" else "Wait for it or cancel it."
         super().__init__(
-            f"The run {run_id} of the domain {domain!r} is active. Wait for it or cancel it.",
+            f"The run {run_id} of the domain {domain!r} is {status}. {way_out}",
             domain=domain,
             run_id=run_id,
+            status=status,
         )
 
 
@@ -113,6 +116,13 @@ class RunNotFoundError(SchedulerError):
 
     def __init__(self, run_id: str) -> None:
         super().__init__(f"There is no run {run_id!r}.", run_id=run_id)
+
+
+class RunStateError(SchedulerError):
+    """The run's state does not allow what is asked for."""
+
+    def __init__(self, run_id: str, status: str, rule: str) -> None:
+        super().__init__(f"The run {run_id} is {status}: {rule}.", run_id=run_id, status=status)
 
 
 class TripletsUnavailableError(SchedulerError):

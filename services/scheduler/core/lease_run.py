@@ -1,5 +1,6 @@
 """Leases: a trainer's right to a run, for as long as it heartbeats."""
 
+import enum
 from dataclasses import dataclass
 
 from services.scheduler.core.errors import LeaseLostError, RunNotFoundError
@@ -16,6 +17,18 @@ class Lease:
     incumbent: Head | None
 
 
+class Directive(enum.Enum):
+    """What a trainer is to do next."""
+
+    CONTINUE = "continue"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    STOP = "stop"
+
+
+_DIRECTIVES = {State.PAUSING: Directive.PAUSE, State.STOPPING: Directive.STOP}
+
+
 async def lease_run(unit: SchedulerUnit, trainer: str, seconds: float) -> Lease | None:
     """Hands out the oldest queued run; None when there is none."""
     run = await unit.lock_queued_run()
@@ -24,7 +37,7 @@ async def lease_run(unit: SchedulerUnit, trainer: str, seconds: float) -> Lease 
     incumbent = await unit.lock_pointer(run.job.tenant, run.job.domain)
     name = "" if incumbent is None else incumbent.head
     leased = await unit.start_lease(run, trainer, seconds, name)
-    if leased.attempt == 1:
+    if run.start_time is None:
         await unit.emit_run("started", leased)
     return Lease(leased, incumbent)
 
@@ -37,15 +50,25 @@ async def heartbeat_run(
     *,
     seconds: float,
     heartbeat: Heartbeat,
-) -> bool:
-    """Extends the lease and keeps what is reported; False tells the trainer to drop the run."""
+) -> Directive:
+    """Extends the lease, keeps what is reported, and says what to do next."""
     run = await hold_run(unit, tenant, run_id, token)
     if run.state not in LEASED:
-        return False  # it was cancelled, or has ended while the heartbeat was on its way
-    if heartbeat.phase in MOVES[run.state]:
+        # It was cancelled, or has ended or been given back while the heartbeat was on its way.
+        return Directive.CANCEL
+    if run.stop_requested and State.STOPPING in MOVES[run.state]:
+        run = await unit.move_run(run, State.STOPPING)
+    elif heartbeat.phase in MOVES[run.state]:
         run = await unit.move_run(run, heartbeat.phase)
     await unit.extend_lease(run, seconds, heartbeat)
-    return True
+    return _DIRECTIVES.get(run.state, Directive.CONTINUE)
+
+
+async def release_run(unit: SchedulerUnit, tenant: str, run_id: str, token: int) -> None:
+    """Takes a run that is pausing back from its trainer."""
+    run = await hold_run(unit, tenant, run_id, token)
+    if run.state is State.PAUSING:
+        await _pause(unit, run)
 
 
 async def fail_run(
@@ -80,7 +103,15 @@ async def hold_run(unit: SchedulerUnit, tenant: str, run_id: str, token: int) ->
     return run
 
 
+async def _pause(unit: SchedulerUnit, run: Run) -> Run:
+    paused = await unit.move_run(run, State.PAUSED)
+    await unit.emit_run("paused", paused)
+    return paused
+
+
 async def _give_up(unit: SchedulerUnit, run: Run, failure: Failure) -> Run:
+    if failure.retriable and run.state is State.PAUSING:
+        return await _pause(unit, run)  # nothing is lost but what came after the last checkpoint
     if failure.retriable and run.attempt < ATTEMPTS_MAX:
         return await unit.move_run(run, State.QUEUED)
     if failure.retriable:

@@ -30,7 +30,7 @@ async def plan_training(
         obstacles.append(refused)
     active = await store.active_run(*key)
     if active is not None:
-        obstacles.append(RunActiveError(counts.domain, active.run_id))
+        obstacles.append(RunActiveError(counts.domain, active.run_id, active.state))
     in_use = await store.head_in_use(*key)
     return TrainingPlan(
         obstacles=tuple(obstacles),

@@ -71,7 +71,7 @@ class Heartbeat:
     checkpoint_digest: str
 
 
-RunEventKind = Literal["queued", "started", "completed", "failed", "cancelled"]
+RunEventKind = Literal["queued", "started", "paused", "resumed", "completed", "failed", "cancelled"]
 HeadEventKind = Literal["promoted", "rolled_back", "pinned", "unpinned"]
 
 
@@ -99,7 +99,7 @@ class SchedulerUnit(Protocol):
         ...
 
     async def start_lease(self, run: Run, trainer: str, seconds: float, incumbent: str) -> Run:
-        """Moves a run to STARTING under a new, larger token."""
+        """Moves a run to STARTING under a new, larger token, in attempt 1 at least."""
         ...
 
     async def extend_lease(self, run: Run, seconds: float, heartbeat: Heartbeat) -> None:
@@ -115,7 +115,14 @@ class SchedulerUnit(Protocol):
         verdict: Verdict | None = None,
         head: str = "",
     ) -> Run:
-        """Moves a run to another state, which must be a legal move, and ends its lease."""
+        """Moves a run to another state, which must be a legal move, and ends its lease.
+
+        Back in the queue after a lease, it is in its next attempt.
+        """
+        ...
+
+    async def request_stop(self, run: Run) -> Run:
+        """Notes that a run shall end with what it has learned."""
         ...
 
     async def add_head(self, head: Head) -> None:
@@ -218,7 +225,7 @@ class SchedulerStore(Protocol):
         ...
 
     async def past_runs(self, limit: int) -> list[PastRun]:
-        """Returns what the newest successful runs took."""
+        """Returns what the newest runs took that succeeded at once and without a pause."""
         ...
 
     async def queued_count(self) -> int:
@@ -226,7 +233,7 @@ class SchedulerStore(Protocol):
         ...
 
     async def untold_runs(self, limit: int) -> list[Run]:
-        """Returns successful runs that the triplet store has not been told of, oldest first."""
+        """Returns runs with a head that the triplet store has not been told of, oldest first."""
         ...
 
     async def mark_told(self, run: Run) -> None:

@@ -1,9 +1,10 @@
 """A run and the states it may go through.
 
 queued → starting → running → evaluating → exporting → succeeded
-   │         └─────────┴───────────┴───────────┤
+   │         ├─────────┼─→ stopping → stopped: judged and exported with what was learned so far
+   │         ├─────────┴─→ pausing → paused → queued: the same attempt goes on from its checkpoint
    │     lease lost, retriable failure → queued (attempt + 1), until the attempts are spent → failed
-   └──── cancelled ◄───────────────────────────┘
+   └──── cancelled: from every state that is not an end
 """
 
 import datetime
@@ -25,28 +26,40 @@ class State(enum.StrEnum):
     RUNNING = "running"
     EVALUATING = "evaluating"
     EXPORTING = "exporting"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    STOPPING = "stopping"
     SUCCEEDED = "succeeded"
+    STOPPED = "stopped"
     CANCELLED = "cancelled"
     FAILED = "failed"
 
 
-LEASED = frozenset({State.STARTING, State.RUNNING, State.EVALUATING, State.EXPORTING})
-"""A trainer holds the run."""
-
-ACTIVE = LEASED | {State.QUEUED}
-"""The run has not ended; a domain has at most one such run."""
-
 _PHASES = (State.STARTING, State.RUNNING, State.EVALUATING, State.EXPORTING)
 
+LEASED = frozenset({*_PHASES, State.PAUSING, State.STOPPING})
+"""A trainer holds the run."""
+
+ACTIVE = LEASED | {State.QUEUED, State.PAUSED}
+"""The run has not ended; a domain has at most one such run."""
+
+_TRAINING = frozenset({State.STARTING, State.RUNNING})
+"""There is something left to pause or to stop."""
+
 MOVES: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.STARTING, State.CANCELLED}),
+    State.QUEUED: frozenset({State.STARTING, State.PAUSED, State.CANCELLED}),
     **{
         phase: frozenset(
             {*_PHASES[index + 1 :], State.QUEUED, State.CANCELLED, State.FAILED, State.SUCCEEDED}
         )
+        | ({State.PAUSING, State.STOPPING} if phase in _TRAINING else set())
         for index, phase in enumerate(_PHASES)
     },
+    State.PAUSING: frozenset({State.PAUSED, State.CANCELLED, State.FAILED, State.SUCCEEDED}),
+    State.PAUSED: frozenset({State.QUEUED, State.CANCELLED}),
+    State.STOPPING: frozenset({State.QUEUED, State.CANCELLED, State.FAILED, State.STOPPED}),
     State.SUCCEEDED: frozenset(),
+    State.STOPPED: frozenset(),
     State.CANCELLED: frozenset(),
     State.FAILED: frozenset(),
 }
@@ -102,6 +115,7 @@ class Run:
     state: State
     create_time: datetime.datetime
     attempt: int = 0
+    """From 1 on once a trainer has taken the run."""
     token: int = 0
     """Fencing token of the last lease."""
     incumbent: str = ""
@@ -114,8 +128,14 @@ class Run:
     head: str = ""
     verdict: Verdict | None = None
     failure: Failure | None = None
+    stop_requested: bool = False
     start_time: datetime.datetime | None = None
     end_time: datetime.datetime | None = None
+
+
+def attempt_after(run: Run, state: State) -> int:
+    """The attempt that a run is in once it has moved: lost to the queue, it is the next one's."""
+    return run.attempt + (run.state in LEASED and state is State.QUEUED)
 
 
 def run_id_of(day: datetime.date, number: int) -> str:

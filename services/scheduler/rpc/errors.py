@@ -21,6 +21,7 @@ ERRORS: ErrorTable = {
     errors.RunActiveError: ErrorRow(Code.ALREADY_EXISTS, "RUN_ACTIVE"),
     errors.RunEndedError: ErrorRow(Code.FAILED_PRECONDITION, "RUN_ENDED"),
     errors.RunNotFoundError: ErrorRow(Code.NOT_FOUND, "RUN_NOT_FOUND"),
+    errors.RunStateError: ErrorRow(Code.FAILED_PRECONDITION, "RUN_STATE_INVALID"),
     errors.TripletsUnavailableError: ErrorRow(Code.UNAVAILABLE, "TRIPLETS_UNAVAILABLE"),
     **TEXT_ERRORS,
     RequestIdInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),

@@ -12,7 +12,14 @@ from services.chassis.clock import Clock
 from services.chassis.interceptors import Context
 from services.scheduler.core.complete_run import complete_run
 from services.scheduler.core.errors import FieldInvalidError, LeaseLostError, RunNotFoundError
-from services.scheduler.core.lease_run import Lease, fail_run, heartbeat_run, lease_run
+from services.scheduler.core.lease_run import (
+    Directive,
+    Lease,
+    fail_run,
+    heartbeat_run,
+    lease_run,
+    release_run,
+)
 from services.scheduler.core.ports import Heartbeat, SchedulerStore
 from services.scheduler.core.run import Failure, LossPoint, Run, State, head_of
 from services.scheduler.core.verdict import GENERAL, Evaluation, Verdict, judge
@@ -30,6 +37,13 @@ PHASES = {
     pb.HeartbeatRunRequest.PHASE_RUNNING: State.RUNNING,
     pb.HeartbeatRunRequest.PHASE_EVALUATING: State.EVALUATING,
     pb.HeartbeatRunRequest.PHASE_EXPORTING: State.EXPORTING,
+}
+
+DIRECTIVES = {
+    Directive.CONTINUE: pb.HeartbeatRunResponse.DIRECTIVE_CONTINUE,
+    Directive.CANCEL: pb.HeartbeatRunResponse.DIRECTIVE_CANCEL,
+    Directive.PAUSE: pb.HeartbeatRunResponse.DIRECTIVE_PAUSE,
+    Directive.STOP: pb.HeartbeatRunResponse.DIRECTIVE_STOP,
 }
 
 
@@ -69,13 +83,18 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         key = (request.tenant, request.run_id, request.token)
         with _counting_stale_tokens():
             async with self._store.begin() as unit:
-                go_on = await heartbeat_run(
+                directive = await heartbeat_run(
                     unit, *key, seconds=self._lease_seconds, heartbeat=heartbeat
                 )
-        directives = pb.HeartbeatRunResponse
-        return pb.HeartbeatRunResponse(
-            directive=directives.DIRECTIVE_CONTINUE if go_on else directives.DIRECTIVE_CANCEL
-        )
+        return pb.HeartbeatRunResponse(directive=DIRECTIVES[directive])
+
+    async def ReleaseRun(
+        self, request: pb.ReleaseRunRequest, context: Context
+    ) -> pb.ReleaseRunResponse:
+        with _counting_stale_tokens():
+            async with self._store.begin() as unit:
+                await release_run(unit, request.tenant, request.run_id, request.token)
+        return pb.ReleaseRunResponse()
 
     async def CompleteRun(
         self, request: pb.CompleteRunRequest, context: Context

@@ -1,4 +1,6 @@
-"""RunService: looking at runs and calling them off."""
+"""RunService: looking at runs and steering them."""
+
+from collections.abc import Awaitable, Callable
 
 from trine.scheduler.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
 
@@ -8,14 +10,18 @@ from services.chassis.interceptors import Context
 from services.scheduler.core.cancel_run import cancel_run
 from services.scheduler.core.errors import RunNotFoundError
 from services.scheduler.core.estimate import HISTORY_RUNS, PastRun
-from services.scheduler.core.ports import SchedulerStore
+from services.scheduler.core.pause_run import pause_run, resume_run
+from services.scheduler.core.ports import SchedulerStore, SchedulerUnit
 from services.scheduler.core.run import Run
+from services.scheduler.core.stop_run import stop_run
 from services.scheduler.messages import minutes_left, run_to_proto
 from services.scheduler.rpc.pages import page_size
 
+Steer = Callable[[SchedulerUnit, str, str], Awaitable[Run]]
+
 
 class RunServicer(run_service_pb2_grpc.RunServiceServicer):
-    """Reads and cancels runs."""
+    """Reads runs and steers them."""
 
     def __init__(self, store: SchedulerStore, clock: Clock) -> None:
         self._store = store
@@ -42,9 +48,27 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
     async def CancelRun(
         self, request: run_service_pb2.CancelRunRequest, context: Context
     ) -> run_pb2.Run:
+        return await self._steer(cancel_run, request.run_id)
+
+    async def StopRun(
+        self, request: run_service_pb2.StopRunRequest, context: Context
+    ) -> run_pb2.Run:
+        return await self._steer(stop_run, request.run_id)
+
+    async def PauseRun(
+        self, request: run_service_pb2.PauseRunRequest, context: Context
+    ) -> run_pb2.Run:
+        return await self._steer(pause_run, request.run_id)
+
+    async def ResumeRun(
+        self, request: run_service_pb2.ResumeRunRequest, context: Context
+    ) -> run_pb2.Run:
+        return await self._steer(resume_run, request.run_id)
+
+    async def _steer(self, act: Steer, run_id: str) -> run_pb2.Run:
         async with self._store.begin() as unit:
-            run = await cancel_run(unit, current_tenant(), request.run_id)
-        return run_to_proto(run)
+            run = await act(unit, current_tenant(), run_id)
+        return self._to_proto(run, await self._store.past_runs(HISTORY_RUNS))
 
     def _to_proto(self, run: Run, history: list[PastRun]) -> run_pb2.Run:
         return run_to_proto(run, minutes_left(run, history, self._clock.now()))

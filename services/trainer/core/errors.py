@@ -2,7 +2,8 @@
 
 TrainerError
 ├── LeaseLostError
-└── RunCancelledError
+├── RunCancelledError
+└── RunPausedError
 """
 
 
@@ -16,3 +17,7 @@ class LeaseLostError(TrainerError):
 
 class RunCancelledError(TrainerError):
     """The run was called off."""
+
+
+class RunPausedError(TrainerError):
+    """The run is to go on later, from the checkpoint of this moment."""

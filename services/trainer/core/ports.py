@@ -1,5 +1,6 @@
 """What carrying out a run needs from outside."""
 
+import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -91,8 +92,21 @@ class Learner(Protocol):
         """Learns a head and measures it against the incumbent; None is the encoder alone.
 
         The same arguments give the same bytes on the CPU, with or without a checkpoint between.
+        When the watch says so, training ends early with what it has learned.
+
+        Raises:
+            RunPausedError: the watch said so; it has been offered the checkpoint to go on from.
         """
         ...
+
+
+class Directive(enum.Enum):
+    """What the scheduler wants of a run next."""
+
+    CONTINUE = enum.auto()
+    CANCEL = enum.auto()
+    PAUSE = enum.auto()
+    STOP = enum.auto()
 
 
 class Scheduler(Protocol):
@@ -102,8 +116,8 @@ class Scheduler(Protocol):
         """Takes the oldest queued run."""
         ...
 
-    async def heartbeat(self, run: LeasedRun, report: Report) -> bool:
-        """Extends the lease; False says that the run was cancelled.
+    async def heartbeat(self, run: LeasedRun, report: Report) -> Directive:
+        """Extends the lease and hears what to do next.
 
         Raises:
             LeaseLostError: the lease is another's.
@@ -112,6 +126,14 @@ class Scheduler(Protocol):
 
     async def complete(self, run: LeasedRun, manifest_digest: str, evaluation: Evaluation) -> str:
         """Hands the head over and returns the verdict's result.
+
+        Raises:
+            LeaseLostError: the lease is another's.
+        """
+        ...
+
+    async def release(self, run: LeasedRun) -> None:
+        """Gives a run back that is to pause.
 
         Raises:
             LeaseLostError: the lease is another's.

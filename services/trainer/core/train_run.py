@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from services.trainer.core.errors import LeaseLostError, RunCancelledError
+from services.trainer.core.errors import LeaseLostError, RunCancelledError, RunPausedError
 from services.trainer.core.ports import (
+    Directive,
     HeadStore,
     Learner,
     LeasedRun,
@@ -28,7 +29,7 @@ async def train_run(
     *,
     warn: Warn,
 ) -> str:
-    """Trains a head, hands it over, and returns the verdict's result.
+    """Trains a head, hands it over, and returns the verdict's result; "paused" if it has to wait.
 
     A heartbeat or checkpoint that is lost on the way is warned of and made good by the next one.
 
@@ -46,9 +47,15 @@ async def train_run(
         if run.incumbent_manifest_digest:
             incumbent = await store.read_head(run.incumbent_manifest_digest)
         checkpoint = await store.read(run.checkpoint_digest) if run.checkpoint_digest else None
-        head = await asyncio.to_thread(
-            learner.learn, snapshot, incumbent, checkpoint, run.seed, watch
-        )
+        try:
+            head = await asyncio.to_thread(
+                learner.learn, snapshot, incumbent, checkpoint, run.seed, watch
+            )
+        except RunPausedError:
+            await heart.beat()  # stores the checkpoint and tells it
+            watch.check()
+            await scheduler.release(run)
+            return "paused"
         manifest_digest = await store.write_head(run, snapshot_digest, head)
         await heart.beat()  # what the last regular one has not told
         watch.check()
@@ -103,13 +110,17 @@ class _Heart:
         await self._store_checkpoint()
         report = self._watch.report()
         try:
-            go_on = await self._scheduler.heartbeat(self._run, report)
+            directive = await self._scheduler.heartbeat(self._run, report)
         except LeaseLostError:
             self._watch.stop(LeaseLostError)
             return
         self._watch.told(report)
-        if not go_on:
+        if directive is Directive.CANCEL:
             self._watch.stop(RunCancelledError)
+        elif directive is Directive.PAUSE:
+            self._watch.ask_pause()
+        elif directive is Directive.STOP:
+            self._watch.ask_stop()
 
     async def _store_checkpoint(self) -> None:
         checkpoint = self._watch.take_checkpoint()

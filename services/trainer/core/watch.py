@@ -39,7 +39,11 @@ class Report:
 
 
 class Watch:
-    """Progress one way, the order to stop the other. Safe to use from both threads."""
+    """Progress one way, orders the other. Safe to use from both threads.
+
+    An order to drop the run is met at every sign of life. Orders to pause or to stop wait for the
+    end of a step: what the step brought is part of what is kept.
+    """
 
     def __init__(self, snapshot_digest: str, checkpoint_digest: str) -> None:
         self._lock = threading.Lock()
@@ -50,6 +54,8 @@ class Watch:
         self._checkpoint_digest = checkpoint_digest
         self._checkpoint: bytes | None = None
         self._stop: type[Exception] | None = None
+        self._pausing = False
+        self._stopping = False
 
     def enter(self, phase: Phase) -> None:
         """Says what is being done now."""
@@ -89,6 +95,24 @@ class Watch:
     def stop(self, reason: type[LeaseLostError] | type[RunCancelledError]) -> None:
         """Orders the thread that learns to stop."""
         self._stop = reason
+
+    def ask_pause(self) -> None:
+        """Orders a checkpoint after the next step, and nothing after it."""
+        self._pausing = True
+
+    def ask_stop(self) -> None:
+        """Orders the end of training after the next step."""
+        self._stopping = True
+
+    @property
+    def pausing(self) -> bool:
+        """Whether the step that has just been done is to be the last for now."""
+        return self._pausing
+
+    @property
+    def stopping(self) -> bool:
+        """Whether training is to end with what it has learned."""
+        return self._stopping
 
     def set_snapshot(self, digest: str) -> None:
         """Says what is trained on."""

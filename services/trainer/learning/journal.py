@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from services.trainer.core.errors import RunPausedError
 from services.trainer.core.watch import LossPoint, Watch
 
 CHECKPOINT_SECONDS = 10.0
@@ -49,14 +50,26 @@ class Journal:
         return self._stages.setdefault(name, Stage())
 
     def step(self, stage: Stage, point: LossPoint | None = None) -> None:
-        """Notes that a step of a stage is done."""
+        """Notes that a step of a stage is done.
+
+        Raises:
+            RunPausedError: the run is to go on later, from here.
+        """
         stage.done += 1
         if point is not None:
             self._watch.add_point(point)
         self._watch.step(self.steps_done, self._steps_count)
-        if time.monotonic() - self._offered_at > CHECKPOINT_SECONDS:
+        pausing = self._watch.pausing
+        if pausing or time.monotonic() - self._offered_at > CHECKPOINT_SECONDS:
             self._offered_at = time.monotonic()
             self._watch.offer_checkpoint(self.to_bytes())
+        if pausing:
+            raise RunPausedError
+
+    @property
+    def stopping(self) -> bool:
+        """Whether training is to end with what it has learned."""
+        return self._watch.stopping
 
     @property
     def steps_done(self) -> int:

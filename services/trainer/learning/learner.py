@@ -47,7 +47,7 @@ class TorchLearner:
         cross_epochs = stages.search_cross(light, fit)
         map_epochs = stages.search_query_map(light)
         known = torch.cat([parts.training, parts.validation])
-        light, fit = stages.fit_light("light_final", known, None)
+        light, fit = stages.refit_light(light, fit, known)
         cross = stages.train_cross(light, fit, known, cross_epochs)
         query_map = stages.train_query_map(light, known, map_epochs)
 
@@ -69,7 +69,12 @@ class TorchLearner:
         return LearnedHead(
             files=files,
             golden=golden,
-            recipe={**dataclasses.asdict(recipe), "seed": seed, "device": self._device.type},
+            recipe={
+                **dataclasses.asdict(recipe),
+                "seed": seed,
+                "device": self._device.type,
+                **({"stopped_after_steps": journal.steps_done} if journal.stopping else {}),
+            },
             rule_version=arrays.rule_version,
             evaluation=join(evaluations),
         )

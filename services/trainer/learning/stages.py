@@ -55,6 +55,8 @@ class Stages:
         light = LightTraining(self._snapshot, rows, recipe)
         fit = _restore_fit(stage, light.start())
         for number in range(stage.done, recipe.rounds):
+            if stage.done and self._journal.stopping:
+                break  # one round is the least that makes a model
             fit = light.run_round(fit, number)
             if number == recipe.rounds - 1:
                 folds = fold(self._snapshot, rows, recipe.folds)
@@ -63,6 +65,16 @@ class Stages:
             measured = self._measure_light(light, fit) if curve else None
             self._step(stage, curve, fit.loss, measured)
         return light, fit
+
+    def refit_light(
+        self, light: LightTraining, fit: Fit, rows: Tensor
+    ) -> tuple[LightTraining, Fit]:
+        """Fits the linear stage to more rows; a run that stops before the end keeps what it has."""
+        if self._journal.stopping:
+            return light, fit
+        refitted = self.fit_light("light_final", rows, None)
+        whole = self._journal.stage("light_final").done == self._recipe.light.rounds
+        return refitted if whole else (light, fit)
 
     def search_cross(self, light: LightTraining, fit: Fit) -> int:
         """Returns how many epochs of the cross stage improve on the linear one."""
@@ -105,13 +117,13 @@ class Stages:
         if not epochs:
             return None
         training = self._cross(light, fit, rows)
-        self._train("cross_final", training, epochs)
+        self._train("cross", training, epochs)
         return training
 
     def train_query_map(self, light: LightTraining, rows: Tensor, epochs: int) -> QueryMapTraining:
         """The query map after so many epochs; the identity after none."""
         training = self._query_map(light, rows)
-        self._train("query_map_final", training, epochs)
+        self._train("query_map", training, epochs)
         return training
 
     def _cross(self, light: LightTraining, fit: Fit, rows: Tensor) -> CrossTraining:
@@ -137,7 +149,7 @@ class Stages:
         if stage.done:
             stopping.restore(stage.numbers)
             unpack_training(stage.tensors, training.modules())
-        while not stage.finished and stage.done < epochs:
+        while not (stage.finished or self._journal.stopping) and stage.done < epochs:
             loss = training.run_epoch(stage.done)
             measured = check()
             stage.finished = not stopping.see(stage.done + 1, measured)
@@ -147,13 +159,16 @@ class Stages:
         return stopping.best_epoch
 
     def _train(self, name: str, training: Training, epochs: int) -> None:
-        stage = self._journal.stage(name)
+        """Trains anew for as long as the search was worth it; a stop keeps what the search has."""
+        stage, searched = self._journal.stage(f"{name}_final"), self._journal.stage(name)
         if stage.done:
             unpack_training(stage.tensors, training.modules())
-        while stage.done < epochs:
+        while stage.done < epochs and not self._journal.stopping:
             loss = training.run_epoch(stage.done)
             stage.tensors = pack_training(training.modules())
             self._step(stage, None, loss, None)
+        if stage.done < epochs:
+            unpack_training(searched.tensors, training.modules())
 
     def _measure_light(self, light: LightTraining, fit: Fit) -> Measure:
         snapshot, parts = self._snapshot, self._parts

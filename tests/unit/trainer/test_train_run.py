@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from services.trainer.core.errors import LeaseLostError, RunCancelledError
-from services.trainer.core.ports import LeasedRun
+from services.trainer.core.errors import LeaseLostError, RunCancelledError, RunPausedError
+from services.trainer.core.ports import Directive, LeasedRun
 from services.trainer.core.train_run import train_run
 from services.trainer.core.watch import Phase, Watch
 from tests.support.attempts import (
@@ -179,7 +179,7 @@ async def test_a_cancelled_run_stops_within_one_step(world: World) -> None:
             watch.step(step, 9)
             done.append(step)
             if step == 3:
-                world.scheduler.cancelled = True
+                world.scheduler.directive = Directive.CANCEL
                 world.scheduler.wait_for_beats()
 
     with pytest.raises(RunCancelledError):
@@ -190,7 +190,7 @@ async def test_a_cancelled_run_stops_within_one_step(world: World) -> None:
 
 async def test_a_run_cancelled_while_its_head_is_stored_brings_no_head(world: World) -> None:
     def script(_: Watch) -> None:
-        world.scheduler.cancelled = True
+        world.scheduler.directive = Directive.CANCEL
 
     with pytest.raises(RunCancelledError):
         await world.train(script, leased(lease_seconds=600.0))
@@ -272,12 +272,72 @@ async def test_a_store_that_is_away_does_not_cost_the_lease(world: World) -> Non
     assert await world.train(script) == "promoted"
 
 
+def pausing(world: World) -> Script:
+    """Learns until told to pause, and then does as the journal does."""
+
+    def script(watch: Watch) -> None:
+        watch.step(1, 9)
+        world.scheduler.directive = Directive.PAUSE
+        world.scheduler.wait_for_beats()
+        assert watch.pausing
+        watch.offer_checkpoint(b"after step 1")
+        raise RunPausedError
+
+    return script
+
+
+async def test_a_paused_run_is_given_back_with_its_checkpoint(world: World) -> None:
+    assert await world.train(pausing(world)) == "paused"
+    assert world.scheduler.released == 1
+    told = world.scheduler.reports[-1].checkpoint_digest
+    assert world.store.contents[told] == b"after step 1"
+    assert world.store.written == []
+    assert world.ended_without_a_word()
+
+
+async def test_a_run_that_pauses_without_a_place_for_its_checkpoint_is_given_back(
+    world: World,
+) -> None:
+    def script(watch: Watch) -> None:
+        try:
+            pausing(world)(watch)
+        finally:
+            world.store.trouble = [OSError("away")] * 100
+
+    assert await world.train(script) == "paused"
+    assert world.scheduler.released == 1
+    assert set(world.warnings) == {"checkpoint_lost"}
+
+
+async def test_a_run_cancelled_while_it_pauses_is_not_given_back(world: World) -> None:
+    def script(watch: Watch) -> None:
+        try:
+            pausing(world)(watch)
+        finally:
+            world.scheduler.directive = Directive.CANCEL
+
+    with pytest.raises(RunCancelledError):
+        await world.train(script)
+    assert world.scheduler.released == 0
+
+
+async def test_a_stopped_run_hands_over_what_it_has_learned(world: World) -> None:
+    def script(watch: Watch) -> None:
+        world.scheduler.directive = Directive.STOP
+        world.scheduler.wait_for_beats()
+        watch.step(1, 9)
+        assert watch.stopping
+
+    assert await world.train(script) == "promoted"
+    assert len(world.scheduler.completed) == 1
+
+
 async def test_heartbeats_come_one_at_a_time(world: World) -> None:
     class SlowScheduler(MemoryScheduler):
         at_once = 0
         most_at_once = 0
 
-        async def heartbeat(self, *arguments: object) -> bool:
+        async def heartbeat(self, *arguments: object) -> Directive:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
             await asyncio.sleep(0.02)  # longer than the pause between two
@@ -317,7 +377,7 @@ async def test_several_heartbeats_fit_into_a_lease(world: World, seconds: float)
     moments: list[float] = []
 
     class TimingScheduler(MemoryScheduler):
-        async def heartbeat(self, *arguments: object) -> bool:
+        async def heartbeat(self, *arguments: object) -> Directive:
             moments.append(loop.time())
             return await super().heartbeat(*arguments)  # type: ignore[arg-type]  # passed on
 

@@ -41,6 +41,17 @@ def test_both_reasons_to_stop_are_the_trainers_own() -> None:
     assert {LeaseLostError.__base__, RunCancelledError.__base__} == {TrainerError}
 
 
+def test_orders_to_pause_and_to_stop_wait_for_the_end_of_a_step() -> None:
+    watch = Watch("", "")
+    assert (watch.pausing, watch.stopping) == (False, False)
+    watch.ask_pause()
+    watch.ask_stop()
+    watch.step(1, 9)
+    watch.check()
+    watch.enter(Phase.EXPORTING)
+    assert (watch.pausing, watch.stopping) == (True, True)
+
+
 def test_points_are_told_again_until_they_have_arrived() -> None:
     watch = Watch("", "")
     watch.add_point(point(1))

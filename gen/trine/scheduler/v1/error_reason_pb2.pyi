@@ -33,7 +33,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_BUDGET_NOT_REACHED: _ErrorReason.ValueType  # 4
     """Fewer triplets are pending than the budget asks for; metadata says how many. Use force to run all the same."""
     ERROR_REASON_RUN_ACTIVE: _ErrorReason.ValueType  # 5
-    """A run of this domain is active; metadata "run_id" names it."""
+    """A run of this domain is active, perhaps paused; metadata "run_id" and "status" name it."""
     ERROR_REASON_RUN_NOT_FOUND: _ErrorReason.ValueType  # 6
     """The tenant has no such run."""
     ERROR_REASON_RUN_ENDED: _ErrorReason.ValueType  # 7
@@ -48,6 +48,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The triplet store cannot be reached. Nothing was changed; try again."""
     ERROR_REASON_ARTIFACTS_UNAVAILABLE: _ErrorReason.ValueType  # 12
     """The artifact store cannot be reached, or has lost the head's manifest; try again."""
+    ERROR_REASON_RUN_STATE_INVALID: _ErrorReason.ValueType  # 13
+    """The run's state does not allow it; metadata "status" names the state."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -63,7 +65,7 @@ ERROR_REASON_NO_TRIPLETS: ErrorReason.ValueType  # 3
 ERROR_REASON_BUDGET_NOT_REACHED: ErrorReason.ValueType  # 4
 """Fewer triplets are pending than the budget asks for; metadata says how many. Use force to run all the same."""
 ERROR_REASON_RUN_ACTIVE: ErrorReason.ValueType  # 5
-"""A run of this domain is active; metadata "run_id" names it."""
+"""A run of this domain is active, perhaps paused; metadata "run_id" and "status" name it."""
 ERROR_REASON_RUN_NOT_FOUND: ErrorReason.ValueType  # 6
 """The tenant has no such run."""
 ERROR_REASON_RUN_ENDED: ErrorReason.ValueType  # 7
@@ -78,4 +80,6 @@ ERROR_REASON_TRIPLETS_UNAVAILABLE: ErrorReason.ValueType  # 11
 """The triplet store cannot be reached. Nothing was changed; try again."""
 ERROR_REASON_ARTIFACTS_UNAVAILABLE: ErrorReason.ValueType  # 12
 """The artifact store cannot be reached, or has lost the head's manifest; try again."""
+ERROR_REASON_RUN_STATE_INVALID: ErrorReason.ValueType  # 13
+"""The run's state does not allow it; metadata "status" names the state."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -236,6 +236,10 @@ class HeartbeatRunResponse(_message.Message):
         """Go on."""
         DIRECTIVE_CANCEL: HeartbeatRunResponse._Directive.ValueType  # 2
         """Drop the run: it was cancelled."""
+        DIRECTIVE_PAUSE: HeartbeatRunResponse._Directive.ValueType  # 3
+        """Store a checkpoint, tell it, and release the run."""
+        DIRECTIVE_STOP: HeartbeatRunResponse._Directive.ValueType  # 4
+        """End training at the next step and complete the run with what it has learned."""
 
     class Directive(_Directive, metaclass=_DirectiveEnumTypeWrapper):
         """What a trainer may be told."""
@@ -246,6 +250,10 @@ class HeartbeatRunResponse(_message.Message):
     """Go on."""
     DIRECTIVE_CANCEL: HeartbeatRunResponse.Directive.ValueType  # 2
     """Drop the run: it was cancelled."""
+    DIRECTIVE_PAUSE: HeartbeatRunResponse.Directive.ValueType  # 3
+    """Store a checkpoint, tell it, and release the run."""
+    DIRECTIVE_STOP: HeartbeatRunResponse.Directive.ValueType  # 4
+    """End training at the next step and complete the run with what it has learned."""
 
     DIRECTIVE_FIELD_NUMBER: _builtins.int
     directive: Global___HeartbeatRunResponse.Directive.ValueType
@@ -370,6 +378,53 @@ class CompleteRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompleteRunResponse: _TypeAlias = CompleteRunResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseRunRequest(_message.Message):
+    """Request of ReleaseRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    run_id: _builtins.str
+    """Id of the run."""
+    token: _builtins.int
+    """The lease's token."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        token: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "tenant", b"tenant", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseRunRequest: _TypeAlias = ReleaseRunRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseRunResponse(_message.Message):
+    """Response of ReleaseRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseRunResponse: _TypeAlias = ReleaseRunResponse  # noqa: Y015
 
 @_typing.final
 class FailRunRequest(_message.Message):

@@ -51,6 +51,11 @@ class LeaseServiceStub:
                 request_serializer=trine_dot_scheduler_dot_v1_dot_lease__service__pb2.CompleteRunRequest.SerializeToString,
                 response_deserializer=trine_dot_scheduler_dot_v1_dot_lease__service__pb2.CompleteRunResponse.FromString,
                 _registered_method=True)
+        self.ReleaseRun = channel.unary_unary(
+                '/trine.scheduler.v1.LeaseService/ReleaseRun',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_lease__service__pb2.ReleaseRunRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_lease__service__pb2.ReleaseRunResponse.FromString,
+                _registered_method=True)
         self.FailRun = channel.unary_unary(
                 '/trine.scheduler.v1.LeaseService/FailRun',
                 request_serializer=trine_dot_scheduler_dot_v1_dot_lease__service__pb2.FailRunRequest.SerializeToString,
@@ -84,6 +89,14 @@ class LeaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReleaseRun(self, request, context):
+        """Gives the lease back after DIRECTIVE_PAUSE: the run is paused. Tell the checkpoint by a heartbeat before. Repeating it, or
+        releasing a run that has been cancelled meanwhile, changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FailRun(self, request, context):
         """Gives the run up: retriable failures put it back into the queue until its attempts are spent.
         """
@@ -108,6 +121,11 @@ def add_LeaseServiceServicer_to_server(servicer, server):
                     servicer.CompleteRun,
                     request_deserializer=trine_dot_scheduler_dot_v1_dot_lease__service__pb2.CompleteRunRequest.FromString,
                     response_serializer=trine_dot_scheduler_dot_v1_dot_lease__service__pb2.CompleteRunResponse.SerializeToString,
+            ),
+            'ReleaseRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseRun,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_lease__service__pb2.ReleaseRunRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_lease__service__pb2.ReleaseRunResponse.SerializeToString,
             ),
             'FailRun': grpc.unary_unary_rpc_method_handler(
                     servicer.FailRun,
@@ -198,6 +216,33 @@ class LeaseService:
             '/trine.scheduler.v1.LeaseService/CompleteRun',
             trine_dot_scheduler_dot_v1_dot_lease__service__pb2.CompleteRunRequest.SerializeToString,
             trine_dot_scheduler_dot_v1_dot_lease__service__pb2.CompleteRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.LeaseService/ReleaseRun',
+            trine_dot_scheduler_dot_v1_dot_lease__service__pb2.ReleaseRunRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_lease__service__pb2.ReleaseRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

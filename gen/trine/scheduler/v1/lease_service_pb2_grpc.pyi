@@ -24,6 +24,10 @@ class LeaseServiceStub:
     """Extends the lease, reports progress, and hears what to do next."""
     CompleteRun: _aio.UnaryUnaryMultiCallable[_lease_service_pb2.CompleteRunRequest, _lease_service_pb2.CompleteRunResponse]
     """Judges the trained head, promotes it if it earned its place, and ends the run. Repeating it returns the first answer."""
+    ReleaseRun: _aio.UnaryUnaryMultiCallable[_lease_service_pb2.ReleaseRunRequest, _lease_service_pb2.ReleaseRunResponse]
+    """Gives the lease back after DIRECTIVE_PAUSE: the run is paused. Tell the checkpoint by a heartbeat before. Repeating it, or
+    releasing a run that has been cancelled meanwhile, changes nothing.
+    """
     FailRun: _aio.UnaryUnaryMultiCallable[_lease_service_pb2.FailRunRequest, _lease_service_pb2.FailRunResponse]
     """Gives the run up: retriable failures put it back into the queue until its attempts are spent."""
 
@@ -55,6 +59,16 @@ class LeaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_lease_service_pb2.CompleteRunRequest, _abc.Awaitable[_lease_service_pb2.CompleteRunResponse]],
     ) -> _abc.Awaitable[_lease_service_pb2.CompleteRunResponse]:
         """Judges the trained head, promotes it if it earned its place, and ends the run. Repeating it returns the first answer."""
+
+    @_abc_1.abstractmethod
+    def ReleaseRun(
+        self,
+        request: _lease_service_pb2.ReleaseRunRequest,
+        context: _aio.ServicerContext[_lease_service_pb2.ReleaseRunRequest, _abc.Awaitable[_lease_service_pb2.ReleaseRunResponse]],
+    ) -> _abc.Awaitable[_lease_service_pb2.ReleaseRunResponse]:
+        """Gives the lease back after DIRECTIVE_PAUSE: the run is paused. Tell the checkpoint by a heartbeat before. Repeating it, or
+        releasing a run that has been cancelled meanwhile, changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def FailRun(

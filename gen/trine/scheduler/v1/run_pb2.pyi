@@ -125,16 +125,21 @@ class Run(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    STOP_REQUESTED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run, such as "tr_2026_05_17_001": the day and a counter of the tenant."""
     domain: _builtins.str
     """The domain."""
     status: _builtins.str
-    """"queued", "starting", "running", "evaluating", "exporting", and at the end "succeeded", "cancelled" or "failed"."""
+    """"queued", "starting", "running", "evaluating", "exporting", and at the end "succeeded", "cancelled" or "failed"; on the
+    way "pausing" and "paused", or "stopping" and at the end "stopped".
+    """
     trigger: _builtins.str
     """"manual" (asked for), "automatic" (the triplet budget was reached) or "scheduled" (the policy's interval had passed)."""
     attempt: _builtins.int
-    """How many trainers have held the run, this one included."""
+    """Number of the attempt, from 1 once a trainer has taken the run. A lost lease and a retriable failure begin the next one; a
+    pause does not.
+    """
     triplets_used: _builtins.int
     """Triplets that the run trains on."""
     estimated_completion_minutes: _builtins.int
@@ -143,6 +148,8 @@ class Run(_message.Message):
     """SHA-256 of the snapshot, once it is frozen."""
     head: _builtins.str
     """The head that came out of the run, promoted or held."""
+    stop_requested: _builtins.bool
+    """Whether the run was asked to end with what it has learned. True of a queued run: it waits for a trainer to do so."""
     @_builtins.property
     def progress(self) -> Global___Run.Progress:
         """How far the run is."""
@@ -190,10 +197,11 @@ class Run(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        stop_requested: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "progress", b"progress", "start_time", b"start_time", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "domain", b"domain", "end_time", b"end_time", "estimated_completion_minutes", b"estimated_completion_minutes", "failure", b"failure", "head", b"head", "loss_curve", b"loss_curve", "progress", b"progress", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "start_time", b"start_time", "status", b"status", "trigger", b"trigger", "triplets_used", b"triplets_used", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "domain", b"domain", "end_time", b"end_time", "estimated_completion_minutes", b"estimated_completion_minutes", "failure", b"failure", "head", b"head", "loss_curve", b"loss_curve", "progress", b"progress", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "start_time", b"start_time", "status", b"status", "stop_requested", b"stop_requested", "trigger", b"trigger", "triplets_used", b"triplets_used", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 
 class RunServiceStub:
-    """Reads and cancels runs.
+    """Reads runs and steers them. A call that asks for what is so already changes nothing; one that the run's state does not
+    allow is refused with RUN_STATE_INVALID, or with RUN_ENDED once the run has ended.
     """
 
     def __init__(self, channel):
@@ -51,10 +52,26 @@ class RunServiceStub:
                 request_serializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
                 _registered_method=True)
+        self.StopRun = channel.unary_unary(
+                '/trine.scheduler.v1.RunService/StopRun',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.StopRunRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
+                _registered_method=True)
+        self.PauseRun = channel.unary_unary(
+                '/trine.scheduler.v1.RunService/PauseRun',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.PauseRunRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
+                _registered_method=True)
+        self.ResumeRun = channel.unary_unary(
+                '/trine.scheduler.v1.RunService/ResumeRun',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.ResumeRunRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
+                _registered_method=True)
 
 
 class RunServiceServicer:
-    """Reads and cancels runs.
+    """Reads runs and steers them. A call that asks for what is so already changes nothing; one that the run's state does not
+    allow is refused with RUN_STATE_INVALID, or with RUN_ENDED once the run has ended.
     """
 
     def ListRuns(self, request, context):
@@ -78,6 +95,34 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StopRun(self, request, context):
+        """Ends a run's training at its next step and keeps what it has learned: the head is judged, exported and told as usual, and
+        the run ends as "stopped". A paused run, and a queued one whose trainer was lost, goes back to a trainer for that. Refused
+        when no trainer has taken the run yet (there is nothing to keep: cancel it), while it is pausing, and once it is evaluating.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRun(self, request, context):
+        """Pauses a run: its trainer stores a checkpoint after the next step and gives the run back. A queued run pauses at once. A
+        paused run remains the domain's one active run: automatic runs wait, and POST /v1/train is refused with RUN_ACTIVE, which
+        names it. Refused once the run is evaluating or stopping; a run that has nothing left to train when its trainer hears of
+        the pause ends instead.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRun(self, request, context):
+        """Puts a paused run back into the queue, at its old place. It goes on from its checkpoint, in the same attempt, on the same
+        snapshot, and ends with the head that it would have ended with without the pause. Its head is measured against the head
+        that is in use then. Refused while the run is still pausing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RunServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +141,21 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.CancelRunRequest.FromString,
                     response_serializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.SerializeToString,
             ),
+            'StopRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopRun,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.StopRunRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.SerializeToString,
+            ),
+            'PauseRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRun,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.PauseRunRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.SerializeToString,
+            ),
+            'ResumeRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRun,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.ResumeRunRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'trine.scheduler.v1.RunService', rpc_method_handlers)
@@ -105,7 +165,8 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService:
-    """Reads and cancels runs.
+    """Reads runs and steers them. A call that asks for what is so already changes nothing; one that the run's state does not
+    allow is refused with RUN_STATE_INVALID, or with RUN_ENDED once the run has ended.
     """
 
     @staticmethod
@@ -178,6 +239,87 @@ class RunService:
             target,
             '/trine.scheduler.v1.RunService/CancelRun',
             trine_dot_scheduler_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.RunService/StopRun',
+            trine_dot_scheduler_dot_v1_dot_run__service__pb2.StopRunRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.RunService/PauseRun',
+            trine_dot_scheduler_dot_v1_dot_run__service__pb2.PauseRunRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.RunService/ResumeRun',
+            trine_dot_scheduler_dot_v1_dot_run__service__pb2.ResumeRunRequest.SerializeToString,
             trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
             options,
             channel_credentials,

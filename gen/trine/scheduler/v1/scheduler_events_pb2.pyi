@@ -20,7 +20,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RunChanged(_message.Message):
-    """Data of the events trine.events.v1.run.{queued,started,completed,failed,cancelled}.<tenant>.<domain>."""
+    """Data of the events trine.events.v1.run.{queued,started,paused,resumed,completed,failed,cancelled}.<tenant>.<domain>.
+    A run that was stopped is completed: it has a head and a verdict.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
