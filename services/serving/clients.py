@@ -12,6 +12,7 @@ from trine.triplets.v1 import profile_service_pb2, profile_service_pb2_grpc, sch
 from services.serving.core.candidates import FieldSpec, Layout, ProfileRows
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.ports import DesiredHead
+from services.serving.core.seen import PairRows
 
 RECONNECT_SECONDS = 0.5
 
@@ -75,6 +76,7 @@ def _apply(follower: ProfileFollower, step: Step) -> None:
         layout,
         profiles=_profiles(step.profiles, layout) if step.HasField("profiles") else None,
         tallies=_tallies(step.tallies) if step.HasField("tallies") else None,
+        pairs=_pairs(step.pairs) if step.HasField("pairs") else None,
         revision=step.revision,
     )
 
@@ -110,3 +112,8 @@ def _tallies(
 ]:
     numbers = np.frombuffer(message.numbers, "<i4")
     return numbers, np.frombuffer(message.counts, "<i4").reshape(len(numbers), 4)
+
+
+def _pairs(message: Step.Pairs) -> PairRows:
+    standing = np.frombuffer(message.standing, np.uint8).astype(np.bool_)
+    return np.frombuffer(message.numbers, "<i4").reshape(len(standing), 2), standing

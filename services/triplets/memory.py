@@ -19,6 +19,7 @@ from services.triplets.core.ports import (
     DomainArrays,
     DomainCounts,
     DomainUnit,
+    PairBatch,
     ProfileBatch,
     TallyBatch,
 )
@@ -168,6 +169,13 @@ class MemoryTripletStore:
             effects = np.array([tally.effects for _, tally in rows], np.int32)
             tallies = TallyBatch(numbers=numbers, counts=effects)
             yield Change(schema=state.schema, revision=since, tallies=tallies)
+        pairs = sorted({outcome.pair for r, outcome in state.outcomes if r > since})
+        words = state.standing(state.revision)
+        for start in range(0, len(pairs), BATCH_ROWS_MAX):
+            some = pairs[start : start + BATCH_ROWS_MAX]
+            stand = [words[pair].counted_level is not None for pair in some]
+            batch_pairs = PairBatch(numbers=np.array(some, np.int32), standing=np.array(stand))
+            yield Change(schema=state.schema, revision=since, pairs=batch_pairs)
         yield Change(schema=state.schema, revision=state.revision)
 
     async def read_arrays(self, tenant: str, domain: str, revision: int) -> DomainArrays:

@@ -24,6 +24,7 @@ from services.triplets.core.ports import (
     DomainArrays,
     DomainCounts,
     DomainUnit,
+    PairBatch,
     ProfileBatch,
     TallyBatch,
 )
@@ -170,6 +171,10 @@ class PostgresTripletStore:
                 yield Change(schema=schema, revision=since, profiles=_profile_batch(schema, rows))
             async for rows in _batches(connection, _SQL["changed_tallies"], key):
                 yield Change(schema=schema, revision=since, tallies=_tally_batch(rows))
+            # Everything is read in the order of an index, a little by going to it pair by pair.
+            query = _SQL["all_pairs"] if since < 0 else _SQL["changed_pairs"]
+            async for rows in _batches(connection, query, key[:1] if since < 0 else key):
+                yield Change(schema=schema, revision=since, pairs=_pair_batch(rows))
             yield Change(schema=schema, revision=head["revision"])
 
     async def read_arrays(self, tenant: str, domain: str, revision: int) -> DomainArrays:
@@ -355,6 +360,13 @@ def _tally_batch(rows: list[asyncpg.Record]) -> TallyBatch:
     effects = [Tally(tuple(row["given"]), tuple(row["received"])).effects for row in rows]
     numbers = np.array([row["number"] for row in rows], np.int32)
     return TallyBatch(numbers=numbers, counts=np.array(effects, np.int32))
+
+
+def _pair_batch(rows: list[asyncpg.Record]) -> PairBatch:
+    return PairBatch(
+        numbers=np.array([(row["seeker"], row["candidate"]) for row in rows], np.int32),
+        standing=np.array([row["level"] != RETRACTED_LEVEL for row in rows]),
+    )
 
 
 def _vectors(schema: Schema, rows: list[asyncpg.Record]) -> npt.NDArray[np.float16]:

@@ -117,6 +117,20 @@ where domain_id = $1 and revision > $2 order by revision, number;
 select number, given, received from tallies
 where domain_id = $1 and revision > $2 order by revision, number;
 
+-- name: all_pairs
+select distinct on (seeker, candidate) seeker, candidate, level from outcomes
+where domain_id = $1
+order by seeker, candidate, occurred_at desc, level desc, weight desc;
+
+-- name: changed_pairs
+select p.seeker, p.candidate, o.level
+from (select distinct seeker, candidate from outcomes where domain_id = $1 and revision > $2) as p
+cross join lateral (
+    select level from outcomes
+    where domain_id = $1 and seeker = p.seeker and candidate = p.candidate
+    order by occurred_at desc, level desc, weight desc limit 1
+) as o;
+
 -- name: all_users
 select user_id, columns, vector from users where domain_id = $1 order by number;
 

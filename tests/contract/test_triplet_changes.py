@@ -12,8 +12,8 @@ from services.chassis.artifacts import memory_artifacts
 from services.triplets import memory, postgres
 from services.triplets.artifacts import SafetensorsSnapshots
 from services.triplets.core.create_snapshot import Snapshot, create_snapshot
-from services.triplets.core.outcome import Outcome, Pair, Word
-from services.triplets.core.ports import DomainArrays, TripletStore
+from services.triplets.core.outcome import RETRACTED_LEVEL, Outcome, Pair, Word
+from services.triplets.core.ports import Change, DomainArrays, TripletStore
 from services.triplets.core.tally import Tally
 from services.triplets.memory import MemoryTripletStore
 from tests.support.domains import (
@@ -93,6 +93,28 @@ async def test_who_knows_everything_hears_the_revision_alone(store: TripletStore
     await add_users(store, ["ada"])
     (only,) = await changes_since(store, 1)
     assert (only.revision, only.profiles, only.tallies) == (1, None, None)
+
+
+@pytest.mark.usefixtures("batches_of_two")
+async def test_pairs_are_sent_with_whether_an_outcome_stands(store: TripletStore) -> None:
+    await add_users(store, ["ada", "bob", "cleo"])
+    await add_outcomes(store, [(Pair(0, n), Word(MOMENT, 0, 1.0)) for n in (1, 2)])
+    assert pairs_in(await changes_since(store, 1)) == {(0, 1): True, (0, 2): True}
+    retraction = Outcome(Pair(0, 2), "retracted", Word(MOMENT, RETRACTED_LEVEL, 1.0))
+    yes = Outcome(Pair(1, 0), "accepted", Word(MOMENT, 2, 1.0))
+    async with store.open_domain(TENANT, DOMAIN) as unit:
+        await unit.append_outcomes([yes, retraction])
+    assert pairs_in(await changes_since(store, 2)) == {(0, 2): False, (1, 0): True}
+    everything = await changes_since(store, -1)
+    assert pairs_in(everything) == {(0, 1): True, (0, 2): False, (1, 0): True}
+    assert sum(change.pairs is not None for change in everything) == 2
+
+
+def pairs_in(changes: list[Change]) -> dict[tuple[int, int], bool]:
+    """Seeker and candidate, and whether an outcome stands about them."""
+    batches = [change.pairs for change in changes if change.pairs is not None]
+    rows = [zip(b.numbers.tolist(), b.standing.tolist(), strict=True) for b in batches]
+    return {(s, c): stand for batch in rows for (s, c), stand in batch}
 
 
 @pytest.mark.usefixtures("batches_of_two")

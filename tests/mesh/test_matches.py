@@ -47,3 +47,27 @@ def test_a_broken_filter_is_named(filled: Mesh) -> None:
     assert (refusal["status"], refusal["reason"]) == (400, "FILTER_INVALID")
     assert refusal["metadata"]["field"] == "filters.age.above"
     assert "gt, gte, lt, lte" in refusal["metadata"]["rule"]
+
+
+def test_pages_through_envoy_are_one_answer_cut(filled: Mesh) -> None:
+    found: list[str] = []
+    content: Json = {"limit": 25}
+    while True:
+        answer = filled.match("u0", DOMAIN, **content)
+        found += [match["user_id"] for match in answer["matches"]]
+        if not answer["next_page_token"]:
+            break
+        content["page_token"] = answer["next_page_token"]
+    assert found == matched(filled)
+    refusal = filled.refused("POST", "/v1/match", {"user_id": "u1", "domain": DOMAIN} | content)
+    assert (refusal["reason"], refusal["metadata"]["field"]) == ("FIELD_INVALID", "page_token")
+
+
+def test_whoever_has_an_outcome_is_left_out_within_a_second(filled: Mesh) -> None:
+    assert {"u7", "u8"} <= set(matched(filled, "u3"))
+    assert set(matched(filled, "u3")) - set(matched(filled, "u3", exclude=["u7", "?"])) == {"u7"}
+    item = {"seeker_id": "u3", "candidate_id": "u8", "outcome": "rejected"}
+    filled.call("POST", "/v1/feedback", {"domain": DOMAIN, "items": [item]})
+    until(lambda: None if "u8" in matched(filled, "u3", exclude_seen=True) else True, 1)
+    assert "u8" in matched(filled, "u3")
+    assert "u3" in matched(filled, "u8", exclude_seen=True)

@@ -1,5 +1,6 @@
 """Serving's services: matches as callers meet them, texts to vectors, and what is loaded."""
 
+import base64
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -163,6 +164,38 @@ async def test_a_limit_bounds_the_answer(serving: Serving, limit: int, count: in
     assert len((await serving.match(limit=limit)).matches) == count
 
 
+async def test_pages_are_one_answer_cut(serving: Serving) -> None:
+    await serving.load()
+    whole = [match.user_id for match in (await serving.match(limit=1_000)).matches]
+    found: list[str] = []
+    token = ""
+    for limit in (5, 1, 10, 1_000):
+        response = await serving.match(limit=limit, page_token=token)
+        found += [match.user_id for match in response.matches]
+        token = response.next_page_token
+    assert (found, token) == (whole, "")
+
+
+async def test_a_page_token_is_of_one_request_and_one_head(serving: Serving) -> None:
+    token = (await serving.match(limit=5, exclude=["u3"])).next_page_token
+    forged = base64.urlsafe_b64encode(b"a\nb\nc\nd").decode()
+    for content in ({"page_token": token}, {"page_token": "x"}, {"page_token": forged}):
+        refusal = await refused(serving.match(**content))
+        assert (refusal.reason, refusal.metadata["field"]) == ("FIELD_INVALID", "page_token")
+    await serving.load()
+    refusal = await refused(serving.match(exclude=["u3"], page_token=token))
+    assert (refusal.code.name, refusal.reason) == ("ABORTED", "PAGE_TOKEN_STALE")
+
+
+async def test_whoever_is_excluded_is_not_offered(serving: Serving) -> None:
+    assert await serving.matched(exclude=["u3", "u4", "stranger"]) == others(
+        ~np.isin(np.arange(PEOPLE), [3, 4])
+    )
+    seen = serving.registry.domains["acme", "dating"].partition.seen
+    seen.apply(np.array([[0, 5]], np.int32), np.array([True]))
+    assert await serving.matched(exclude_seen=True) == others(np.arange(PEOPLE) != 5)
+
+
 @pytest.mark.parametrize(
     ("filters", "passing"),
     [
@@ -196,6 +229,7 @@ async def test_filters_let_through_whom_they_name(
         ({"limit": 0}, "FIELD_INVALID", "limit"),
         ({"limit": -1}, "FIELD_INVALID", "limit"),
         ({"limit": 1_001}, "FIELD_INVALID", "limit"),
+        ({"exclude": [str(n) for n in range(1_001)]}, "FIELD_INVALID", "exclude"),
         ({"stages": {"reranker": True}}, "FIELD_INVALID", "stages.reranker"),
         ({"stages": {"llm_judge": True}}, "FIELD_INVALID", "stages.llm_judge"),
         ({"stages": {"light_ml": None}}, "FIELD_INVALID", "stages.light_ml"),

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from services.serving.core.seen import Seen
+
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -96,6 +98,7 @@ class Partition:
         self.number_of: dict[str, int] = {}
         self.counts: Floats = np.zeros((0, 4), np.float32)
         """[users, 4] by number; changed in place, being statistics rather than facts."""
+        self.seen = Seen()
         self.string_codes: list[dict[str, int]] = [{} for _ in layout.strings]
         self.view = self._empty(_FIRST_ROWS)
 

@@ -6,6 +6,7 @@ ServingError
 ├── FilterInvalidError
 ├── HeadRefusedError (inside only: a head that must not be loaded)
 ├── NotReadyError
+├── PageTokenStaleError
 └── UserNotFoundError
 """
 
@@ -50,6 +51,16 @@ class NotReadyError(ServingError):
 
     def __init__(self) -> None:
         super().__init__("Candidates are still being loaded. Try again.")
+
+
+class PageTokenStaleError(ServingError):
+    """The head that ranked the page before is no longer in use."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "page_token: another head ranks by now. Ask for the first page again.",
+            field="page_token",
+        )
 
 
 class UserNotFoundError(ServingError):

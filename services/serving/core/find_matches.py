@@ -16,6 +16,7 @@ from services.serving.core.candidates import Floats, Mask, Rows, View
 from services.serving.core.conditions import Condition
 from services.serving.core.errors import UserNotFoundError
 from services.serving.core.loaded_head import ServedDomain
+from services.serving.core.order import Order, Place, Scores
 from services.serving.core.ports import Index
 from services.serving.core.stages import CROSS, EMBEDDING, LIGHT, StageOptions
 
@@ -27,8 +28,6 @@ PRESELECTED = 4_000
 
 FILTER = "sql_filter"
 
-Scores = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchRequest:
@@ -38,6 +37,12 @@ class MatchRequest:
     conditions: Sequence[Condition]
     stages: Mapping[str, StageOptions]
     limit: int
+    exclude: Sequence[str] = ()
+    """User ids that shall not be in the answer."""
+    exclude_seen: bool = False
+    """Whether to leave out those about whom an outcome of the seeker stands."""
+    after: Place | None = None
+    """Where the page before ended."""
 
 
 @dataclass(slots=True)
@@ -52,6 +57,8 @@ class MatchResult:
     """Candidates left after each stage."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time that each stage took."""
+    end: Place | None = None
+    """Where the answer ends, if there are more."""
 
 
 def find_matches(served: ServedDomain, request: MatchRequest) -> MatchResult:
@@ -90,23 +97,27 @@ class _Match:
         self._result = MatchResult(np.zeros(0, np.int32))
 
     def run(self) -> MatchResult:
-        """Runs every stage that is enabled and that the head has."""
+        """Runs every stage that is enabled and that the head has; at least one of them."""
         self._stage(FILTER, self._filter)
-        if self._head.scorers is not None:
-            self._stage(LIGHT, self._score_light)
-        self._stage(EMBEDDING, self._score_embedding)
-        if self._head.scorers is not None:
-            self._stage(CROSS, self._score_cross)
+        enabled = {name for name, options in self._request.stages.items() if options.enabled}
+        if self._head.scorers is None:
+            enabled = {EMBEDDING}
+        for name, act in (
+            (LIGHT, self._score_light),
+            (EMBEDDING, self._score_embedding),
+            (CROSS, self._score_cross),
+        ):
+            if name in enabled:
+                self._stage(name, act, self._request.stages[name])
         result = self._result
         keep = self._answer()
         result.numbers = self._view.numbers[self._rows[keep]]
         result.stage_scores = {name: scores[keep] for name, scores in self._scores.items()}
         return result
 
-    def _stage(self, name: str, act: Callable[[], Scores | None]) -> None:
-        options = self._request.stages.get(name)
-        if options is not None and not options.enabled:
-            return
+    def _stage(
+        self, name: str, act: Callable[[], Scores | None], options: StageOptions | None = None
+    ) -> None:
         started = time.perf_counter()
         scores = act() if options is None or len(self._rows) else np.zeros(0)
         if scores is not None and options is not None:
@@ -121,12 +132,25 @@ class _Match:
         for condition in self._request.conditions:
             mask &= condition(view)
         mask[self._seeker] = False
+        if self._request.exclude or self._request.exclude_seen:
+            mask[self._excluded()] = False
         passed = int(np.count_nonzero(mask))
         self._result.counts[FILTER] = passed  # however few of them the index then hands on
         if self._index is not None and passed > EXACT_ROWS_MAX:
             self._rows = self._preselect(self._index, mask)
         else:
             self._rows = np.flatnonzero(mask)
+
+    def _excluded(self) -> Rows:
+        """Rows of those whom the request leaves out."""
+        request, partition, view = self._request, self._served.partition, self._view
+        named = [n for u in request.exclude if (n := partition.number_of.get(u)) is not None]
+        numbers = np.array(named, np.int32)
+        if request.exclude_seen:
+            seen = partition.seen.of(int(view.numbers[self._seeker]))
+            numbers = np.concatenate([numbers, seen])
+        rows: Rows = view.row_of[numbers[numbers < len(view.row_of)]]
+        return rows[rows >= 0]
 
     def _preselect(self, index: Index, mask: Mask) -> Rows:
         """Rows near the query inside the mask: from the index, and all that are newer than it."""
@@ -175,7 +199,7 @@ class _Match:
     def _cut(self, options: StageOptions) -> None:
         """Keeps the best rows of the stage that has just run."""
         scores = self._scores_last()
-        keep = self._best(scores, options.top_k)
+        keep = self._order().best(options.top_k)
         if options.min_score > 0:
             keep = keep[scores[keep] >= options.min_score]
         if len(keep) == len(scores):
@@ -187,29 +211,25 @@ class _Match:
 
     def _answer(self) -> Rows:
         """Places of the answer, best first."""
-        limit = self._request.limit
-        if not self._scores:
-            return np.arange(min(limit, len(self._rows)))
-        scores = self._scores_last()
-        return self._ordered(scores, self._best(scores, limit))
+        limit, after, order = self._request.limit, self._request.after, self._order()
+        if after is None:
+            keep = order.sort(order.best(limit))
+            left = len(self._rows)
+        else:
+            following = order.sort(order.after(after))
+            keep, left = following[:limit], len(following)
+        if left > limit:
+            self._result.end = order.place(int(keep[-1]))
+        return keep
+
+    def _order(self) -> Order:
+        """The candidates left, by the stage that ran last."""
+        user_ids = self._served.partition.user_ids
+        return Order(self._scores_last(), self._rows, self._view.numbers, user_ids)
 
     def _scores_last(self) -> Scores:
         """Scores of the stage that ran last: they decide."""
         return next(reversed(self._scores.values()))
-
-    def _best(self, scores: Scores, count: int) -> Rows:
-        """Places of the best scores, in no order; ties at the end go by the user's number."""
-        if count >= len(scores):
-            return np.arange(len(scores))
-        lowest = np.partition(scores, len(scores) - count)[len(scores) - count]
-        # Ties at the cut are all let in, so that which of them stay does not depend on chance.
-        places = np.flatnonzero(scores >= lowest)
-        return places if len(places) == count else self._ordered(scores, places)[:count]
-
-    def _ordered(self, scores: Scores, places: Rows) -> Rows:
-        """Places, best first, ties by the user's number."""
-        numbers = self._view.numbers[self._rows[places]]
-        return places[np.lexsort((numbers, -scores[places]))]
 
 
 def _sigmoid(logits: Floats) -> Scores:

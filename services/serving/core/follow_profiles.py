@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.serving.core.candidates import Layout, Partition, ProfileRows
+from services.serving.core.seen import PairRows
 from services.serving.core.swap_heads import DomainKey, Registry
 
 
@@ -36,6 +37,7 @@ class ProfileFollower:
         *,
         profiles: ProfileRows | None,
         tallies: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]] | None,
+        pairs: PairRows | None = None,
         revision: int,
     ) -> None:
         """Applies one batch; one without content completes the domain up to its revision."""
@@ -44,7 +46,9 @@ class ProfileFollower:
             partition.apply_profiles(profiles)
         if tallies is not None:
             partition.apply_tallies(*tallies)
-        if profiles is None and tallies is None:
+        if pairs is not None:
+            partition.seen.apply(*pairs)
+        if profiles is None and tallies is None and pairs is None:
             partition.revision = revision
             if self._filling.pop(key, None) is not None:
                 self._registry.install(key, partition)

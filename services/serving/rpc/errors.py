@@ -13,6 +13,7 @@ ERRORS: ErrorTable = {
     errors.FieldInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
     errors.FilterInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FILTER_INVALID"),
     errors.NotReadyError: ErrorRow(Code.UNAVAILABLE, "NOT_READY"),
+    errors.PageTokenStaleError: ErrorRow(Code.ABORTED, "PAGE_TOKEN_STALE"),
     errors.UserNotFoundError: ErrorRow(Code.NOT_FOUND, "USER_NOT_FOUND"),
 }
 REASONS = error_reasons(ErrorReason.keys())

@@ -21,9 +21,12 @@ from services.serving.core.loaded_head import ServedDomain
 from services.serving.core.stages import read_stages
 from services.serving.core.swap_heads import Registry
 from services.serving.metrics import MATCHES, observe_stages
+from services.serving.rpc.page_tokens import fingerprint, read_token, write_token
 
 LIMIT_DEFAULT = 10
 LIMIT_MAX = 1_000
+EXCLUDE_MAX = 1_000
+_UNDECISIVE = ("limit", "page_token")
 
 
 class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
@@ -40,12 +43,16 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         self, request: pb.FindMatchesRequest, context: Context
     ) -> pb.FindMatchesResponse:
         served = self._served(request.domain)
-        wish = _read(served, request)
+        name = fingerprint(request, _UNDECISIVE)
+        wish = _read(served, request, name)
         loop = asyncio.get_running_loop()
         result = await loop.run_in_executor(self._executor, find_matches, served, wish)
         observe_stages(result.seconds)
         MATCHES.labels(served.head.tier).inc()
-        return _to_proto(served, result)
+        response = _to_proto(served, result)
+        if result.end is not None:
+            response.next_page_token = write_token(result.end, served.head.head, name)
+        return response
 
     def _served(self, domain: str) -> ServedDomain:
         if not domain:
@@ -58,17 +65,23 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         raise DomainNotFoundError(domain)
 
 
-def _read(served: ServedDomain, request: pb.FindMatchesRequest) -> MatchRequest:
+def _read(served: ServedDomain, request: pb.FindMatchesRequest, name: str) -> MatchRequest:
     if not request.user_id:
         raise FieldInvalidError("user_id", "must be given")
     limit = request.limit if request.HasField("limit") else LIMIT_DEFAULT
     if not 1 <= limit <= LIMIT_MAX:
         raise FieldInvalidError("limit", f"must be 1 to {LIMIT_MAX}")
+    if len(request.exclude) > EXCLUDE_MAX:
+        raise FieldInvalidError("exclude", f"must be at most {EXCLUDE_MAX}")
+    token = request.page_token
     return MatchRequest(
         user_id=request.user_id,
         conditions=read_filters(served.partition, read_struct(request.filters)),
         stages=read_stages({n: read_value(v) for n, v in request.stages.items()}),
         limit=limit,
+        exclude=request.exclude,
+        exclude_seen=request.exclude_seen,
+        after=read_token(token, served.head.head, name) if token else None,
     )
 
 

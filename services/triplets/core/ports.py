@@ -103,6 +103,14 @@ class TallyBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairBatch:
+    """Columns of n pairs; see WatchProfilesResponse.Pairs."""
+
+    numbers: npt.NDArray[np.int32]
+    standing: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One step of a domain's history."""
 
@@ -111,6 +119,7 @@ class Change:
     """Where to resume from once this step is applied."""
     profiles: ProfileBatch | None = None
     tallies: TallyBatch | None = None
+    pairs: PairBatch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

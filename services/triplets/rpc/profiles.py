@@ -3,11 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import numpy as np
 from trine.triplets.v1 import profile_service_pb2 as pb
 from trine.triplets.v1 import profile_service_pb2_grpc
 
 from services.chassis.interceptors import Context
-from services.triplets.core.ports import Change, ProfileBatch, TallyBatch, TripletStore
+from services.triplets.core.ports import (
+    Change,
+    PairBatch,
+    ProfileBatch,
+    TallyBatch,
+    TripletStore,
+)
 from services.triplets.rpc.schemas import schema_to_proto
 
 POLL_SECONDS = 0.2
@@ -54,6 +61,7 @@ def _to_proto(tenant: str, domain: str, change: Change) -> pb.WatchProfilesRespo
         schema=schema_to_proto(change.schema),
         profiles=None if change.profiles is None else _profiles(change.profiles),
         tallies=None if change.tallies is None else _tallies(change.tallies),
+        pairs=None if change.pairs is None else _pairs(change.pairs),
     )
 
 
@@ -74,4 +82,11 @@ def _tallies(batch: TallyBatch) -> pb.WatchProfilesResponse.Tallies:
     return pb.WatchProfilesResponse.Tallies(
         numbers=batch.numbers.astype("<i4").tobytes(),
         counts=batch.counts.astype("<i4").tobytes(),
+    )
+
+
+def _pairs(batch: PairBatch) -> pb.WatchProfilesResponse.Pairs:
+    return pb.WatchProfilesResponse.Pairs(
+        numbers=batch.numbers.astype("<i4").tobytes(),
+        standing=batch.standing.astype(np.uint8).tobytes(),
     )

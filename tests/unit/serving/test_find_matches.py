@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.serving.core import find_matches as planner
 from services.serving.core.candidates import Floats, Mask, Rows
@@ -130,11 +132,71 @@ def test_an_unknown_seeker_is_an_error() -> None:
         find_matches(domain(3), request("u9"))
 
 
-def test_ties_go_by_the_users_number() -> None:
-    made = partition(rows([2, 0, 1], age=[7.0, 7.0, 7.0]), rows([3], age=[1.0]))
-    head = dataclasses.replace(AGE_HEAD)
+def test_equal_scores_go_by_user_id() -> None:
+    made = partition(rows([2, 10, 1], age=[7.0, 7.0, 7.0]), rows([3], age=[1.0]))
     wish = request("u3", limit=2, light_ml=False, embedding=False)
-    assert find_matches(served(made, head), wish).numbers.tolist() == [0, 1]
+    assert find_matches(served(made, AGE_HEAD), wish).numbers.tolist() == [1, 10]  # u1, u10, u2
+
+
+def test_whoever_is_excluded_is_not_in_the_answer_and_the_unknown_are_no_error() -> None:
+    wish = dataclasses.replace(request("u0", limit=100), exclude=["u3", "u4", "u99", "u0"])
+    result = find_matches(domain(6), wish)
+    assert sorted(result.numbers) == [1, 2, 5]
+    assert result.counts["sql_filter"] == 3
+
+
+def test_whoever_was_seen_is_left_out_on_demand_until_the_outcome_is_taken_back() -> None:
+    made = domain(6)
+    seen = made.partition.seen
+    seen.apply(np.array([[0, 2], [0, 4], [1, 3]], np.int32), np.array([True, True, True]))
+    assert sorted(find_matches(made, request("u0")).numbers) == [1, 2, 3, 4, 5]
+    wish = dataclasses.replace(request("u0"), exclude_seen=True)
+    assert sorted(find_matches(made, wish).numbers) == [1, 3, 5]
+    assert sorted(find_matches(made, dataclasses.replace(wish, user_id="u2")).numbers) == [
+        *(0, 1, 3, 4, 5)
+    ]
+    seen.apply(np.array([[0, 2], [0, 77]], np.int32), np.array([False, True]))
+    assert sorted(find_matches(made, wish).numbers) == [1, 2, 3, 5]
+
+
+def pages(made: ServedDomain, wish: MatchRequest) -> list[list[int]]:
+    """All pages of an answer."""
+    found: list[list[int]] = []
+    while True:
+        result = find_matches(made, wish)
+        found.append(result.numbers.tolist())
+        if result.end is None:
+            return found
+        wish = dataclasses.replace(wish, after=result.end)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=30), st.integers(1, 31))
+def test_pages_are_the_whole_answer_cut(ages: list[int], limit: int) -> None:
+    """Few ages, so that many scores are equal."""
+    people = rows(list(range(len(ages))), age=[float(age) for age in ages])
+    made = served(partition(people, rows([40], age=[1.0])), AGE_HEAD)
+    wish = request("u40", limit=1_000, light_ml=False, embedding=False)
+    whole = find_matches(made, wish).numbers.tolist()
+    assert whole == sorted(range(len(ages)), key=lambda n: (ages[n], f"u{n}"))
+    found = pages(made, dataclasses.replace(wish, limit=limit))
+    assert [n for page in found for n in page] == whole
+    assert all(len(page) == limit for page in found[:-1])
+
+
+def test_a_page_goes_on_below_the_one_before_when_people_change() -> None:
+    made = domain(8, AGE_HEAD)  # the youngest first
+    wish = request("u0", limit=3, light_ml=False, embedding=False)
+    first = find_matches(made, wish)
+    assert first.numbers.tolist() == [1, 2, 3]
+    made.partition.apply_profiles(rows([2, 20, 21], age=[4.5, 0.5, 3.5]))
+    second = find_matches(made, dataclasses.replace(wish, after=first.end))
+    assert second.numbers.tolist() == [21, 4, 2]
+
+
+def test_where_no_stage_that_the_head_has_is_left_the_embedding_ranks() -> None:
+    result = find_matches(domain(5), request("u0", embedding=False))
+    assert list(result.stage_scores) == ["embedding"]
+    assert len(result.numbers) == 4
 
 
 def test_counts_of_outcomes_reach_the_head() -> None:

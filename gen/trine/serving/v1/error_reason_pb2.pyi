@@ -34,6 +34,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A filter breaks a rule; metadata "field" and "rule" say which."""
     ERROR_REASON_NOT_READY: _ErrorReason.ValueType  # 5
     """Candidates are still being loaded. Try again."""
+    ERROR_REASON_PAGE_TOKEN_STALE: _ErrorReason.ValueType  # 6
+    """Another head ranks than the one that the page token is of. Ask for the first page again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -50,4 +52,6 @@ ERROR_REASON_FILTER_INVALID: ErrorReason.ValueType  # 4
 """A filter breaks a rule; metadata "field" and "rule" say which."""
 ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 5
 """Candidates are still being loaded. Try again."""
+ERROR_REASON_PAGE_TOKEN_STALE: ErrorReason.ValueType  # 6
+"""Another head ranks than the one that the page token is of. Ask for the first page again."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

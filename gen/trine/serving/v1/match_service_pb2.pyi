@@ -51,12 +51,22 @@ class FindMatchesRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
+    EXCLUDE_FIELD_NUMBER: _builtins.int
+    EXCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The seeker."""
     domain: _builtins.str
     """The domain."""
     limit: _builtins.int
     """At most so many matches: 1 to 1,000. Default 10."""
+    exclude_seen: _builtins.bool
+    """Leaves out whoever an outcome of the seeker stands about. An outcome counts within a second of its report."""
+    page_token: _builtins.str
+    """The "next_page_token" of the page before; everything but "limit" must be as it was then. Pages of one head over people who
+    do not change are one answer, cut. When people change, the next page goes on below the last score of the page before:
+    whoever comes in above it is missed, whoever falls below it comes again. Another head in use makes the token stale.
+    """
     @_builtins.property
     def filters(self) -> _struct_pb2.Struct:
         """Conditions on the candidates' hard fields, at most 64 fields, all of which must hold. By field name, one of
@@ -74,6 +84,10 @@ class FindMatchesRequest(_message.Message):
         how many candidates leave the stage at most, and the score that they must reach.
         """
 
+    @_builtins.property
+    def exclude(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Users who shall not be offered, at most 1,000; those whom the domain does not know are no error. The seeker never is."""
+
     def __init__(
         self,
         *,
@@ -82,10 +96,13 @@ class FindMatchesRequest(_message.Message):
         limit: _builtins.int | None = ...,
         filters: _struct_pb2.Struct | None = ...,
         stages: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
+        exclude: _abc.Iterable[_builtins.str] | None = ...,
+        exclude_seen: _builtins.bool = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "filters", b"filters", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "domain", b"domain", "filters", b"filters", "limit", b"limit", "stages", b"stages", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "domain", b"domain", "exclude", b"exclude", "exclude_seen", b"exclude_seen", "filters", b"filters", "limit", b"limit", "page_token", b"page_token", "stages", b"stages", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -217,9 +234,12 @@ class FindMatchesResponse(_message.Message):
     MATCHES_FIELD_NUMBER: _builtins.int
     PIPELINE_STATS_FIELD_NUMBER: _builtins.int
     MODELS_USED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last. The last page ends where the last stage's "top_k" does."""
     @_builtins.property
     def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___FindMatchesResponse.Match]:
-        """The best candidates, best first."""
+        """The best candidates, best first; equal scores by user id."""
 
     @_builtins.property
     def pipeline_stats(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
@@ -235,10 +255,11 @@ class FindMatchesResponse(_message.Message):
         matches: _abc.Iterable[Global___FindMatchesResponse.Match] | None = ...,
         pipeline_stats: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         models_used: _abc.Mapping[_builtins.str, Global___FindMatchesResponse.ModelUsed] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["matches", b"matches", "models_used", b"models_used", "pipeline_stats", b"pipeline_stats"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matches", b"matches", "models_used", b"models_used", "next_page_token", b"next_page_token", "pipeline_stats", b"pipeline_stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

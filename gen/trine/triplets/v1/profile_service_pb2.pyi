@@ -186,12 +186,37 @@ class WatchProfilesResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Pairs(_message.Message):
+        """About whom an outcome stands. Little-endian arrays of n pairs."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NUMBERS_FIELD_NUMBER: _builtins.int
+        STANDING_FIELD_NUMBER: _builtins.int
+        numbers: _builtins.bytes
+        """Numbers of seeker and candidate, int32 [n, 2]."""
+        standing: _builtins.bytes
+        """uint8 [n]: 1 where an outcome stands, 0 where the last has been taken back."""
+        def __init__(
+            self,
+            *,
+            numbers: _builtins.bytes = ...,
+            standing: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["numbers", b"numbers", "standing", b"standing"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TENANT_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     SCHEMA_FIELD_NUMBER: _builtins.int
     PROFILES_FIELD_NUMBER: _builtins.int
     TALLIES_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant."""
     domain: _builtins.str
@@ -210,6 +235,10 @@ class WatchProfilesResponse(_message.Message):
     def tallies(self) -> Global___WatchProfilesResponse.Tallies:
         """Tallies that changed."""
 
+    @_builtins.property
+    def pairs(self) -> Global___WatchProfilesResponse.Pairs:
+        """Pairs that outcomes have come in about."""
+
     def __init__(
         self,
         *,
@@ -219,10 +248,11 @@ class WatchProfilesResponse(_message.Message):
         schema: _schema_pb2.Schema | None = ...,
         profiles: Global___WatchProfilesResponse.Profiles | None = ...,
         tallies: Global___WatchProfilesResponse.Tallies | None = ...,
+        pairs: Global___WatchProfilesResponse.Pairs | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["profiles", b"profiles", "schema", b"schema", "tallies", b"tallies"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs", "profiles", b"profiles", "schema", b"schema", "tallies", b"tallies"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "profiles", b"profiles", "revision", b"revision", "schema", b"schema", "tallies", b"tallies", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "pairs", b"pairs", "profiles", b"profiles", "revision", b"revision", "schema", b"schema", "tallies", b"tallies", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
