@@ -5,6 +5,7 @@ does: see guard.py.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -95,9 +96,13 @@ class Child:
             self._on_change()
             failures = 0 if time.monotonic() - started > STEADY_SECONDS else failures
             await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+            if self._stopping:
+                return
             failures += 1
             self.restarts_count += 1
-            await self.start()
+            # The machine may be out of memory, processes or disk for a while: that is one more end.
+            with contextlib.suppress(OSError):
+                await self.start()
 
     async def stop(self, seconds_max: float = 10.0) -> None:
         """Ends the process, by force if it does not listen."""
