@@ -7,7 +7,8 @@ server can answer. It wraps a method's handler once and keeps the wrapped one.
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -30,6 +31,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # quoted: generic in 
 Handler: TypeAlias = Any
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 
+_ENDING = PublicError(
+    grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE", "The service is going down. Call again."
+)
+
 _log = structlog.get_logger()
 
 
@@ -40,6 +45,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._authenticator = authenticator
         self._errors = errors
         self._wrapped: dict[str, Handler] = {}
+        self._streams = _Streams()
+
+    def end_streams(self) -> None:
+        """Ends the answers that are streams, which would otherwise go on for ever: UNAVAILABLE."""
+        self._streams.end()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -52,18 +62,50 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler: Handler | None = await continuation(handler_call_details)
         if handler is None or method.startswith(OPEN_SERVICES):
             return handler
-        self._wrapped[method] = _Call(self._authenticator, self._errors, method, handler).wrapped()
+        call = _Call(self._authenticator, self._errors, self._streams, method, handler)
+        self._wrapped[method] = call.wrapped()
         return self._wrapped[method]
+
+
+class _Streams:
+    """The streams that are being answered."""
+
+    def __init__(self) -> None:
+        self.ending = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Counts the current task among them."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+
+    def end(self) -> None:
+        """Ends them all."""
+        self.ending = True
+        for task in self._tasks:
+            task.cancel()
 
 
 class _Call:
     """One RPC method and what surrounds it."""
 
     def __init__(
-        self, authenticator: Authenticator, errors: ErrorTable, method: str, handler: Handler
+        self,
+        authenticator: Authenticator,
+        errors: ErrorTable,
+        streams: _Streams,
+        method: str,
+        handler: Handler,
     ) -> None:
         self._authenticator = authenticator
         self._errors = errors
+        self._streams = streams
         self._method = method
         self._handler = handler
         self._scope = required_scope(method)
@@ -108,8 +150,9 @@ class _Call:
         call = _Running(self._metrics)
         try:
             await self._admit(context)
-            async for response in behaviour(request, context):
-                yield response
+            with self._streams.joined():
+                async for response in behaviour(request, context):
+                    yield response
         except BaseException as error:
             await self._refuse(error, context, call)
         call.finish("OK")
@@ -123,11 +166,13 @@ class _Call:
         set_current_caller(await self._authenticator.authenticate(metadata, self._scope))
 
     async def _refuse(self, error: BaseException, context: Context, call: "_Running") -> NoReturn:
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        if isinstance(error, asyncio.CancelledError) and self._streams.ending:
+            public: PublicError = _ENDING
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             call.finish("Canceled")
             raise error
-        if isinstance(error, AccessDeniedError):
-            public: PublicError = error.public
+        elif isinstance(error, AccessDeniedError):
+            public = error.public
         else:
             public = _describe(error, self._errors, self._method)
         call.finish(_go_name(public.code))

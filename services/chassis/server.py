@@ -69,6 +69,7 @@ async def serving(
         yield servicer
     finally:
         await servicer.enter_graceful_shutdown()
+        interceptor.end_streams()
         await server.stop(DRAIN_SECONDS)
 
 

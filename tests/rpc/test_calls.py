@@ -1,5 +1,6 @@
 """What surrounds every RPC: health, reflection, metrics, and exceptions that stay inside."""
 
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -8,13 +9,22 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 from trine.triplets.v1 import domain_service_pb2 as pb
-from trine.triplets.v1 import domain_service_pb2_grpc, user_service_pb2, user_service_pb2_grpc
+from trine.triplets.v1 import (
+    domain_service_pb2_grpc,
+    profile_service_pb2,
+    profile_service_pb2_grpc,
+    user_service_pb2,
+    user_service_pb2_grpc,
+)
 
+from services.chassis.errors import read_error_info
+from services.chassis.server import DRAIN_SECONDS
 from services.triplets.core.ports import DomainCounts
 from services.triplets.memory import MemoryTripletStore
 from services.triplets.rpc.domains import DomainServicer
 from services.triplets.rpc.errors import ERRORS
-from tests.support.server import ACME, MESH, refused, running
+from services.triplets.rpc.profiles import ProfileServicer
+from tests.support.server import ACME, MESH, free_address, refused, running
 
 NAMES = ["trine.triplets.v1.DomainService"]
 PASSWORD = "postgresql://trine:hunter2@db/triplets"
@@ -75,6 +85,25 @@ async def test_reflection_lists_the_services(channel: grpc.aio.Channel) -> None:
         listed = {service.name for service in response.list_services_response.service}
         assert set(NAMES) <= listed
         break
+
+
+async def test_a_stream_ends_with_the_service_and_not_after_it() -> None:
+    def register(server: grpc.aio.Server) -> None:
+        servicer = ProfileServicer(MemoryTripletStore())
+        profile_service_pb2_grpc.add_ProfileServiceServicer_to_server(servicer, server)
+
+    address = free_address()
+    async with grpc.aio.insecure_channel(address) as caller:
+        async with running(ERRORS, register, NAMES, address):
+            stub = profile_service_pb2_grpc.ProfileServiceStub(caller)
+            changes = stub.WatchProfiles(profile_service_pb2.WatchProfilesRequest(), metadata=MESH)
+            assert await changes.read() == profile_service_pb2.WatchProfilesResponse()
+            ended = time.monotonic()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await changes.read()
+    assert time.monotonic() - ended < DRAIN_SECONDS / 2
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert read_error_info(caught.value).reason == "SERVICE_UNAVAILABLE"
 
 
 async def test_calls_are_counted_under_the_names_of_go_grpc_prometheus(
