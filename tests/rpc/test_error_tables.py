@@ -1,6 +1,7 @@
 """The tables of errors are complete: every error of a core has a row, every reason is used."""
 
 import inspect
+import re
 from types import ModuleType
 
 import pytest
@@ -9,6 +10,7 @@ from trine.gateway.v1.error_reason_pb2 import ErrorReason as GatewayReason
 from services.chassis.errors import ErrorTable, error_reasons
 from services.gateway import rpc as gateway
 from services.gateway.core import errors as gateway_errors
+from services.mesh.programs import DEPLOY
 from services.scheduler.core import errors as scheduler_errors
 from services.scheduler.rpc import errors as scheduler
 from services.serving.core import errors as serving_errors
@@ -22,7 +24,7 @@ TABLES = {
     "serving": (serving_errors, serving.ERRORS, serving.REASONS),
     "triplets": (triplets_errors, triplets.ERRORS, triplets.REASONS),
 }
-INSIDE = {serving_errors.HeadRefusedError}
+INSIDE = {serving_errors.HeadRefusedError, serving_errors.JudgeFailedError}
 """Errors that no caller ever causes."""
 
 AT_THE_DOOR = {
@@ -32,8 +34,12 @@ AT_THE_DOOR = {
     "INTERNAL_RPC",
     "AUTHORITY_UNAVAILABLE",
     "INTERNAL",
+    "SERVICE_UNAVAILABLE",
 }
 """Reasons that the interceptor gives in every service; the gateway's enum names them."""
+
+AT_THE_EDGE = set(re.findall(r"\breason: ([A-Z_]+)", (DEPLOY / "envoy" / "envoy.yaml").read_text()))
+"""Reasons that Envoy gives; the gateway's enum names them too."""
 
 HTTP = {
     "ALREADY_EXISTS": 409,
@@ -41,6 +47,7 @@ HTTP = {
     "FAILED_PRECONDITION": 400,
     "INVALID_ARGUMENT": 400,
     "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
     "UNAUTHENTICATED": 401,
     "UNAVAILABLE": 503,
 }
@@ -66,13 +73,14 @@ def test_every_error_has_a_row(service: str) -> None:
 @pytest.mark.parametrize("service", TABLES)
 def test_every_reason_is_used_and_declared(service: str) -> None:
     _, table, reasons = TABLES[service]
-    declared = reasons - AT_THE_DOOR if service == "gateway" else reasons
+    declared = reasons - AT_THE_DOOR - AT_THE_EDGE if service == "gateway" else reasons
     used = {row.reason for row in table.values()}
     assert used - AT_THE_DOOR == declared
 
 
-def test_the_gateways_enum_declares_what_the_interceptor_says() -> None:
-    assert error_reasons(GatewayReason.keys()) >= AT_THE_DOOR
+def test_the_gateways_enum_declares_what_interceptor_and_edge_say() -> None:
+    assert AT_THE_EDGE
+    assert error_reasons(GatewayReason.keys()) >= AT_THE_DOOR | AT_THE_EDGE
 
 
 @pytest.mark.parametrize("service", TABLES)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#trine/gateway/v1/error_reason.proto\x12\x10trine.gateway.v1*\xf8\x02\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_API_KEY_MISSING\x10\x01\x12 \n\x1c\x45RROR_REASON_API_KEY_INVALID\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_SCOPE_MISSING\x10\x03\x12\x1d\n\x19\x45RROR_REASON_INTERNAL_RPC\x10\x04\x12&\n\"ERROR_REASON_AUTHORITY_UNAVAILABLE\x10\x05\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x06\x12!\n\x1d\x45RROR_REASON_TENANT_NOT_FOUND\x10\x07\x12\x1e\n\x1a\x45RROR_REASON_TENANT_EXISTS\x10\x08\x12\"\n\x1e\x45RROR_REASON_API_KEY_NOT_FOUND\x10\t\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#trine/gateway/v1/error_reason.proto\x12\x10trine.gateway.v1*\x89\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_API_KEY_MISSING\x10\x01\x12 \n\x1c\x45RROR_REASON_API_KEY_INVALID\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_SCOPE_MISSING\x10\x03\x12\x1d\n\x19\x45RROR_REASON_INTERNAL_RPC\x10\x04\x12&\n\"ERROR_REASON_AUTHORITY_UNAVAILABLE\x10\x05\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x06\x12!\n\x1d\x45RROR_REASON_TENANT_NOT_FOUND\x10\x07\x12\x1e\n\x1a\x45RROR_REASON_TENANT_EXISTS\x10\x08\x12\"\n\x1e\x45RROR_REASON_API_KEY_NOT_FOUND\x10\t\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\n\x12$\n ERROR_REASON_SERVICE_UNAVAILABLE\x10\x0b\x12!\n\x1d\x45RROR_REASON_METHOD_NOT_FOUND\x10\x0c\x12\"\n\x1e\x45RROR_REASON_REQUEST_TOO_LARGE\x10\r\x12\"\n\x1e\x45RROR_REASON_REQUEST_MALFORMED\x10\x0e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trine.gateway.v1.error_reas
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=58
-  _globals['_ERRORREASON']._serialized_end=434
+  _globals['_ERRORREASON']._serialized_end=579
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No API key has this id."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 10
     """Something broke inside; the log holds the cause under metadata "request_id"."""
+    ERROR_REASON_SERVICE_UNAVAILABLE: _ErrorReason.ValueType  # 11
+    """The service cannot be reached or is going down. Try again."""
+    ERROR_REASON_METHOD_NOT_FOUND: _ErrorReason.ValueType  # 12
+    """There is no such method or path."""
+    ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 13
+    """The request is larger than the edge lets in."""
+    ERROR_REASON_REQUEST_MALFORMED: _ErrorReason.ValueType  # 14
+    """The request is not JSON, or not of the form that the method declares; the message says where."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -70,4 +78,12 @@ ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 9
 """No API key has this id."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 10
 """Something broke inside; the log holds the cause under metadata "request_id"."""
+ERROR_REASON_SERVICE_UNAVAILABLE: ErrorReason.ValueType  # 11
+"""The service cannot be reached or is going down. Try again."""
+ERROR_REASON_METHOD_NOT_FOUND: ErrorReason.ValueType  # 12
+"""There is no such method or path."""
+ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 13
+"""The request is larger than the edge lets in."""
+ERROR_REASON_REQUEST_MALFORMED: ErrorReason.ValueType  # 14
+"""The request is not JSON, or not of the form that the method declares; the message says where."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
