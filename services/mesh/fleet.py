@@ -22,6 +22,10 @@ PASSED_ON = (
     "TRINE_LEASE_SECONDS",
     "TRINE_ENCODER_THREADS",
     "TRINE_MATCH_THREADS",
+    "TRINE_JUDGE_URL",
+    "TRINE_JUDGE_MODEL",
+    "TRINE_JUDGE_KEY",
+    "TRINE_JUDGE_SECONDS",
 )
 """Settings that whoever starts the mesh may make."""
 

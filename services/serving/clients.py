@@ -74,6 +74,7 @@ def _apply(follower: ProfileFollower, step: Step) -> None:
     follower.apply(
         (step.tenant, step.domain),
         layout,
+        removals=_removals(step.removals) if step.HasField("removals") else None,
         profiles=_profiles(step.profiles, layout) if step.HasField("profiles") else None,
         tallies=_tallies(step.tallies) if step.HasField("tallies") else None,
         pairs=_pairs(step.pairs) if step.HasField("pairs") else None,
@@ -91,6 +92,10 @@ def _layout(schema: schema_pb2.Schema) -> Layout:
         encoder=schema.embedding.encoder,
         dim=schema.embedding.dim,
     )
+
+
+def _removals(message: Step.Removals) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    return np.frombuffer(message.numbers, "<i4")
 
 
 def _profiles(message: Step.Profiles, layout: Layout) -> ProfileRows:

@@ -19,3 +19,8 @@ class Config:
     encoder: str = "all-minilm-l6-v2"
     encoder_threads: int = 2
     match_threads: int = 2
+    judge_url: str = ""
+    """Where an endpoint speaks the OpenAI chat protocol, up to /v1; none means no judge."""
+    judge_model: str = ""
+    judge_key: str = field(default="", repr=False)
+    judge_seconds: float = 3.0

@@ -29,7 +29,7 @@ CANDIDATES = Gauge("trine_candidates", "Candidates in memory.", ("tenant", "doma
 
 _STAGES = {
     name: STAGE_SECONDS.labels(name)
-    for name in ("sql_filter", "light_ml", "embedding", "cross_encoder", "total")
+    for name in ("sql_filter", "light_ml", "embedding", "cross_encoder", "llm_judge", "total")
 }
 
 

@@ -29,6 +29,7 @@ from services.serving.core.swap_heads import HeadSwapper, Registry
 from services.serving.encoder import OnnxEncoder
 from services.serving.events import PromotionHints
 from services.serving.index import FaissIndexBuilder
+from services.serving.judge import ChatJudge
 from services.serving.metrics import observe_swap, show_registry
 from services.serving.rpc.encoder import EncoderServicer
 from services.serving.rpc.errors import ERRORS
@@ -56,6 +57,14 @@ def register(
     match_service_pb2_grpc.add_MatchServiceServicer_to_server(matches, server)
 
 
+def open_judge(config: Config) -> ChatJudge | None:
+    """The judge, if one is configured."""
+    if not config.judge_url:
+        return None
+    key, seconds = config.judge_key, config.judge_seconds
+    return ChatJudge(config.judge_url, config.judge_model, key, seconds)
+
+
 async def run_serving(config: Config) -> None:
     """Serves until a signal."""
     clock = SystemClock()
@@ -78,7 +87,7 @@ async def run_serving(config: Config) -> None:
         )
         caught_up, synced = asyncio.Event(), asyncio.Event()
         executor = stack.enter_context(ThreadPoolExecutor(config.match_threads, "match"))
-        matches = MatchServicer(registry, caught_up.is_set, executor)
+        matches = MatchServicer(registry, caught_up.is_set, executor, open_judge(config))
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         health = await enter(
             serving(

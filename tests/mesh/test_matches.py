@@ -71,3 +71,13 @@ def test_whoever_has_an_outcome_is_left_out_within_a_second(filled: Mesh) -> Non
     until(lambda: None if "u8" in matched(filled, "u3", exclude_seen=True) else True, 1)
     assert "u8" in matched(filled, "u3")
     assert "u3" in matched(filled, "u8", exclude_seen=True)
+
+
+def test_a_judge_that_nobody_configured_is_named(filled: Mesh) -> None:
+    body = {"user_id": "u0", "domain": DOMAIN, "stages": {"llm_judge": True}}
+    refusal = filled.refused("POST", "/v1/match", body)
+    assert (refusal["reason"], refusal["metadata"]["field"]) == (
+        "FIELD_INVALID",
+        "stages.llm_judge",
+    )
+    assert "not configured" in refusal["message"]

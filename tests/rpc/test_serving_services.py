@@ -24,6 +24,7 @@ from services.chassis.api_key import mint_api_key
 from services.chassis.auth import Grant
 from services.chassis.clock import SystemClock
 from services.serving.artifacts import ArtifactBundles
+from services.serving.core.facts import Facts
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.loaded_head import fit_head
 from services.serving.core.ports import DesiredHead
@@ -52,12 +53,25 @@ class Encoder:
         return np.array([[len(text), 0.5] for text in texts], np.float16)
 
 
+class Judge:
+    """Answers what it is told to."""
+
+    model = "wise"
+
+    def __init__(self) -> None:
+        self.scores: list[object] = []
+
+    async def score(self, seeker: Facts, candidates: Sequence[Facts]) -> Sequence[object]:
+        return self.scores
+
+
 class Serving:
     """The service, its stubs, and what it serves: acme's domain "dating"."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.ready = True
+        self.judge = Judge()
         self.channel: grpc.aio.Channel
 
     def fill(self, tenant: str, domain: str) -> None:
@@ -110,7 +124,7 @@ async def serving() -> AsyncIterator[Serving]:
     made = Serving(Registry(SystemClock()))
     made.fill("acme", "dating")
     with ThreadPoolExecutor(1) as executor:
-        matches = MatchServicer(made.registry, lambda: made.ready, executor)
+        matches = MatchServicer(made.registry, lambda: made.ready, executor, made.judge)
 
         def add(server: grpc.aio.Server) -> None:
             register(server, made.registry, Encoder(), matches)
@@ -187,6 +201,30 @@ async def test_a_page_token_is_of_one_request_and_one_head(serving: Serving) -> 
     assert (refusal.code.name, refusal.reason) == ("ABORTED", "PAGE_TOKEN_STALE")
 
 
+async def test_the_judge_decides_last_and_if_it_fails_the_order_so_far_stands(
+    serving: Serving,
+) -> None:
+    before = await serving.match(limit=3)
+    serving.judge.scores = [0.1, 0.9, 0.5]
+    stages = {"llm_judge": {"top_k": 3}}
+    response = await serving.match(stages=stages)
+    expected = [before.matches[place].user_id for place in (1, 2, 0)]
+    assert [match.user_id for match in response.matches] == expected
+    assert response.matches[0].score == response.matches[0].stage_scores["llm_judge"] == 0.9
+    assert response.pipeline_stats["after_llm_judge"] == 3
+    model = response.models_used["llm_judge"]
+    assert (model.tier, model.version, model.note) == ("judge", "wise", "")
+    assert response.next_page_token == ""
+    serving.judge.scores = []
+    response = await serving.match(stages=stages)
+    assert list(response.matches) == list(before.matches)
+    assert "after_llm_judge" not in response.pipeline_stats
+    assert response.models_used["llm_judge"].note == "answered 0 scores for 3 candidates"
+    token = before.next_page_token
+    refusal = await refused(serving.match(stages=stages, page_token=token))
+    assert refusal.metadata["field"] == "page_token"
+
+
 async def test_whoever_is_excluded_is_not_offered(serving: Serving) -> None:
     assert await serving.matched(exclude=["u3", "u4", "stranger"]) == others(
         ~np.isin(np.arange(PEOPLE), [3, 4])
@@ -231,7 +269,8 @@ async def test_filters_let_through_whom_they_name(
         ({"limit": 1_001}, "FIELD_INVALID", "limit"),
         ({"exclude": [str(n) for n in range(1_001)]}, "FIELD_INVALID", "exclude"),
         ({"stages": {"reranker": True}}, "FIELD_INVALID", "stages.reranker"),
-        ({"stages": {"llm_judge": True}}, "FIELD_INVALID", "stages.llm_judge"),
+        ({"stages": {"llm_judge": {"top_k": 51}}}, "FIELD_INVALID", "stages.llm_judge.top_k"),
+        ({"stages": {"sql_filter": False}}, "FIELD_INVALID", "stages.sql_filter"),
         ({"stages": {"light_ml": None}}, "FIELD_INVALID", "stages.light_ml"),
         ({"stages": {"embedding": {"top_k": 0}}}, "FIELD_INVALID", "stages.embedding.top_k"),
         ({"stages": dict.fromkeys(STAGES, False)}, "FIELD_INVALID", "stages"),

@@ -6,6 +6,7 @@ publishes it with one assignment. So a match sees each person entirely before or
 change, and takes no lock.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -134,6 +135,26 @@ class Partition:
             features=view.features,
             columns=view.columns,
             codes=view.codes,
+        )
+
+    def apply_removals(self, numbers: npt.NDArray[np.int32]) -> None:
+        """Takes people out and publishes the next view.
+
+        Their numbers stay unused. Their ids stay in `user_ids`: a match that has begun may still
+        name them.
+        """
+        view = self.view
+        known = numbers[numbers < len(view.row_of)]
+        row_of, alive = view.row_of.copy(), view.alive.copy()
+        rows = row_of[known]
+        alive[rows[rows >= 0]] = False
+        row_of[known] = -1
+        for number in known.tolist():
+            if self.number_of.get(self.user_ids[number]) == number:
+                del self.number_of[self.user_ids[number]]
+        self.counts[known] = 0
+        self.view = dataclasses.replace(
+            view, alive=alive, alive_count=int(alive.sum()), row_of=row_of
         )
 
     def apply_tallies(self, numbers: npt.NDArray[np.int32], counts: npt.NDArray[np.int32]) -> None:

@@ -5,6 +5,7 @@ ServingError
 ├── FieldInvalidError
 ├── FilterInvalidError
 ├── HeadRefusedError (inside only: a head that must not be loaded)
+├── JudgeFailedError (inside only: the order so far stands)
 ├── NotReadyError
 ├── PageTokenStaleError
 └── UserNotFoundError
@@ -44,6 +45,10 @@ class FilterInvalidError(ServingError):
 
 class HeadRefusedError(ServingError):
     """A head's artifacts are not what they should be; the head in use stays."""
+
+
+class JudgeFailedError(ServingError):
+    """The judge gave no verdict; the text says why."""
 
 
 class NotReadyError(ServingError):

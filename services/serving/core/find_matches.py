@@ -7,7 +7,7 @@ stage.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,13 @@ from services.serving.core.errors import UserNotFoundError
 from services.serving.core.loaded_head import ServedDomain
 from services.serving.core.order import Order, Place, Scores
 from services.serving.core.ports import Index
-from services.serving.core.stages import CROSS, EMBEDDING, LIGHT, StageOptions
+from services.serving.core.stages import CROSS, EMBEDDING, FILTER, LIGHT, StageOptions
 
 EXACT_ROWS_MAX = 20_000
 """Up to here a scan of all vectors takes about 2 ms, and an index would not pay."""
 
 PRESELECTED = 4_000
 """Rows that the index hands to the linear stage."""
-
-FILTER = "sql_filter"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +47,11 @@ class MatchRequest:
 class MatchResult:
     """The best candidates, best first, and how they were found."""
 
-    numbers: npt.NDArray[np.int32]
-    """[n] users' numbers."""
+    view: View
+    seeker: int
+    """The seeker's row in the view."""
+    rows: Rows
+    """[n] rows of the candidates in the view."""
     stage_scores: dict[str, Scores] = field(default_factory=dict)
     """[n] per stage that ran, the last one deciding the order."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -59,6 +60,18 @@ class MatchResult:
     """Time that each stage took."""
     end: Place | None = None
     """Where the answer ends, if there are more."""
+    judge_failure: str = ""
+    """Why the judge did not decide although it was asked."""
+
+    @property
+    def numbers(self) -> npt.NDArray[np.int32]:
+        """[n] users' numbers."""
+        return self.view.numbers[self.rows]
+
+    def pick(self, places: Rows) -> "MatchResult":
+        """Some of the candidates, in a new order."""
+        scores = {name: column[places] for name, column in self.stage_scores.items()}
+        return replace(self, rows=self.rows[places], stage_scores=scores)
 
 
 def find_matches(served: ServedDomain, request: MatchRequest) -> MatchResult:
@@ -94,7 +107,7 @@ class _Match:
         self._cosines: Floats = np.zeros(0, np.float32)
         self._rows: Rows = np.zeros(0, np.intp)
         self._scores: dict[str, Scores] = {}
-        self._result = MatchResult(np.zeros(0, np.int32))
+        self._result = MatchResult(view, seeker, self._rows)
 
     def run(self) -> MatchResult:
         """Runs every stage that is enabled and that the head has; at least one of them."""
@@ -111,7 +124,7 @@ class _Match:
                 self._stage(name, act, self._request.stages[name])
         result = self._result
         keep = self._answer()
-        result.numbers = self._view.numbers[self._rows[keep]]
+        result.rows = self._rows[keep]
         result.stage_scores = {name: scores[keep] for name, scores in self._scores.items()}
         return result
 
@@ -149,8 +162,8 @@ class _Match:
         if request.exclude_seen:
             seen = partition.seen.of(int(view.numbers[self._seeker]))
             numbers = np.concatenate([numbers, seen])
-        rows: Rows = view.row_of[numbers[numbers < len(view.row_of)]]
-        return rows[rows >= 0]
+        rows = view.row_of[numbers[numbers < len(view.row_of)]]
+        return rows[rows >= 0].astype(np.intp)
 
     def _preselect(self, index: Index, mask: Mask) -> Rows:
         """Rows near the query inside the mask: from the index, and all that are newer than it."""

@@ -38,17 +38,20 @@ class ProfileFollower:
         profiles: ProfileRows | None,
         tallies: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]] | None,
         pairs: PairRows | None = None,
+        removals: npt.NDArray[np.int32] | None = None,
         revision: int,
     ) -> None:
         """Applies one batch; one without content completes the domain up to its revision."""
         partition = self._partition(key, layout)
+        if removals is not None:
+            partition.apply_removals(removals)
         if profiles is not None:
             partition.apply_profiles(profiles)
         if tallies is not None:
             partition.apply_tallies(*tallies)
         if pairs is not None:
             partition.seen.apply(*pairs)
-        if profiles is None and tallies is None and pairs is None:
+        if all(content is None for content in (removals, profiles, tallies, pairs)):
             partition.revision = revision
             if self._filling.pop(key, None) is not None:
                 self._registry.install(key, partition)

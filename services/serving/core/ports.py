@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.serving.core.candidates import Floats, Mask, Rows, View
+from services.serving.core.facts import Facts
 
 
 class Scorers(Protocol):
@@ -103,6 +104,20 @@ class BundleSource(Protocol):
 
         Raises:
             HeadRefusedError: something about it is not as it should be.
+        """
+        ...
+
+
+class Judge(Protocol):
+    """A language model that scores candidates."""
+
+    model: str
+
+    async def score(self, seeker: Facts, candidates: Sequence[Facts]) -> Sequence[object]:
+        """Returns what should be a score from 0 to 1 per candidate, unchecked.
+
+        Raises:
+            JudgeFailedError: it gave none in time.
         """
         ...
 

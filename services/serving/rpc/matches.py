@@ -1,6 +1,7 @@
 """MatchService: a match between wire and core. Everything here is on the hot path."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Executor
 
@@ -16,9 +17,11 @@ from services.serving.core.errors import (
     NotReadyError,
 )
 from services.serving.core.filters import read_filters
-from services.serving.core.find_matches import FILTER, MatchRequest, MatchResult, find_matches
+from services.serving.core.find_matches import MatchRequest, MatchResult, find_matches
+from services.serving.core.judge_matches import judge_matches
 from services.serving.core.loaded_head import ServedDomain
-from services.serving.core.stages import read_stages
+from services.serving.core.ports import Judge
+from services.serving.core.stages import FILTER, JUDGE, read_stages
 from services.serving.core.swap_heads import Registry
 from services.serving.metrics import MATCHES, observe_stages
 from services.serving.rpc.page_tokens import fingerprint, read_token, write_token
@@ -26,6 +29,7 @@ from services.serving.rpc.page_tokens import fingerprint, read_token, write_toke
 LIMIT_DEFAULT = 10
 LIMIT_MAX = 1_000
 EXCLUDE_MAX = 1_000
+JUDGE_TIER = "judge"
 _UNDECISIVE = ("limit", "page_token")
 
 
@@ -33,26 +37,45 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
     """Ranks candidates for seekers."""
 
     def __init__(
-        self, registry: Registry, is_ready: Callable[[], bool], executor: Executor
+        self,
+        registry: Registry,
+        is_ready: Callable[[], bool],
+        executor: Executor,
+        judge: Judge | None = None,
     ) -> None:
         self._registry = registry
         self._is_ready = is_ready
         self._executor = executor
+        self._judge = judge
 
     async def FindMatches(
         self, request: pb.FindMatchesRequest, context: Context
     ) -> pb.FindMatchesResponse:
         served = self._served(request.domain)
         name = fingerprint(request, _UNDECISIVE)
-        wish = _read(served, request, name)
-        loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._executor, find_matches, served, wish)
+        wish = _read(served, request, name, judge_configured=self._judge is not None)
+        result = await self._find(served, wish)
         observe_stages(result.seconds)
         MATCHES.labels(served.head.tier).inc()
         response = _to_proto(served, result)
-        if result.end is not None:
+        if JUDGE in result.seconds:
+            assert self._judge is not None
+            model = response.models_used[JUDGE]
+            model.tier, model.version = JUDGE_TIER, self._judge.model
+            model.note = result.judge_failure
+        elif result.end is not None:
             response.next_page_token = write_token(result.end, served.head.head, name)
         return response
+
+    async def _find(self, served: ServedDomain, wish: MatchRequest) -> MatchResult:
+        loop = asyncio.get_running_loop()
+        options = wish.stages[JUDGE]
+        if not options.enabled:
+            return await loop.run_in_executor(self._executor, find_matches, served, wish)
+        assert self._judge is not None
+        first = dataclasses.replace(wish, limit=options.top_k)
+        result = await loop.run_in_executor(self._executor, find_matches, served, first)
+        return await judge_matches(self._judge, served, result, options, wish.limit)
 
     def _served(self, domain: str) -> ServedDomain:
         if not domain:
@@ -65,7 +88,9 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         raise DomainNotFoundError(domain)
 
 
-def _read(served: ServedDomain, request: pb.FindMatchesRequest, name: str) -> MatchRequest:
+def _read(
+    served: ServedDomain, request: pb.FindMatchesRequest, name: str, *, judge_configured: bool
+) -> MatchRequest:
     if not request.user_id:
         raise FieldInvalidError("user_id", "must be given")
     limit = request.limit if request.HasField("limit") else LIMIT_DEFAULT
@@ -73,11 +98,14 @@ def _read(served: ServedDomain, request: pb.FindMatchesRequest, name: str) -> Ma
         raise FieldInvalidError("limit", f"must be 1 to {LIMIT_MAX}")
     if len(request.exclude) > EXCLUDE_MAX:
         raise FieldInvalidError("exclude", f"must be at most {EXCLUDE_MAX}")
-    token = request.page_token
+    wanted = {n: read_value(v) for n, v in request.stages.items()}
+    stages, token = read_stages(wanted, judge_configured=judge_configured), request.page_token
+    if token and stages[JUDGE].enabled:
+        raise FieldInvalidError("page_token", "must be empty with llm_judge: it has one page")
     return MatchRequest(
         user_id=request.user_id,
         conditions=read_filters(served.partition, read_struct(request.filters)),
-        stages=read_stages({n: read_value(v) for n, v in request.stages.items()}),
+        stages=stages,
         limit=limit,
         exclude=request.exclude,
         exclude_seen=request.exclude_seen,
@@ -90,7 +118,7 @@ def _to_proto(served: ServedDomain, result: MatchResult) -> pb.FindMatchesRespon
         pipeline_stats={f"after_{name}": count for name, count in result.counts.items()}
     )
     for name in result.counts:
-        if name != FILTER:
+        if name not in {FILTER, JUDGE}:
             model = response.models_used[name]
             model.tier, model.version = served.head.tier, served.head.head
     user_ids = served.partition.user_ids

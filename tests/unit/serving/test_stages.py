@@ -3,7 +3,7 @@
 import pytest
 
 from services.serving.core.errors import FieldInvalidError
-from services.serving.core.stages import CROSS, DEFAULTS, EMBEDDING, LIGHT, read_stages
+from services.serving.core.stages import CROSS, DEFAULTS, EMBEDDING, JUDGE, LIGHT, read_stages
 
 
 def test_nothing_said_means_the_defaults() -> None:
@@ -21,10 +21,18 @@ def test_booleans_and_objects_may_be_mixed() -> None:
     )
 
 
-def test_the_judge_may_be_switched_off_but_not_on() -> None:
-    assert read_stages({"llm_judge": False}) == DEFAULTS
-    with pytest.raises(FieldInvalidError):
-        read_stages({"llm_judge": True})
+def test_the_judge_is_off_and_can_be_switched_on_where_there_is_one() -> None:
+    assert not DEFAULTS[JUDGE].enabled
+    assert read_stages({JUDGE: False}) == DEFAULTS
+    with pytest.raises(FieldInvalidError, match="not configured"):
+        read_stages({JUDGE: True})
+    options = read_stages({JUDGE: {"top_k": 50}}, judge_configured=True)
+    assert (options[JUDGE].enabled, options[JUDGE].top_k) == (True, 50)
+
+
+@pytest.mark.parametrize("content", [True, {"enabled": True}])
+def test_the_filter_may_be_named(content: object) -> None:
+    assert read_stages({"sql_filter": content}) == DEFAULTS
 
 
 @pytest.mark.parametrize(
@@ -43,9 +51,12 @@ def test_the_judge_may_be_switched_off_but_not_on() -> None:
         ({LIGHT: {"min_score": 1.5}}, "stages.light_ml.min_score"),
         ({LIGHT: {"limit": 3}}, "stages.light_ml.limit"),
         ({LIGHT: False, EMBEDDING: False, CROSS: False}, "stages"),
+        ({"sql_filter": False}, "stages.sql_filter"),
+        ({"sql_filter": {"top_k": 3}}, "stages.sql_filter"),
+        ({JUDGE: {"top_k": 51}}, "stages.llm_judge.top_k"),
     ],
 )
 def test_broken_options_name_their_place(stages: dict[str, object], field: str) -> None:
     with pytest.raises(FieldInvalidError) as caught:
-        read_stages(stages)
+        read_stages(stages, judge_configured=True)
     assert caught.value.metadata["field"] == field

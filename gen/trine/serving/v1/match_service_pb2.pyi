@@ -80,8 +80,16 @@ class FindMatchesRequest(_message.Message):
 
     @_builtins.property
     def stages(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
-        """Per stage ("light_ml", "embedding", "cross_encoder") true, false, or {"enabled", "top_k", "min_score"}:
-        how many candidates leave the stage at most, and the score that they must reach.
+        """Per stage true, false, or {"enabled": bool, "top_k": int, "min_score": number}: at most how many candidates leave the stage,
+        and the score from 0 to 1 that they must at least reach. An option not given keeps its default. In the order in which they run:
+        - "sql_filter": the filters, and everyone with a place in the domain but the seeker. Always runs: may be true, no more;
+        - "light_ml": top_k 2,000. A linear model of both profiles and of what outcomes say about both people;
+        - "embedding": top_k 500. Closeness of the candidate's vector to the seeker's as the head maps it;
+        - "cross_encoder": top_k 1,000. A network over the pair; its score is a calibrated probability of a yes;
+        - "llm_judge": off, top_k 10, at most 50. A language model reads hard and derived fields and scores the best candidates. In a mesh
+          without one configured to enable it is an error. When it fails or is late, the order so far stands and its model's note says why.
+        min_score is 0 everywhere. A stage that is disabled neither scores nor cuts; the last that runs decides the order.
+        The general tier has "embedding" alone, and runs it whatever else is enabled.
         """
 
     @_builtins.property
@@ -215,19 +223,23 @@ class FindMatchesResponse(_message.Message):
 
         TIER_FIELD_NUMBER: _builtins.int
         VERSION_FIELD_NUMBER: _builtins.int
+        NOTE_FIELD_NUMBER: _builtins.int
         tier: _builtins.str
-        """"tenant", "domain" or "general"."""
+        """"tenant", "domain" or "general"; "judge" for the judge."""
         version: _builtins.str
-        """Version of the head; of the encoder in the general tier."""
+        """Version of the head; of the encoder in the general tier; the judge's model."""
+        note: _builtins.str
+        """Why the stage did not decide and the order so far stands; empty where it did."""
         def __init__(
             self,
             *,
             tier: _builtins.str = ...,
             version: _builtins.str = ...,
+            note: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["tier", b"tier", "version", b"version"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "tier", b"tier", "version", b"version"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -236,18 +248,20 @@ class FindMatchesResponse(_message.Message):
     MODELS_USED_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page; empty on the last. The last page ends where the last stage's "top_k" does."""
+    """Asks for the next page; empty on the last, and where a judge was asked. The last page ends where the last stage's "top_k" does."""
     @_builtins.property
     def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___FindMatchesResponse.Match]:
         """The best candidates, best first; equal scores by user id."""
 
     @_builtins.property
     def pipeline_stats(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Candidates left after each stage that ran: "after_sql_filter", "after_light_ml", "after_embedding", "after_cross_encoder"."""
+        """Candidates left after each stage that ran: "after_sql_filter", "after_light_ml", "after_embedding", "after_cross_encoder",
+        "after_llm_judge". A stage that did not run, or a judge that failed, has no key.
+        """
 
     @_builtins.property
     def models_used(self) -> _containers.MessageMap[_builtins.str, Global___FindMatchesResponse.ModelUsed]:
-        """Model behind each stage that ran."""
+        """Model behind each stage that ran; for a judge that failed, the note says why."""
 
     def __init__(
         self,
