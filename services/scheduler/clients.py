@@ -4,7 +4,11 @@ import grpc
 from trine.triplets.v1 import domain_service_pb2 as pb
 from trine.triplets.v1 import domain_service_pb2_grpc
 
-from services.scheduler.core.errors import DomainNotFoundError, TripletsUnavailableError
+from services.scheduler.core.errors import (
+    DomainNotFoundError,
+    FieldInvalidError,
+    TripletsUnavailableError,
+)
 from services.scheduler.core.ports import DomainCounts
 
 
@@ -21,6 +25,8 @@ class TripletsClient:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise DomainNotFoundError(domain) from None
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise FieldInvalidError("domain", "cannot be a domain's name") from None
             raise TripletsUnavailableError from error
         return _counts(response.domain)
 

@@ -1,6 +1,8 @@
-"""Runs that are paused and stopped on a real mesh, seen through Envoy."""
+"""Runs that are watched, paused and stopped on a real mesh, seen through Envoy."""
 
+import json
 import re
+import time
 import zlib
 from collections.abc import Iterator
 
@@ -29,15 +31,11 @@ def by_chance(seeker: int, candidate: int) -> bool:
 
 
 def start(mesh: Mesh) -> str:
-    """Starts a run and waits until it has done some steps."""
+    """Starts a run and waits until a trainer has it."""
     answer = mesh.call("POST", "/v1/train", {"domain": "long", "force": True})
     run_id: str = answer["run_id"]
 
-    def under_way() -> bool | None:
-        run = mesh.call("GET", f"/v1/runs/{run_id}")
-        return True if run["progress"]["steps_done_count"] > 2 else None
-
-    until(under_way)
+    until(lambda: mesh.call("GET", f"/v1/runs/{run_id}")["attempt"] or None)
     return run_id
 
 
@@ -65,7 +63,7 @@ def test_a_paused_run_goes_on_and_ends_with_the_same_head(mesh: Mesh) -> None:
     run_id = start(mesh)
     assert mesh.call("POST", f"/v1/runs/{run_id}:pause", {})["status"] == "pausing"
     paused = until_status(mesh, run_id, "paused")
-    assert 2 < paused["progress"]["steps_done_count"] < paused["progress"]["steps_count"]
+    assert 0 < paused["progress"]["steps_done_count"] < paused["progress"]["steps_count"]
     refusal = mesh.refused("POST", "/v1/train", {"domain": "long", "force": True})
     assert (refusal["status"], refusal["reason"]) == (409, "RUN_ACTIVE")
     assert refusal["metadata"] == {"domain": "long", "run_id": run_id, "status": "paused"}
@@ -93,3 +91,36 @@ def test_a_paused_run_can_be_stopped(mesh: Mesh) -> None:
     until_status(mesh, run_id, "paused")
     assert mesh.call("POST", f"/v1/runs/{run_id}:stop", {})["stop_requested"]
     assert mesh.ended(run_id)["status"] == "stopped"
+
+
+def test_a_run_is_watched_line_by_line_to_its_end(mesh: Mesh) -> None:
+    body = {"domain": "long", "force": True}
+    run_id = mesh.call("POST", "/v1/train", body)["run_id"]
+    lines: list[tuple[float, Json]] = []
+    with mesh.http.stream("GET", f"/v1/runs/{run_id}:watch") as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "application/json"
+        lines += [(time.monotonic(), json.loads(line)) for line in response.iter_lines() if line]
+    states = [run["status"] for _, run in lines]
+    assert states[0] in {"queued", "starting"}
+    assert states[-1] == "succeeded"
+    assert "running" in states
+    assert len(lines) > 4
+    assert lines[-1][0] - lines[0][0] > 1  # they came one by one
+    curves = [len(run["loss_curve"]) for _, run in lines]
+    assert curves == sorted(curves)
+    assert lines[-1][1] == mesh.call("GET", f"/v1/runs/{run_id}")
+
+
+def test_a_watch_that_is_refused_says_why(mesh: Mesh) -> None:
+    refusal = mesh.refused("GET", "/v1/runs/tr_2020_01_01_001:watch")
+    assert (refusal["status"], refusal["reason"]) == (404, "RUN_NOT_FOUND")
+
+
+def test_a_watcher_may_go_at_any_time(mesh: Mesh) -> None:
+    run_id = start(mesh)
+    for _ in range(120):  # more than a tenant may have at once
+        with mesh.http.stream("GET", f"/v1/runs/{run_id}:watch") as response:
+            assert response.status_code == 200
+            assert json.loads(next(response.iter_lines()))["run_id"] == run_id
+    mesh.call("POST", f"/v1/runs/{run_id}:cancel", {})

@@ -1,14 +1,18 @@
-"""Pausing, resuming and stopping over the wire: what callers read and what trainers hear."""
+"""Steering and watching runs over the wire: what callers read and what trainers hear."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from trine.scheduler.v1 import lease_service_pb2 as lease_pb
 from trine.scheduler.v1 import lease_service_pb2_grpc, run_service_pb2, run_service_pb2_grpc
 
+from services.scheduler.core import watch_runs
 from tests.support.scheduler import DIGEST, Scheduler, open_service
-from tests.support.server import ACME, MESH, OTHER, refused
+from tests.support.server import ACME, MESH, OTHER, Refusal, refused
 
 Directive = lease_pb.HeartbeatRunResponse
 
@@ -72,6 +76,56 @@ async def test_a_run_is_stopped_with_its_head(scheduler: Scheduler) -> None:
     for verb in ("Pause", "Resume"):
         refusal = await refused(steer(scheduler, verb, run_id))
         assert (refusal.reason, refusal.metadata["status"]) == ("RUN_ENDED", "stopped")
+
+
+def watch(scheduler: Scheduler, run_id: str, metadata: Any = ACME) -> Any:
+    stub = run_service_pb2_grpc.RunServiceStub(scheduler.channel)
+    return stub.WatchRun(run_service_pb2.WatchRunRequest(run_id=run_id), metadata=metadata)
+
+
+async def test_a_run_is_watched_to_its_end(scheduler: Scheduler) -> None:
+    run_id = (await scheduler.train(force=True)).run_id
+    stream = aiter(watch(scheduler, run_id))
+    first = await anext(stream)
+    assert (first.status, first.estimated_completion_minutes) == ("queued", 1)
+    leased = await scheduler.lease()
+    assert (await anext(stream)).status == "starting"
+    await scheduler.complete(leased)
+    (last,) = [run async for run in stream]
+    assert last == await scheduler.run(run_id)
+
+
+async def test_what_cannot_be_watched_is_refused(scheduler: Scheduler) -> None:
+    run_id = (await scheduler.train(force=True)).run_id
+    for stream in (watch(scheduler, run_id, OTHER), watch(scheduler, "tr_2020_01_01_001")):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(aiter(stream))
+        assert Refusal(caught.value).reason == "RUN_NOT_FOUND"
+
+
+async def test_a_watcher_that_goes_makes_room_for_the_next(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_runs, "TENANT_WATCHERS_MAX", 1)
+    run_id = (await scheduler.train(force=True)).run_id
+    for _ in range(3):
+        stream = await admitted(scheduler, run_id)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(aiter(watch(scheduler, run_id)))
+        refusal = Refusal(caught.value)
+        assert (refusal.reason, refusal.code.name) == ("WATCHERS_EXHAUSTED", "RESOURCE_EXHAUSTED")
+        stream.cancel()
+
+
+async def admitted(scheduler: Scheduler, run_id: str) -> Any:
+    """A watcher, once the one before has gone."""
+    for _ in range(100):
+        stream = watch(scheduler, run_id)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await anext(aiter(stream))
+            return stream
+        await asyncio.sleep(0.01)
+    raise AssertionError("the one before does not go")
 
 
 @pytest.mark.parametrize("verb", ["Pause", "Resume", "Stop"])

@@ -12,7 +12,8 @@ SchedulerError
 ├── RunEndedError
 ├── RunNotFoundError
 ├── RunStateError
-└── TripletsUnavailableError
+├── TripletsUnavailableError
+└── WatchersExhaustedError
 """
 
 
@@ -130,3 +131,14 @@ class TripletsUnavailableError(SchedulerError):
 
     def __init__(self) -> None:
         super().__init__("The triplet store cannot be reached. Nothing was changed; try again.")
+
+
+class WatchersExhaustedError(SchedulerError):
+    """Nobody more can watch."""
+
+    def __init__(self, watchers_max: int) -> None:
+        super().__init__(
+            f"There are {watchers_max} watchers already, and no more may watch. End some, or ask "
+            "for the run instead.",
+            watchers_max=str(watchers_max),
+        )

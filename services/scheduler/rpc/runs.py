@@ -1,6 +1,7 @@
 """RunService: looking at runs and steering them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 
 from trine.scheduler.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
 
@@ -14,6 +15,7 @@ from services.scheduler.core.pause_run import pause_run, resume_run
 from services.scheduler.core.ports import SchedulerStore, SchedulerUnit
 from services.scheduler.core.run import Run
 from services.scheduler.core.stop_run import stop_run
+from services.scheduler.core.watch_runs import RunWatches
 from services.scheduler.messages import minutes_left, run_to_proto
 from services.scheduler.rpc.pages import page_size
 
@@ -26,6 +28,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
     def __init__(self, store: SchedulerStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._watches = RunWatches(store)
 
     async def ListRuns(
         self, request: run_service_pb2.ListRunsRequest, context: Context
@@ -44,6 +47,14 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         if run is None:
             raise RunNotFoundError(request.run_id)
         return self._to_proto(run, await self._store.past_runs(HISTORY_RUNS))
+
+    async def WatchRun(
+        self, request: run_service_pb2.WatchRunRequest, context: Context
+    ) -> AsyncIterator[run_pb2.Run]:
+        history = await self._store.past_runs(HISTORY_RUNS)
+        async with aclosing(self._watches.watch(current_tenant(), request.run_id)) as runs:
+            async for run in runs:
+                yield self._to_proto(run, history)
 
     async def CancelRun(
         self, request: run_service_pb2.CancelRunRequest, context: Context

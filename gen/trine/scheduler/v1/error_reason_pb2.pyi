@@ -50,6 +50,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The artifact store cannot be reached, or has lost the head's manifest; try again."""
     ERROR_REASON_RUN_STATE_INVALID: _ErrorReason.ValueType  # 13
     """The run's state does not allow it; metadata "status" names the state."""
+    ERROR_REASON_WATCHERS_EXHAUSTED: _ErrorReason.ValueType  # 14
+    """The tenant, or the mesh, has as many watchers as there may be; metadata "watchers_max" says how many."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -82,4 +84,6 @@ ERROR_REASON_ARTIFACTS_UNAVAILABLE: ErrorReason.ValueType  # 12
 """The artifact store cannot be reached, or has lost the head's manifest; try again."""
 ERROR_REASON_RUN_STATE_INVALID: ErrorReason.ValueType  # 13
 """The run's state does not allow it; metadata "status" names the state."""
+ERROR_REASON_WATCHERS_EXHAUSTED: ErrorReason.ValueType  # 14
+"""The tenant, or the mesh, has as many watchers as there may be; metadata "watchers_max" says how many."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -28,7 +28,7 @@ from trine.gateway.v1 import authorization_pb2 as trine_dot_gateway_dot_v1_dot_a
 from trine.scheduler.v1 import run_pb2 as trine_dot_scheduler_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/scheduler/v1/run_service.proto\x12\x12trine.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\x1a\x1ctrine/scheduler/v1/run.proto\"Z\n\x0fListRunsRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x10ListRunsResponse\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x17.trine.scheduler.v1.RunB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"%\n\rGetRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"(\n\x10\x43\x61ncelRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x0eStopRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x0fPauseRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"(\n\x10ResumeRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xe3\x05\n\nRunService\x12t\n\x08ListRuns\x12#.trine.scheduler.v1.ListRunsRequest\x1a$.trine.scheduler.v1.ListRunsResponse\"\x1d\xea\xc7\x18\truns:read\x82\xd3\xe4\x93\x02\n\x12\x08/v1/runs\x12l\n\x06GetRun\x12!.trine.scheduler.v1.GetRunRequest\x1a\x17.trine.scheduler.v1.Run\"&\xea\xc7\x18\truns:read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/runs/{run_id}\x12}\n\tCancelRun\x12$.trine.scheduler.v1.CancelRunRequest\x1a\x17.trine.scheduler.v1.Run\"1\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/runs/{run_id}:cancel:\x01*\x12w\n\x07StopRun\x12\".trine.scheduler.v1.StopRunRequest\x1a\x17.trine.scheduler.v1.Run\"/\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/runs/{run_id}:stop:\x01*\x12z\n\x08PauseRun\x12#.trine.scheduler.v1.PauseRunRequest\x1a\x17.trine.scheduler.v1.Run\"0\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/runs/{run_id}:pause:\x01*\x12}\n\tResumeRun\x12$.trine.scheduler.v1.ResumeRunRequest\x1a\x17.trine.scheduler.v1.Run\"1\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/runs/{run_id}:resume:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/scheduler/v1/run_service.proto\x12\x12trine.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\x1a\x1ctrine/scheduler/v1/run.proto\"Z\n\x0fListRunsRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x10ListRunsResponse\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x17.trine.scheduler.v1.RunB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"%\n\rGetRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x0fWatchRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"(\n\x10\x43\x61ncelRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x0eStopRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x0fPauseRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"(\n\x10ResumeRunRequest\x12\x14\n\x06run_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xdd\x06\n\nRunService\x12t\n\x08ListRuns\x12#.trine.scheduler.v1.ListRunsRequest\x1a$.trine.scheduler.v1.ListRunsResponse\"\x1d\xea\xc7\x18\truns:read\x82\xd3\xe4\x93\x02\n\x12\x08/v1/runs\x12l\n\x06GetRun\x12!.trine.scheduler.v1.GetRunRequest\x1a\x17.trine.scheduler.v1.Run\"&\xea\xc7\x18\truns:read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/runs/{run_id}\x12x\n\x08WatchRun\x12#.trine.scheduler.v1.WatchRunRequest\x1a\x17.trine.scheduler.v1.Run\",\xea\xc7\x18\truns:read\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/runs/{run_id}:watch0\x01\x12}\n\tCancelRun\x12$.trine.scheduler.v1.CancelRunRequest\x1a\x17.trine.scheduler.v1.Run\"1\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/runs/{run_id}:cancel:\x01*\x12w\n\x07StopRun\x12\".trine.scheduler.v1.StopRunRequest\x1a\x17.trine.scheduler.v1.Run\"/\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/runs/{run_id}:stop:\x01*\x12z\n\x08PauseRun\x12#.trine.scheduler.v1.PauseRunRequest\x1a\x17.trine.scheduler.v1.Run\"0\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/runs/{run_id}:pause:\x01*\x12}\n\tResumeRun\x12$.trine.scheduler.v1.ResumeRunRequest\x1a\x17.trine.scheduler.v1.Run\"1\xea\xc7\x18\nruns:write\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/runs/{run_id}:resume:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRUNSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
   _globals['_GETRUNREQUEST'].fields_by_name['run_id']._loaded_options = None
   _globals['_GETRUNREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\002'
+  _globals['_WATCHRUNREQUEST'].fields_by_name['run_id']._loaded_options = None
+  _globals['_WATCHRUNREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\002'
   _globals['_CANCELRUNREQUEST'].fields_by_name['run_id']._loaded_options = None
   _globals['_CANCELRUNREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\002'
   _globals['_STOPRUNREQUEST'].fields_by_name['run_id']._loaded_options = None
@@ -59,6 +61,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSERVICE'].methods_by_name['ListRuns']._serialized_options = b'\352\307\030\truns:read\202\323\344\223\002\n\022\010/v1/runs'
   _globals['_RUNSERVICE'].methods_by_name['GetRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['GetRun']._serialized_options = b'\352\307\030\truns:read\202\323\344\223\002\023\022\021/v1/runs/{run_id}'
+  _globals['_RUNSERVICE'].methods_by_name['WatchRun']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['WatchRun']._serialized_options = b'\352\307\030\truns:read\202\323\344\223\002\031\022\027/v1/runs/{run_id}:watch'
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._serialized_options = b'\352\307\030\nruns:write\202\323\344\223\002\035\"\030/v1/runs/{run_id}:cancel:\001*'
   _globals['_RUNSERVICE'].methods_by_name['StopRun']._loaded_options = None
@@ -73,14 +77,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRUNSRESPONSE']._serialized_end=377
   _globals['_GETRUNREQUEST']._serialized_start=379
   _globals['_GETRUNREQUEST']._serialized_end=416
-  _globals['_CANCELRUNREQUEST']._serialized_start=418
-  _globals['_CANCELRUNREQUEST']._serialized_end=458
-  _globals['_STOPRUNREQUEST']._serialized_start=460
-  _globals['_STOPRUNREQUEST']._serialized_end=498
-  _globals['_PAUSERUNREQUEST']._serialized_start=500
-  _globals['_PAUSERUNREQUEST']._serialized_end=539
-  _globals['_RESUMERUNREQUEST']._serialized_start=541
-  _globals['_RESUMERUNREQUEST']._serialized_end=581
-  _globals['_RUNSERVICE']._serialized_start=584
-  _globals['_RUNSERVICE']._serialized_end=1323
+  _globals['_WATCHRUNREQUEST']._serialized_start=418
+  _globals['_WATCHRUNREQUEST']._serialized_end=457
+  _globals['_CANCELRUNREQUEST']._serialized_start=459
+  _globals['_CANCELRUNREQUEST']._serialized_end=499
+  _globals['_STOPRUNREQUEST']._serialized_start=501
+  _globals['_STOPRUNREQUEST']._serialized_end=539
+  _globals['_PAUSERUNREQUEST']._serialized_start=541
+  _globals['_PAUSERUNREQUEST']._serialized_end=580
+  _globals['_RESUMERUNREQUEST']._serialized_start=582
+  _globals['_RESUMERUNREQUEST']._serialized_end=622
+  _globals['_RUNSERVICE']._serialized_start=625
+  _globals['_RUNSERVICE']._serialized_end=1486
 # @@protoc_insertion_point(module_scope)

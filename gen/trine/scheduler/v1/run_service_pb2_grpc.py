@@ -47,6 +47,11 @@ class RunServiceStub:
                 request_serializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.GetRunRequest.SerializeToString,
                 response_deserializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
                 _registered_method=True)
+        self.WatchRun = channel.unary_stream(
+                '/trine.scheduler.v1.RunService/WatchRun',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.WatchRunRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
+                _registered_method=True)
         self.CancelRun = channel.unary_unary(
                 '/trine.scheduler.v1.RunService/CancelRun',
                 request_serializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
@@ -83,6 +88,15 @@ class RunServiceServicer:
 
     def GetRun(self, request, context):
         """Returns a run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRun(self, request, context):
+        """Sends a run now, after each change (state, progress, loss curve), at least every 15 seconds, and for the last time once it
+        has ended. Every message is the whole run; changes that come faster than twice a second, or faster than the watcher
+        reads, are sent as one. Over REST each line is one run. A tenant may have 100 watchers at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +148,11 @@ def add_RunServiceServicer_to_server(servicer, server):
             'GetRun': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRun,
                     request_deserializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.GetRunRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.SerializeToString,
+            ),
+            'WatchRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRun,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_run__service__pb2.WatchRunRequest.FromString,
                     response_serializer=trine_dot_scheduler_dot_v1_dot_run__pb2.Run.SerializeToString,
             ),
             'CancelRun': grpc.unary_unary_rpc_method_handler(
@@ -212,6 +231,33 @@ class RunService:
             target,
             '/trine.scheduler.v1.RunService/GetRun',
             trine_dot_scheduler_dot_v1_dot_run__service__pb2.GetRunRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trine.scheduler.v1.RunService/WatchRun',
+            trine_dot_scheduler_dot_v1_dot_run__service__pb2.WatchRunRequest.SerializeToString,
             trine_dot_scheduler_dot_v1_dot_run__pb2.Run.FromString,
             options,
             channel_credentials,

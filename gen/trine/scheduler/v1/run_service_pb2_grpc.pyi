@@ -23,6 +23,11 @@ class RunServiceStub:
     """Returns runs, newest first, without their loss curves."""
     GetRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _run_pb2.Run]
     """Returns a run."""
+    WatchRun: _aio.UnaryStreamMultiCallable[_run_service_pb2.WatchRunRequest, _run_pb2.Run]
+    """Sends a run now, after each change (state, progress, loss curve), at least every 15 seconds, and for the last time once it
+    has ended. Every message is the whole run; changes that come faster than twice a second, or faster than the watcher
+    reads, are sent as one. Over REST each line is one run. A tenant may have 100 watchers at once.
+    """
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunRequest, _run_pb2.Run]
     """Cancels a run that has not ended: no head comes of it. Cancelling a cancelled run changes nothing."""
     StopRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.StopRunRequest, _run_pb2.Run]
@@ -62,6 +67,17 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_run_service_pb2.GetRunRequest, _abc.Awaitable[_run_pb2.Run]],
     ) -> _abc.Awaitable[_run_pb2.Run]:
         """Returns a run."""
+
+    @_abc_1.abstractmethod
+    def WatchRun(
+        self,
+        request: _run_service_pb2.WatchRunRequest,
+        context: _aio.ServicerContext[_run_service_pb2.WatchRunRequest, _abc.AsyncIterator[_run_pb2.Run]],
+    ) -> _abc.AsyncIterator[_run_pb2.Run]:
+        """Sends a run now, after each change (state, progress, loss curve), at least every 15 seconds, and for the last time once it
+        has ended. Every message is the whole run; changes that come faster than twice a second, or faster than the watcher
+        reads, are sent as one. Over REST each line is one run. A tenant may have 100 watchers at once.
+        """
 
     @_abc_1.abstractmethod
     def CancelRun(
