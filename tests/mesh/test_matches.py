@@ -81,3 +81,13 @@ def test_a_judge_that_nobody_configured_is_named(filled: Mesh) -> None:
         "stages.llm_judge",
     )
     assert "not configured" in refusal["message"]
+
+
+def test_explanations_add_up(filled: Mesh) -> None:
+    answer = filled.match("u0", DOMAIN, limit=1, explain=True)
+    (match,) = answer["matches"]
+    why = match["explanation"]
+    total = why["base"] + sum(c["value"] for c in why["contributions"])
+    assert (why["link"], total) == ("identity", pytest.approx(match["score"]))
+    assert isinstance(match["reasons"], list)
+    assert "explanation" not in filled.match("u0", DOMAIN, limit=1)["matches"][0]

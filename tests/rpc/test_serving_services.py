@@ -1,136 +1,34 @@
 """Serving's services: matches as callers meet them, texts to vectors, and what is loaded."""
 
 import base64
-import dataclasses
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
-from google.protobuf import json_format
 from trine.serving.v1 import (
-    encoder_service_pb2,
-    encoder_service_pb2_grpc,
-    loaded_head_service_pb2,
-    loaded_head_service_pb2_grpc,
     match_service_pb2,
-    match_service_pb2_grpc,
 )
 
 from services.chassis.api_key import mint_api_key
 from services.chassis.auth import Grant
-from services.chassis.clock import SystemClock
-from services.serving.artifacts import ArtifactBundles
-from services.serving.core.facts import Facts
-from services.serving.core.follow_profiles import ProfileFollower
-from services.serving.core.loaded_head import fit_head
 from services.serving.core.ports import DesiredHead
-from services.serving.core.swap_heads import FailedHead, Registry
-from services.serving.rpc.errors import ERRORS
-from services.serving.rpc.matches import MatchServicer
-from services.serving.wiring import NAMES, register
+from services.serving.core.swap_heads import FailedHead
 from tests.support.candidates import NOW
-from tests.support.heads import LAYOUT, PEOPLE, HeadShelf, golden, known_people, known_tallies
-from tests.support.server import ACME, GRANTS, MESH, OTHER, refused, running
+from tests.support.heads import PEOPLE, golden
+from tests.support.server import ACME, GRANTS, MESH, OTHER, refused
+from tests.support.serving import Serving, running_serving
 
 AGES, INCOMES, SMOKES, GOALS = golden()["columns"].T
 FUN, LOVE = 0, 1
 STAGES = ("light_ml", "embedding", "cross_encoder")
 
 
-class Encoder:
-    """Gives the length of a text as its vector, unless it is broken."""
-
-    name = "test"
-    dim = 2
-
-    async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
-        if "break" in texts:
-            raise RuntimeError("postgresql://trine:hunter2@db")
-        return np.array([[len(text), 0.5] for text in texts], np.float16)
-
-
-class Judge:
-    """Answers what it is told to."""
-
-    model = "wise"
-
-    def __init__(self) -> None:
-        self.scores: list[object] = []
-
-    async def score(self, seeker: Facts, candidates: Sequence[Facts]) -> Sequence[object]:
-        return self.scores
-
-
-class Serving:
-    """The service, its stubs, and what it serves: acme's domain "dating"."""
-
-    def __init__(self, registry: Registry) -> None:
-        self.registry = registry
-        self.ready = True
-        self.judge = Judge()
-        self.channel: grpc.aio.Channel
-
-    def fill(self, tenant: str, domain: str) -> None:
-        """Brings everyone into a domain."""
-        follower, key = ProfileFollower(self.registry), (tenant, domain)
-        people, tallies = known_people(), known_tallies()
-        follower.apply(key, LAYOUT, profiles=people, tallies=tallies, revision=0)
-        follower.apply(key, LAYOUT, profiles=None, tallies=None, revision=1)
-
-    async def load(self, domain: str = "dating") -> str:
-        """Puts a head in use."""
-        shelf, key = HeadShelf(), ("acme", domain)
-        bundle = await ArtifactBundles(shelf.artifacts).load(await shelf.store())
-        served = self.registry.domains[key]
-        head = fit_head(bundle, served.partition.layout)
-        self.registry.put(key, dataclasses.replace(served, head=head, load_time=NOW))
-        return head.head
-
-    def match(self, user_id: str = "u0", metadata: Any = ACME, **content: Any) -> Any:
-        """Asks for matches."""
-        request = match_service_pb2.FindMatchesRequest()
-        json_format.ParseDict({"user_id": user_id, "domain": "dating", **content}, request)
-        return self.send(request, metadata)
-
-    def send(self, request: match_service_pb2.FindMatchesRequest, metadata: Any = ACME) -> Any:
-        """Asks for matches with a request of any content."""
-        stub = match_service_pb2_grpc.MatchServiceStub(self.channel)
-        return stub.FindMatches(request, metadata=metadata)
-
-    async def matched(self, **content: Any) -> set[int]:
-        """Numbers of everyone who may be offered to the first person."""
-        response = await self.match(limit=1_000, **content)
-        return {int(match.user_id[1:]) for match in response.matches}
-
-    def encode(self, *texts: str, metadata: Any = MESH) -> Any:
-        """Asks for vectors."""
-        stub = encoder_service_pb2_grpc.EncoderServiceStub(self.channel)
-        request = encoder_service_pb2.EncodeTextsRequest(texts=texts)
-        return stub.EncodeTexts(request, metadata=metadata)
-
-    def loaded(self, metadata: Any = MESH) -> Any:
-        """Asks what is loaded."""
-        stub = loaded_head_service_pb2_grpc.LoadedHeadServiceStub(self.channel)
-        request = loaded_head_service_pb2.ListLoadedHeadsRequest()
-        return stub.ListLoadedHeads(request, metadata=metadata)
-
-
 @pytest.fixture
 async def serving() -> AsyncIterator[Serving]:
-    made = Serving(Registry(SystemClock()))
-    made.fill("acme", "dating")
-    with ThreadPoolExecutor(1) as executor:
-        matches = MatchServicer(made.registry, lambda: made.ready, executor, made.judge)
-
-        def add(server: grpc.aio.Server) -> None:
-            register(server, made.registry, Encoder(), matches)
-
-        async with running(ERRORS, add, NAMES) as made.channel:
-            yield made
+    async with running_serving() as made:
+        yield made
 
 
 def others(mask: npt.NDArray[np.bool_]) -> set[int]:

@@ -16,6 +16,7 @@ from services.serving.core.errors import (
     FieldInvalidError,
     NotReadyError,
 )
+from services.serving.core.explain_matches import EXPLAINED_MAX
 from services.serving.core.filters import read_filters
 from services.serving.core.find_matches import MatchRequest, MatchResult, find_matches
 from services.serving.core.judge_matches import judge_matches
@@ -24,13 +25,14 @@ from services.serving.core.ports import Judge
 from services.serving.core.stages import FILTER, JUDGE, read_stages
 from services.serving.core.swap_heads import Registry
 from services.serving.metrics import MATCHES, observe_stages
+from services.serving.rpc.explanations import explain
 from services.serving.rpc.page_tokens import fingerprint, read_token, write_token
 
 LIMIT_DEFAULT = 10
 LIMIT_MAX = 1_000
 EXCLUDE_MAX = 1_000
 JUDGE_TIER = "judge"
-_UNDECISIVE = ("limit", "page_token")
+_UNDECISIVE = ("limit", "page_token", "explain")
 
 
 class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
@@ -65,6 +67,9 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
             model.note = result.judge_failure
         elif result.end is not None:
             response.next_page_token = write_token(result.end, served.head.head, name)
+        if request.explain:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._executor, explain, response, served, result)
         return response
 
     async def _find(self, served: ServedDomain, wish: MatchRequest) -> MatchResult:
@@ -94,8 +99,9 @@ def _read(
     if not request.user_id:
         raise FieldInvalidError("user_id", "must be given")
     limit = request.limit if request.HasField("limit") else LIMIT_DEFAULT
-    if not 1 <= limit <= LIMIT_MAX:
-        raise FieldInvalidError("limit", f"must be 1 to {LIMIT_MAX}")
+    most = EXPLAINED_MAX if request.explain else LIMIT_MAX
+    if not 1 <= limit <= most:
+        raise FieldInvalidError("limit", f"must be 1 to {most}")
     if len(request.exclude) > EXCLUDE_MAX:
         raise FieldInvalidError("exclude", f"must be at most {EXCLUDE_MAX}")
     wanted = {n: read_value(v) for n, v in request.stages.items()}

@@ -26,9 +26,10 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from trine.gateway.v1 import authorization_pb2 as trine_dot_gateway_dot_v1_dot_authorization__pb2
+from trine.serving.v1 import explanation_pb2 as trine_dot_serving_dot_v1_dot_explanation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/serving/v1/match_service.proto\x12\x10trine.serving.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a$trine/gateway/v1/authorization.proto\"\xf1\x02\n\x12\x46indMatchesRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\x05limit\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12.\n\x07\x66ilters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x46\n\x06stages\x18\x05 \x03(\x0b\x32\x30.trine.serving.v1.FindMatchesRequest.StagesEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xclude\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x65xclude_seen\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x1a\x45\n\x0bStagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\x42\x08\n\x06_limit\"\xcc\x05\n\x13\x46indMatchesResponse\x12\x42\n\x07matches\x18\x01 \x03(\x0b\x32+.trine.serving.v1.FindMatchesResponse.MatchB\x04\xe2\x41\x01\x03\x12V\n\x0epipeline_stats\x18\x02 \x03(\x0b\x32\x38.trine.serving.v1.FindMatchesResponse.PipelineStatsEntryB\x04\xe2\x41\x01\x03\x12P\n\x0bmodels_used\x18\x03 \x03(\x0b\x32\x35.trine.serving.v1.FindMatchesResponse.ModelsUsedEntryB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x1a\x34\n\x12PipelineStatsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x62\n\x0fModelsUsedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12>\n\x05value\x18\x02 \x01(\x0b\x32/.trine.serving.v1.FindMatchesResponse.ModelUsed:\x02\x38\x01\x1a\xc1\x01\n\x05Match\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05score\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12X\n\x0cstage_scores\x18\x03 \x03(\x0b\x32<.trine.serving.v1.FindMatchesResponse.Match.StageScoresEntryB\x04\xe2\x41\x01\x03\x1a\x32\n\x10StageScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1aJ\n\tModelUsed\x12\x12\n\x04tier\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04note\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x32\x8e\x01\n\x0cMatchService\x12~\n\x0b\x46indMatches\x12$.trine.serving.v1.FindMatchesRequest\x1a%.trine.serving.v1.FindMatchesResponse\"\"\xea\xc7\x18\nmatch:read\x82\xd3\xe4\x93\x02\x0e\"\t/v1/match:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/serving/v1/match_service.proto\x12\x10trine.serving.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a$trine/gateway/v1/authorization.proto\x1a\"trine/serving/v1/explanation.proto\"\x88\x03\n\x12\x46indMatchesRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\x05limit\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12.\n\x07\x66ilters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x46\n\x06stages\x18\x05 \x03(\x0b\x32\x30.trine.serving.v1.FindMatchesRequest.StagesEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xclude\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x65xclude_seen\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xplain\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a\x45\n\x0bStagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\x42\x08\n\x06_limit\"\x9d\x06\n\x13\x46indMatchesResponse\x12\x42\n\x07matches\x18\x01 \x03(\x0b\x32+.trine.serving.v1.FindMatchesResponse.MatchB\x04\xe2\x41\x01\x03\x12V\n\x0epipeline_stats\x18\x02 \x03(\x0b\x32\x38.trine.serving.v1.FindMatchesResponse.PipelineStatsEntryB\x04\xe2\x41\x01\x03\x12P\n\x0bmodels_used\x18\x03 \x03(\x0b\x32\x35.trine.serving.v1.FindMatchesResponse.ModelsUsedEntryB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x1a\x34\n\x12PipelineStatsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x62\n\x0fModelsUsedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12>\n\x05value\x18\x02 \x01(\x0b\x32/.trine.serving.v1.FindMatchesResponse.ModelUsed:\x02\x38\x01\x1a\x92\x02\n\x05Match\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05score\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12X\n\x0cstage_scores\x18\x03 \x03(\x0b\x32<.trine.serving.v1.FindMatchesResponse.Match.StageScoresEntryB\x04\xe2\x41\x01\x03\x12\x38\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x1d.trine.serving.v1.ExplanationB\x04\xe2\x41\x01\x03\x12\x15\n\x07reasons\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x1a\x32\n\x10StageScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1aJ\n\tModelUsed\x12\x12\n\x04tier\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04note\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x32\x8e\x01\n\x0cMatchService\x12~\n\x0b\x46indMatches\x12$.trine.serving.v1.FindMatchesRequest\x1a%.trine.serving.v1.FindMatchesResponse\"\"\xea\xc7\x18\nmatch:read\x82\xd3\xe4\x93\x02\x0e\"\t/v1/match:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,6 +54,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDMATCHESREQUEST'].fields_by_name['exclude_seen']._serialized_options = b'\342A\001\001'
   _globals['_FINDMATCHESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_FINDMATCHESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_FINDMATCHESREQUEST'].fields_by_name['explain']._loaded_options = None
+  _globals['_FINDMATCHESREQUEST'].fields_by_name['explain']._serialized_options = b'\342A\001\001'
   _globals['_FINDMATCHESRESPONSE_PIPELINESTATSENTRY']._loaded_options = None
   _globals['_FINDMATCHESRESPONSE_PIPELINESTATSENTRY']._serialized_options = b'8\001'
   _globals['_FINDMATCHESRESPONSE_MODELSUSEDENTRY']._loaded_options = None
@@ -65,6 +68,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDMATCHESRESPONSE_MATCH'].fields_by_name['score']._serialized_options = b'\342A\001\003'
   _globals['_FINDMATCHESRESPONSE_MATCH'].fields_by_name['stage_scores']._loaded_options = None
   _globals['_FINDMATCHESRESPONSE_MATCH'].fields_by_name['stage_scores']._serialized_options = b'\342A\001\003'
+  _globals['_FINDMATCHESRESPONSE_MATCH'].fields_by_name['explanation']._loaded_options = None
+  _globals['_FINDMATCHESRESPONSE_MATCH'].fields_by_name['explanation']._serialized_options = b'\342A\001\003'
+  _globals['_FINDMATCHESRESPONSE_MATCH'].fields_by_name['reasons']._loaded_options = None
+  _globals['_FINDMATCHESRESPONSE_MATCH'].fields_by_name['reasons']._serialized_options = b'\342A\001\003'
   _globals['_FINDMATCHESRESPONSE_MODELUSED'].fields_by_name['tier']._loaded_options = None
   _globals['_FINDMATCHESRESPONSE_MODELUSED'].fields_by_name['tier']._serialized_options = b'\342A\001\003'
   _globals['_FINDMATCHESRESPONSE_MODELUSED'].fields_by_name['version']._loaded_options = None
@@ -81,22 +88,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDMATCHESRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
   _globals['_MATCHSERVICE'].methods_by_name['FindMatches']._loaded_options = None
   _globals['_MATCHSERVICE'].methods_by_name['FindMatches']._serialized_options = b'\352\307\030\nmatch:read\202\323\344\223\002\016\"\t/v1/match:\001*'
-  _globals['_FINDMATCHESREQUEST']._serialized_start=190
-  _globals['_FINDMATCHESREQUEST']._serialized_end=559
-  _globals['_FINDMATCHESREQUEST_STAGESENTRY']._serialized_start=480
-  _globals['_FINDMATCHESREQUEST_STAGESENTRY']._serialized_end=549
-  _globals['_FINDMATCHESRESPONSE']._serialized_start=562
-  _globals['_FINDMATCHESRESPONSE']._serialized_end=1278
-  _globals['_FINDMATCHESRESPONSE_PIPELINESTATSENTRY']._serialized_start=854
-  _globals['_FINDMATCHESRESPONSE_PIPELINESTATSENTRY']._serialized_end=906
-  _globals['_FINDMATCHESRESPONSE_MODELSUSEDENTRY']._serialized_start=908
-  _globals['_FINDMATCHESRESPONSE_MODELSUSEDENTRY']._serialized_end=1006
-  _globals['_FINDMATCHESRESPONSE_MATCH']._serialized_start=1009
-  _globals['_FINDMATCHESRESPONSE_MATCH']._serialized_end=1202
-  _globals['_FINDMATCHESRESPONSE_MATCH_STAGESCORESENTRY']._serialized_start=1152
-  _globals['_FINDMATCHESRESPONSE_MATCH_STAGESCORESENTRY']._serialized_end=1202
-  _globals['_FINDMATCHESRESPONSE_MODELUSED']._serialized_start=1204
-  _globals['_FINDMATCHESRESPONSE_MODELUSED']._serialized_end=1278
-  _globals['_MATCHSERVICE']._serialized_start=1281
-  _globals['_MATCHSERVICE']._serialized_end=1423
+  _globals['_FINDMATCHESREQUEST']._serialized_start=226
+  _globals['_FINDMATCHESREQUEST']._serialized_end=618
+  _globals['_FINDMATCHESREQUEST_STAGESENTRY']._serialized_start=539
+  _globals['_FINDMATCHESREQUEST_STAGESENTRY']._serialized_end=608
+  _globals['_FINDMATCHESRESPONSE']._serialized_start=621
+  _globals['_FINDMATCHESRESPONSE']._serialized_end=1418
+  _globals['_FINDMATCHESRESPONSE_PIPELINESTATSENTRY']._serialized_start=913
+  _globals['_FINDMATCHESRESPONSE_PIPELINESTATSENTRY']._serialized_end=965
+  _globals['_FINDMATCHESRESPONSE_MODELSUSEDENTRY']._serialized_start=967
+  _globals['_FINDMATCHESRESPONSE_MODELSUSEDENTRY']._serialized_end=1065
+  _globals['_FINDMATCHESRESPONSE_MATCH']._serialized_start=1068
+  _globals['_FINDMATCHESRESPONSE_MATCH']._serialized_end=1342
+  _globals['_FINDMATCHESRESPONSE_MATCH_STAGESCORESENTRY']._serialized_start=1292
+  _globals['_FINDMATCHESRESPONSE_MATCH_STAGESCORESENTRY']._serialized_end=1342
+  _globals['_FINDMATCHESRESPONSE_MODELUSED']._serialized_start=1344
+  _globals['_FINDMATCHESRESPONSE_MODELUSED']._serialized_end=1418
+  _globals['_MATCHSERVICE']._serialized_start=1421
+  _globals['_MATCHSERVICE']._serialized_end=1563
 # @@protoc_insertion_point(module_scope)

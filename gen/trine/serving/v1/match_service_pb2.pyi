@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
+from trine.serving.v1 import explanation_pb2 as _explanation_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -54,6 +55,7 @@ class FindMatchesRequest(_message.Message):
     EXCLUDE_FIELD_NUMBER: _builtins.int
     EXCLUDE_SEEN_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The seeker."""
     domain: _builtins.str
@@ -67,6 +69,8 @@ class FindMatchesRequest(_message.Message):
     do not change are one answer, cut. When people change, the next page goes on below the last score of the page before:
     whoever comes in above it is missed, whoever falls below it comes again. Another head in use makes the token stale.
     """
+    explain: _builtins.bool
+    """Adds to each match an explanation and reasons. "limit" is then at most 100."""
     @_builtins.property
     def filters(self) -> _struct_pb2.Struct:
         """Conditions on the candidates' hard fields, at most 64 fields, all of which must hold. By field name, one of
@@ -107,10 +111,11 @@ class FindMatchesRequest(_message.Message):
         exclude: _abc.Iterable[_builtins.str] | None = ...,
         exclude_seen: _builtins.bool = ...,
         page_token: _builtins.str = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "filters", b"filters", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "domain", b"domain", "exclude", b"exclude", "exclude_seen", b"exclude_seen", "filters", b"filters", "limit", b"limit", "page_token", b"page_token", "stages", b"stages", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "domain", b"domain", "exclude", b"exclude", "exclude_seen", b"exclude_seen", "explain", b"explain", "filters", b"filters", "limit", b"limit", "page_token", b"page_token", "stages", b"stages", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -194,6 +199,8 @@ class FindMatchesResponse(_message.Message):
         USER_ID_FIELD_NUMBER: _builtins.int
         SCORE_FIELD_NUMBER: _builtins.int
         STAGE_SCORES_FIELD_NUMBER: _builtins.int
+        EXPLANATION_FIELD_NUMBER: _builtins.int
+        REASONS_FIELD_NUMBER: _builtins.int
         user_id: _builtins.str
         """The candidate."""
         score: _builtins.float
@@ -202,16 +209,26 @@ class FindMatchesResponse(_message.Message):
         def stage_scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
             """Score of each stage that ran, 0 to 1."""
 
+        @_builtins.property
+        def explanation(self) -> _explanation_pb2.Explanation:
+            """With "explain": how the score comes about."""
+
+        @_builtins.property
+        def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """With "explain": what raises the score most, in at most three sentences; none where nothing does."""
+
         def __init__(
             self,
             *,
             user_id: _builtins.str = ...,
             score: _builtins.float = ...,
             stage_scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+            explanation: _explanation_pb2.Explanation | None = ...,
+            reasons: _abc.Iterable[_builtins.str] | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "stage_scores", b"stage_scores", "user_id", b"user_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "reasons", b"reasons", "score", b"score", "stage_scores", b"stage_scores", "user_id", b"user_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
