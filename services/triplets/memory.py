@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import dataclasses
 import datetime
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.chassis.replies import MemoryReplies
+from services.triplets.core.context import Context
 from services.triplets.core.errors import DomainNotFoundError
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import Outcome, Pair, Word
@@ -23,11 +25,13 @@ from services.triplets.core.ports import (
     ProfileBatch,
     TallyBatch,
 )
-from services.triplets.core.profile import Profile, StoredProfile
+from services.triplets.core.profile import Profile, StoredProfile, Vector
 from services.triplets.core.schema import Schema
 from services.triplets.core.tally import Tally
 
 BATCH_ROWS_MAX = 1_000
+DOMAINS_MAX = 100
+SNAPSHOTS_MAX = 1_000
 
 
 @dataclass
@@ -37,6 +41,16 @@ class _User:
     profile: Profile
     columns: list[float]
     update_time: datetime.datetime
+    contexts: list[Context] = field(default_factory=list)
+    """In the order of their arrival."""
+
+    def stored(self, schema: Schema) -> StoredProfile:
+        return StoredProfile(
+            profile=self.profile,
+            schema=schema,
+            update_time=self.update_time,
+            revision=self.revision,
+        )
 
 
 @dataclass
@@ -47,7 +61,12 @@ class _Domain:
     schema_revision: int = 0
     triplets_count: int = 0
     trained_triplets_count: int = 0
+    users_count: int = 0
+    """Numbers given out."""
     users: dict[str, _User] = field(default_factory=dict)
+    erased: dict[int, int] = field(default_factory=dict)
+    """Revisions by number."""
+    snapshots: list[tuple[str, int]] = field(default_factory=list)
     tallies: dict[int, tuple[int, Tally]] = field(default_factory=dict)
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
 
@@ -130,9 +149,20 @@ class MemoryTripletStore:
         user = None if state is None else state.users.get(user_id)
         if state is None or user is None:
             return None
-        return StoredProfile(
-            profile=user.profile, schema=state.schema, update_time=user.update_time
-        )
+        return user.stored(state.schema)
+
+    async def read_profiles(self, tenant: str, user_id: str) -> list[StoredProfile]:
+        """Returns a user in each of the first 100 domains that know them."""
+        states = [self._domains[key] for key in sorted(self._domains) if key[0] == tenant]
+        found = [s.users[user_id].stored(s.schema) for s in states if user_id in s.users]
+        return found[:DOMAINS_MAX]
+
+    async def read_contexts(self, tenant: str, domain: str, user_id: str) -> list[Context]:
+        """Returns what was appended to a user, newest first."""
+        state = self._domains.get((tenant, domain))
+        user = None if state is None else state.users.get(user_id)
+        arrived = [] if user is None else user.contexts
+        return sorted(arrived, key=lambda c: c.occurred_at)[::-1]  # the last to arrive first
 
     async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
         """Returns a domain in numbers."""
@@ -156,6 +186,11 @@ class MemoryTripletStore:
             return
         if state.schema_revision > since:
             since = -1
+        erased = sorted((r, number) for number, r in state.erased.items() if r > since)
+        for start in range(0, len(erased), BATCH_ROWS_MAX):
+            gone = [number for _, number in erased[start : start + BATCH_ROWS_MAX]]
+            removals = np.array(gone, np.int32)
+            yield Change(schema=state.schema, revision=since, removals=removals)
         users = [user for user in state.users.values() if user.revision > since]
         users.sort(key=lambda user: (user.revision, user.number))
         for start in range(0, len(users), BATCH_ROWS_MAX):
@@ -184,6 +219,13 @@ class MemoryTripletStore:
         if state is None:
             raise DomainNotFoundError(domain)
         batch = _profile_batch(state.schema, list(state.users.values()))
+        user_ids = [""] * state.users_count
+        for number, user_id in zip(batch.numbers.tolist(), batch.user_ids, strict=True):
+            user_ids[number] = user_id
+        vectors = np.zeros((state.users_count, state.schema.dim), np.float16)
+        vectors[batch.numbers] = batch.vectors
+        columns = np.full((state.users_count, len(state.schema.columns)), np.nan, np.float32)
+        columns[batch.numbers] = batch.columns
         standing = state.standing(revision).items()
         words = sorted((p, w) for p, w in standing if w.counted_level is not None)
         pairs = np.array([pair for pair, _ in words], np.int32).reshape(-1, 2)
@@ -191,9 +233,10 @@ class MemoryTripletStore:
         micros = [(w.occurred_at - epoch) // datetime.timedelta(microseconds=1) for _, w in words]
         return DomainArrays(
             schema=state.schema,
-            user_ids=batch.user_ids,
-            vectors=batch.vectors,
-            columns=batch.columns.astype(np.float32),
+            read_revision=state.revision,
+            user_ids=user_ids,
+            vectors=vectors,
+            columns=columns,
             seekers=pairs[:, 0],
             candidates=pairs[:, 1],
             levels=np.array([word.level for _, word in words], np.int8),
@@ -208,7 +251,7 @@ class MemoryDomainUnit(MemoryReplies):
     def __init__(self, tenant: str, state: _Domain, replies: MemoryReplies) -> None:
         super().__init__()
         self._replies = replies._replies  # noqa: SLF001  # the store's own, as copied for this unit
-        self._next = state.revision + 1
+        self.revision = state.revision + 1
         self.state = state
         self.schema = state.schema
         self.labels = state.labels
@@ -230,29 +273,82 @@ class MemoryDomainUnit(MemoryReplies):
 
     async def append_outcomes(self, outcomes: Sequence[Outcome]) -> None:
         """Records outcomes."""
-        self.state.revision = self._next
-        self.state.outcomes += [(self._next, outcome) for outcome in outcomes]
+        self.state.revision = self.revision
+        self.state.outcomes += [(self.revision, outcome) for outcome in outcomes]
 
     async def save_tallies(self, tallies: Mapping[int, Tally], triplets_added: int) -> None:
         """Replaces tallies and moves the domain's triplet count."""
-        self.state.revision = self._next
+        self.state.revision = self.revision
         self.state.triplets_count += triplets_added
-        self.state.tallies |= {number: (self._next, tally) for number, tally in tallies.items()}
+        self.state.tallies |= {number: (self.revision, tally) for number, tally in tallies.items()}
 
     async def save_profile(self, profile: Profile, columns: Sequence[float]) -> datetime.datetime:
         """Creates or replaces a user, who keeps their number."""
-        self.state.revision = self._next
+        self.state.revision = self.revision
         now = datetime.datetime.now(datetime.UTC)
         known = self.state.users.get(profile.user_id)
-        number = len(self.state.users) if known is None else known.number
+        number = self.state.users_count if known is None else known.number
         if known is None:
-            self.state.tallies[number] = (self._next, Tally())
-        self.state.users[profile.user_id] = _User(number, self._next, profile, list(columns), now)
+            self.state.users_count += 1
+            self.state.tallies[number] = (self.revision, Tally())
+        self.state.users[profile.user_id] = _User(
+            number, self.revision, profile, list(columns), now
+        )
         return now
+
+    async def read_revision(self, user_id: str) -> int | None:
+        """Returns the revision at which anything of a user last changed."""
+        user = self.state.users.get(user_id)
+        return None if user is None else user.revision
+
+    async def save_contexts(
+        self,
+        user_id: str,
+        *,
+        added: Sequence[Context],
+        dropped: Sequence[str],
+        vector: Vector | None,
+        encoder: str,
+    ) -> None:
+        """Adds contexts to an existing user and drops others."""
+        self.state.revision = self.revision
+        user = self.state.users[user_id]
+        user.revision = self.revision
+        user.contexts = [c for c in user.contexts if c.context_id not in dropped] + [*added]
+        if vector is not None:
+            user.profile = dataclasses.replace(user.profile, vector=vector, encoder=encoder)
+            user.update_time = datetime.datetime.now(datetime.UTC)
+
+    async def words_about(self, number: int) -> Mapping[Pair, Word]:
+        """Returns the standing words that a user gave or received."""
+        words = self.state.standing(self.revision)
+        return {pair: word for pair, word in words.items() if number in pair}
+
+    async def erase_user(self, number: int) -> None:
+        """Deletes a user and everything about them."""
+        self.state.revision = self.revision
+        users = self.state.users.items()
+        self.state.users = {name: user for name, user in users if user.number != number}
+        del self.state.tallies[number]
+        self.state.outcomes = [(r, o) for r, o in self.state.outcomes if number not in o.pair]
+        self.state.erased[number] = self.revision
+
+    async def record_snapshot(self, digest: str, users_count: int, since: int) -> bool:
+        """Remembers a snapshot, unless someone was erased since."""
+        if any(revision > since for revision in self.state.erased.values()):
+            return False
+        if digest not in dict(self.state.snapshots):
+            self.state.snapshots.append((digest, users_count))
+        return True
+
+    async def snapshots_with(self, number: int) -> Sequence[str]:
+        """Returns the digests of the last snapshots that hold a number, newest first."""
+        holding = [digest for digest, users_count in self.state.snapshots if users_count > number]
+        return holding[::-1][:SNAPSHOTS_MAX]
 
     async def save_schema(self, schema: Schema) -> None:
         """Replaces the schema."""
-        self.state.revision = self.state.schema_revision = self._next
+        self.state.revision = self.state.schema_revision = self.revision
         self.state.schema = schema
 
     async def save_labels(self, labels: Mapping[str, Label]) -> None:

@@ -58,29 +58,89 @@ on conflict (domain_id, number) do update set
     given = excluded.given,
     received = excluded.received;
 
--- name: save_user
+-- name: save_users
+-- Everyone comes with their number: theirs, or the next one for somebody new.
 with saved as (
     insert into users
-    (domain_id, number, user_id, revision, context, fields, columns, vector, encoder, update_time)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp())
+    (domain_id, number, user_id, revision, context, fields, provenance, columns, vector, encoder, update_time)
+    select
+        $1, number, user_id, $2, context, fields::jsonb, provenance::jsonb, columns, vector, encoder,
+        statement_timestamp()
+    from unnest(
+        $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[], $10::text[]
+    ) as n (number, user_id, context, fields, provenance, columns, vector, encoder)
     on conflict (domain_id, user_id) do update set
         revision = excluded.revision,
         context = excluded.context,
         fields = excluded.fields,
+        provenance = excluded.provenance,
         columns = excluded.columns,
         vector = excluded.vector,
         encoder = excluded.encoder,
         update_time = excluded.update_time
-    returning number, update_time
+    returning number
 ),
 
 tallied as (
     insert into tallies (domain_id, number, revision, given, received)
-    select $1, number, $4, '{0,0,0,0}', '{0,0,0,0}' from saved
+    select $1, number, $2, '{0,0,0,0}', '{0,0,0,0}' from saved
     on conflict do nothing
 )
 
-select number, update_time from saved;
+select statement_timestamp();
+
+-- name: forget_contexts
+delete from contexts where domain_id = $1 and number = any($2::integer[]);
+
+-- name: read_revision
+select revision from users where domain_id = $1 and user_id = $2;
+
+-- name: touch_user
+update users set
+    revision = $3,
+    vector = coalesce($4, vector),
+    encoder = case when $4 is null then encoder else $5 end,
+    update_time = case when $4 is null then update_time else statement_timestamp() end
+where domain_id = $1 and user_id = $2
+returning number;
+
+-- name: drop_contexts
+delete from contexts where domain_id = $1 and number = $2 and context_id = any($3::text[]);
+
+-- name: words_about
+select distinct on (seeker, candidate) seeker, candidate, occurred_at, level, weight
+from (
+    select seeker, candidate, occurred_at, level, weight from outcomes where domain_id = $1 and seeker = $2
+    union all
+    select seeker, candidate, occurred_at, level, weight from outcomes where domain_id = $1 and candidate = $2
+) as about
+order by seeker, candidate, occurred_at desc, level desc, weight desc;
+
+-- name: erase_given
+delete from outcomes where domain_id = $1 and seeker = $2;
+
+-- name: erase_received
+delete from outcomes where domain_id = $1 and candidate = $2;
+
+-- name: erase_tally
+delete from tallies where domain_id = $1 and number = $2;
+
+-- name: erase_user
+-- Contexts go with the user.
+delete from users where domain_id = $1 and number = $2;
+
+-- name: mark_erased
+insert into erased (domain_id, number, revision) values ($1, $2, $3);
+
+-- name: was_erased_since
+select exists(select from erased where domain_id = $1 and revision > $2);
+
+-- name: save_snapshot
+insert into snapshots (domain_id, digest, users_count) values ($1, $2, $3) on conflict do nothing;
+
+-- name: snapshots_with
+select digest from snapshots where domain_id = $1 and users_count > $2
+order by snapshot_id desc limit 1000;
 
 -- name: read_schema
 select schema from domains where tenant = $1 and domain = $2;
@@ -89,9 +149,22 @@ select schema from domains where tenant = $1 and domain = $2;
 select labels from domains where tenant = $1 and domain = $2;
 
 -- name: read_user
-select u.user_id, u.context, u.fields, u.vector, u.encoder, u.update_time
+select
+    u.user_id, u.context, u.fields, u.provenance, u.vector, u.encoder, u.update_time, u.revision, d.domain, d.schema
 from users as u join domains as d using (domain_id)
 where d.tenant = $1 and d.domain = $2 and u.user_id = $3;
+
+-- name: read_users
+select
+    u.user_id, u.context, u.fields, u.provenance, u.vector, u.encoder, u.update_time, u.revision, d.domain, d.schema
+from users as u join domains as d using (domain_id)
+where d.tenant = $1 and u.user_id = $2 order by d.domain limit 100;
+
+-- name: read_contexts
+select c.context_id, c.content, c.source, c.occurred_at
+from contexts as c join users as u using (domain_id, number) join domains as d using (domain_id)
+where d.tenant = $1 and d.domain = $2 and u.user_id = $3
+order by c.occurred_at desc, c.arrival desc;
 
 -- name: read_counts
 select tenant, domain, revision, triplets_count, trained_triplets_count
@@ -106,7 +179,10 @@ order by tenant, domain limit $3;
 select tenant, domain, revision from domains;
 
 -- name: read_domain_head
-select domain_id, schema, revision, schema_revision from domains where tenant = $1 and domain = $2;
+select domain_id, schema, revision, schema_revision, users_count from domains where tenant = $1 and domain = $2;
+
+-- name: erased_users
+select number from erased where domain_id = $1 and revision > $2 order by revision, number;
 
 -- name: changed_users
 -- In the order of the changes: for that the index by revision is the best plan, whatever is known of the table.
@@ -132,7 +208,7 @@ cross join lateral (
 ) as o;
 
 -- name: all_users
-select user_id, columns, vector from users where domain_id = $1 order by number;
+select number, user_id, columns, vector from users where domain_id = $1 order by number;
 
 -- name: standing_outcomes
 -- A pair whose last word is a retraction has none.

@@ -62,7 +62,9 @@ def register(
     snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server(
         SnapshotServicer(store, writer), server
     )
-    user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(store, encoder), server)
+    user_service_pb2_grpc.add_UserServiceServicer_to_server(
+        UserServicer(store, encoder, clock), server
+    )
 
 
 async def run_triplets(config: Config) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from services.chassis.artifacts import memory_artifacts
-from services.triplets import memory, postgres
+from services.triplets import memory
 from services.triplets.artifacts import SafetensorsSnapshots
 from services.triplets.core.create_snapshot import Snapshot, create_snapshot
 from services.triplets.core.outcome import RETRACTED_LEVEL, Outcome, Pair, Word
 from services.triplets.core.ports import Change, DomainArrays, TripletStore
 from services.triplets.core.tally import Tally
 from services.triplets.memory import MemoryTripletStore
+from services.triplets.postgres import store as postgres
 from tests.support.domains import (
     DOMAIN,
     ENDS_OF_TIME,

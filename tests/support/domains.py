@@ -104,6 +104,12 @@ async def changes_since(store: TripletStore, revision: int) -> list[Change]:
     return [change async for change in store.read_changes(TENANT, DOMAIN, revision)]
 
 
+def removals_in(changes: Iterable[Change]) -> list[int]:
+    """Whose numbers are said to be erased, in order."""
+    batches = (change.removals for change in changes if change.removals is not None)
+    return [int(number) for batch in batches for number in batch]
+
+
 def users_in(changes: Iterable[Change]) -> list[str]:
     """Whose profiles are sent, in order."""
     batches = (change.profiles for change in changes if change.profiles is not None)

@@ -22,14 +22,21 @@ async def create_snapshot(
 ) -> Snapshot:
     """Reads the domain, forms the triplets of the outcomes as of a revision, and stores both.
 
-    The same arrays have the same digest.
+    The same arrays have the same digest. Nobody learns from someone who was erased meanwhile: the
+    snapshot is then made anew, for as long as the caller waits.
     """
-    arrays = await store.read_arrays(tenant, domain, revision)
-    # Seconds of pure computation for a large domain: off the loop.
-    triplets = await asyncio.to_thread(_form, arrays)
+    while True:
+        arrays = await store.read_arrays(tenant, domain, revision)
+        # Seconds of pure computation for a large domain: off the loop.
+        triplets = await asyncio.to_thread(_form, arrays)
+        digest = await writer.write(arrays, triplets)
+        users_count = len(arrays.user_ids)
+        async with store.open_domain(tenant, domain) as unit:
+            if await unit.record_snapshot(digest, users_count, arrays.read_revision):
+                break
     return Snapshot(
-        digest=await writer.write(arrays, triplets),
-        users_count=len(arrays.user_ids),
+        digest=digest,
+        users_count=sum(map(bool, arrays.user_ids)),
         outcomes_count=len(arrays.seekers),
         triplets_count=len(triplets.indices),
     )

@@ -8,6 +8,7 @@ TripletsError
 ├── LabelUnknownError
 ├── MemoryResolverMissingError
 ├── SchemaIncompatibleError
+├── UserChangedError
 └── UserNotFoundError
 """
 
@@ -79,6 +80,16 @@ class SchemaIncompatibleError(TripletsError):
 
     def __init__(self, field: str, rule: str) -> None:
         super().__init__(f"{field}: {rule}.", field=field, rule=rule)
+
+
+class UserChangedError(TripletsError):
+    """The person was changed while their vector was made."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(
+            f"{user_id!r} is being changed by others, again and again. Nothing was stored.",
+            user_id=user_id,
+        )
 
 
 class UserNotFoundError(TripletsError):

@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.triplets.core.context import Context
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import Outcome, Pair, Word
-from services.triplets.core.profile import Profile, StoredProfile
+from services.triplets.core.profile import Profile, StoredProfile, Vector
 from services.triplets.core.schema import Schema
 from services.triplets.core.tally import Tally
 from services.triplets.core.triplet import Triplets
@@ -45,6 +46,8 @@ class DomainUnit(Protocol):
     """The tenant's own labels, by name."""
     counts: DomainCounts
     """As of the start of the unit."""
+    revision: int
+    """What the domain's will be once the unit has changed something."""
 
     async def find_numbers(self, user_ids: Sequence[str]) -> Mapping[str, int]:
         """Returns the numbers of those users that exist."""
@@ -67,7 +70,51 @@ class DomainUnit(Protocol):
         ...
 
     async def save_profile(self, profile: Profile, columns: Sequence[float]) -> datetime.datetime:
-        """Creates or replaces a user, who keeps their number; returns the time of the change."""
+        """Creates or replaces a user, who keeps their number; returns the time of the change.
+
+        Contexts that were appended go.
+        """
+        ...
+
+    async def read_revision(self, user_id: str) -> int | None:
+        """Returns the revision at which anything of a user last changed."""
+        ...
+
+    async def save_contexts(
+        self,
+        user_id: str,
+        *,
+        added: Sequence[Context],
+        dropped: Sequence[str],
+        vector: Vector | None,
+        encoder: str,
+    ) -> None:
+        """Adds contexts to an existing user and drops others by their ids.
+
+        The user's revision moves. A vector that is given replaces theirs.
+        """
+        ...
+
+    async def words_about(self, number: int) -> Mapping[Pair, Word]:
+        """Returns the standing words that a user gave or received."""
+        ...
+
+    async def erase_user(self, number: int) -> None:
+        """Deletes a user, their contexts and tally, and the outcomes they gave or received.
+
+        Their number stays taken; tallies of others are the caller's to save.
+        """
+        ...
+
+    async def record_snapshot(self, digest: str, users_count: int, since: int) -> bool:
+        """Remembers a snapshot of the first `users_count` numbers.
+
+        False, and nothing is remembered, if someone was erased after revision `since`.
+        """
+        ...
+
+    async def snapshots_with(self, number: int) -> Sequence[str]:
+        """Returns the digests of the last 1,000 snapshots that hold a number, newest first."""
         ...
 
     async def save_schema(self, schema: Schema) -> None:
@@ -110,6 +157,9 @@ class PairBatch:
     standing: npt.NDArray[np.bool_]
 
 
+Numbers = npt.NDArray[np.int32]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One step of a domain's history."""
@@ -117,6 +167,8 @@ class Change:
     schema: Schema
     revision: int
     """Where to resume from once this step is applied."""
+    removals: Numbers | None = None
+    """Numbers of people who were erased."""
     profiles: ProfileBatch | None = None
     tallies: TallyBatch | None = None
     pairs: PairBatch | None = None
@@ -127,7 +179,10 @@ class DomainArrays:
     """A domain as of a revision: users by number, standing outcomes by (seeker, candidate)."""
 
     schema: Schema
+    read_revision: int = 0
+    """The domain's, when it was read: people are as of then."""
     user_ids: list[str]
+    """Empty for a number whose user was erased: no vector, no values, no outcomes."""
     vectors: npt.NDArray[np.float16]
     columns: npt.NDArray[np.float32]
     seekers: npt.NDArray[np.int32]
@@ -163,6 +218,14 @@ class TripletStore(Protocol):
 
     async def read_profile(self, tenant: str, domain: str, user_id: str) -> StoredProfile | None:
         """Returns a user."""
+        ...
+
+    async def read_profiles(self, tenant: str, user_id: str) -> list[StoredProfile]:
+        """Returns a user in each of the first 100 domains, by name, that know them."""
+        ...
+
+    async def read_contexts(self, tenant: str, domain: str, user_id: str) -> list[Context]:
+        """Returns what was appended to a user, newest first; none for one who is not there."""
         ...
 
     async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:

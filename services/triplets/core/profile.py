@@ -1,10 +1,12 @@
 """What is known of one person: checked values, and what encoder and heads read of them."""
 
+import dataclasses
 import datetime
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,15 @@ INTEGER_MAX = 2**53
 """JSON numbers are doubles: beyond this they stop naming single integers."""
 
 
+class Provenance(NamedTuple):
+    """Where a value comes from."""
+
+    source: str
+    """"fields" for one that the caller gave."""
+    at: datetime.datetime
+    """When it was given."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """One person in one domain, as stored."""
@@ -34,6 +45,8 @@ class Profile:
     """Unit vector [dim], or None for a person without text."""
     encoder: str
     """Where the vector comes from; empty without one."""
+    provenance: Mapping[str, Provenance] = dataclasses.field(default_factory=dict)
+    """By field name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +56,9 @@ class StoredProfile:
     profile: Profile
     schema: Schema
     update_time: datetime.datetime
+    """When values or vector last changed."""
+    revision: int
+    """The domain's, when anything of the person last changed."""
 
 
 def check_user_id(path: str, user_id: str) -> None:
@@ -125,12 +141,25 @@ def seconds_since_1970(path: str, value: object) -> float:
     return moment.timestamp()
 
 
-def encoder_text(schema: Schema, values: Mapping[str, Value], context: str) -> str:
-    """What the encoder reads of a person: soft fields, most important first, then the context."""
+def encoder_text(
+    schema: Schema, values: Mapping[str, Value], context: str, contexts: Sequence[str] = ()
+) -> str:
+    """What the encoder is given of a person, of which it reads the first that fits its window.
+
+    Soft fields, most important first; then what was appended, newest first; then the context that
+    the person came with. Whole texts only, so many as make at most 20,000 characters beside the
+    soft fields: more than any window holds.
+    """
     soft = [field for field in schema.fields if field.kind == "soft" and field.name in values]
     soft.sort(key=lambda field: PRIORITIES.index(field.priority))
     texts = [str(values[field.name]) for field in soft]
-    return "\n".join(text for text in (*texts, context) if text.strip())
+    characters_left = TEXT_CHARACTERS_MAX
+    for text in (*contexts, context):
+        characters_left -= len(text)
+        if characters_left < 0:
+            break
+        texts.append(text)
+    return "\n".join(text for text in texts if text.strip())
 
 
 def column_values(schema: Schema, values: Mapping[str, Value]) -> list[float]:

@@ -1,5 +1,6 @@
 """Bringing a person in: first what can fail or takes long, then one short transaction."""
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from services.triplets.core.ports import DomainUnit, Encoder, TripletStore
 from services.triplets.core.profile import (
     TEXT_CHARACTERS_MAX,
     Profile,
+    Provenance,
     StoredProfile,
     check_text,
     check_user_id,
@@ -35,7 +37,13 @@ class UserDraft:
 
 
 async def prepare_profile(
-    store: TripletStore, encoder: Encoder, tenant: str, domain: str, draft: UserDraft
+    store: TripletStore,
+    encoder: Encoder,
+    *,
+    tenant: str,
+    domain: str,
+    draft: UserDraft,
+    now: datetime.datetime,
 ) -> Profile:
     """Checks a draft against the domain's schema and encodes its text. Changes nothing."""
     check_user_id("user_id", draft.user_id)
@@ -61,6 +69,7 @@ async def prepare_profile(
         values=values,
         vector=vector,
         encoder="" if vector is None else schema.encoder,
+        provenance=dict.fromkeys(values, Provenance("fields", now)),
     )
 
 
@@ -72,4 +81,6 @@ async def save_profile(unit: DomainUnit, profile: Profile) -> StoredProfile:
     """
     columns = column_values(unit.schema, profile.values)
     update_time = await unit.save_profile(profile, columns)
-    return StoredProfile(profile=profile, schema=unit.schema, update_time=update_time)
+    return StoredProfile(
+        profile=profile, schema=unit.schema, update_time=update_time, revision=unit.revision
+    )

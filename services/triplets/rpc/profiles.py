@@ -10,6 +10,7 @@ from trine.triplets.v1 import profile_service_pb2_grpc
 from services.chassis.interceptors import Context
 from services.triplets.core.ports import (
     Change,
+    Numbers,
     PairBatch,
     ProfileBatch,
     TallyBatch,
@@ -59,10 +60,15 @@ def _to_proto(tenant: str, domain: str, change: Change) -> pb.WatchProfilesRespo
         domain=domain,
         revision=change.revision,
         schema=schema_to_proto(change.schema),
+        removals=None if change.removals is None else _removals(change.removals),
         profiles=None if change.profiles is None else _profiles(change.profiles),
         tallies=None if change.tallies is None else _tallies(change.tallies),
         pairs=None if change.pairs is None else _pairs(change.pairs),
     )
+
+
+def _removals(numbers: Numbers) -> pb.WatchProfilesResponse.Removals:
+    return pb.WatchProfilesResponse.Removals(numbers=numbers.astype("<i4").tobytes())
 
 
 def _profiles(batch: ProfileBatch) -> pb.WatchProfilesResponse.Profiles:

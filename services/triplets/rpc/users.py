@@ -1,27 +1,44 @@
 """UserService: people between wire and core."""
 
+import datetime
+import uuid
+
 from google.protobuf import struct_pb2
-from trine.triplets.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
+from trine.triplets.v1 import user_pb2, user_service_pb2_grpc
+from trine.triplets.v1 import user_service_pb2 as pb
 
 from services.chassis.auth import current_tenant
-from services.chassis.interceptors import Context
+from services.chassis.clock import Clock
+from services.chassis.interceptors import Context as CallContext
 from services.chassis.replies import answer_once
 from services.chassis.structs import read_struct
-from services.triplets.core.errors import DomainNotFoundError, UserNotFoundError
+from services.triplets.core.append_context import append_context, check_context, prepare_context
+from services.triplets.core.context import Context
+from services.triplets.core.erase_user import erase_user
+from services.triplets.core.errors import (
+    DomainNotFoundError,
+    FieldInvalidError,
+    UserChangedError,
+    UserNotFoundError,
+)
 from services.triplets.core.ports import DomainUnit, Encoder, TripletStore
 from services.triplets.core.profile import StoredProfile, Value
 from services.triplets.core.upsert_user import UserDraft, prepare_profile, save_profile
 
+ATTEMPTS_MAX = 10
+"""To add a context to a person whom others change at the same time."""
+
 
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
-    """Stores and returns people."""
+    """Stores, returns and erases people."""
 
-    def __init__(self, store: TripletStore, encoder: Encoder) -> None:
+    def __init__(self, store: TripletStore, encoder: Encoder, clock: Clock) -> None:
         self._store = store
         self._encoder = encoder
+        self._clock = clock
 
     async def UpsertUser(
-        self, request: user_service_pb2.UpsertUserRequest, context: Context
+        self, request: pb.UpsertUserRequest, context: CallContext
     ) -> user_pb2.User:
         draft = UserDraft(
             user_id=request.user_id,
@@ -31,7 +48,14 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             vector=list(request.vector),
         )
         tenant, domain = current_tenant(), request.domain
-        profile = await prepare_profile(self._store, self._encoder, tenant, domain, draft)
+        profile = await prepare_profile(
+            self._store,
+            self._encoder,
+            tenant=tenant,
+            domain=domain,
+            draft=draft,
+            now=self._clock.now(),
+        )
 
         async def act(unit: DomainUnit) -> user_pb2.User:
             return _to_proto(await save_profile(unit, profile))
@@ -39,16 +63,92 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         opening = self._store.open_domain(tenant, domain)
         return await answer_once(opening, request, context, user_pb2.User, act)
 
-    async def GetUser(
-        self, request: user_service_pb2.GetUserRequest, context: Context
-    ) -> user_pb2.User:
+    async def GetUser(self, request: pb.GetUserRequest, context: CallContext) -> user_pb2.User:
         tenant = current_tenant()
+        if not request.domain:
+            found = await self._store.read_profiles(tenant, request.user_id)
+            return _in_all(request.user_id, found)
         stored = await self._store.read_profile(tenant, request.domain, request.user_id)
         if stored is None:
             if await self._store.read_schema(tenant, request.domain) is None:
                 raise DomainNotFoundError(request.domain)
             raise UserNotFoundError("user_id", request.user_id)
         return _to_proto(stored)
+
+    async def AppendContext(
+        self, request: pb.AppendContextRequest, context: CallContext
+    ) -> pb.AppendContextResponse:
+        added = _read_context(request, self._clock.now())
+        for _ in range(ATTEMPTS_MAX - 1):
+            try:
+                return await self._append(request, context, added)
+            except UserChangedError:
+                continue
+        return await self._append(request, context, added)
+
+    async def _append(
+        self, request: pb.AppendContextRequest, context: CallContext, added: Context
+    ) -> pb.AppendContextResponse:
+        tenant, domain = current_tenant(), request.domain
+        prepared = await prepare_context(
+            self._store,
+            self._encoder,
+            tenant=tenant,
+            domain=domain,
+            user_id=request.user_id,
+            context=added,
+        )
+
+        async def act(unit: DomainUnit) -> pb.AppendContextResponse:
+            return pb.AppendContextResponse(
+                user_id=request.user_id,
+                domain=domain,
+                context_id=added.context_id,
+                embeddings_refreshed=await append_context(unit, prepared),
+            )
+
+        opening = self._store.open_domain(tenant, domain)
+        return await answer_once(opening, request, context, pb.AppendContextResponse, act)
+
+    async def DeleteUser(
+        self, request: pb.DeleteUserRequest, context: CallContext
+    ) -> pb.DeleteUserResponse:
+        async def act(unit: DomainUnit) -> pb.DeleteUserResponse:
+            erasure = await erase_user(unit, request.user_id)
+            return pb.DeleteUserResponse(
+                outcomes_removed=erasure.outcomes_count,
+                snapshot_digests=erasure.snapshot_digests,
+            )
+
+        opening = self._store.open_domain(current_tenant(), request.domain)
+        return await answer_once(opening, request, context, pb.DeleteUserResponse, act)
+
+
+def _read_context(request: pb.AppendContextRequest, now: datetime.datetime) -> Context:
+    occurred_at = now
+    if request.HasField("occurred_at"):
+        try:
+            occurred_at = request.occurred_at.ToDatetime(datetime.UTC)
+        except ValueError:
+            rule = "must be between 1900 and a day from now"
+            raise FieldInvalidError("occurred_at", rule) from None
+    made = Context(
+        context_id=f"ctx_{uuid.uuid4().hex[:16]}",
+        content=request.content,
+        source=request.source,
+        occurred_at=occurred_at,
+    )
+    return check_context(made, now)
+
+
+def _in_all(user_id: str, found: list[StoredProfile]) -> user_pb2.User:
+    if not found:
+        raise UserNotFoundError("user_id", user_id)
+    user = user_pb2.User(user_id=user_id, domains=[_to_proto(stored) for stored in found])
+    for one in user.domains:
+        user.embeddings.MergeFrom(one.embeddings)
+    user.last_enriched_at.FromDatetime(max(stored.update_time for stored in found))
+    return user
 
 
 def _to_proto(stored: StoredProfile) -> user_pb2.User:
@@ -66,6 +166,9 @@ def _to_proto(stored: StoredProfile) -> user_pb2.User:
     if profile.vector is not None:
         embedding = user_pb2.User.Embedding(dim=schema.dim, version=profile.encoder)
         user.embeddings[schema.domain].CopyFrom(embedding)
+    for name, origin in profile.provenance.items():
+        user.provenance[name].source = origin.source
+        user.provenance[name].at.FromDatetime(origin.at)
     user.last_enriched_at.FromDatetime(stored.update_time)
     return user
 

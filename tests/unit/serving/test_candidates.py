@@ -1,5 +1,7 @@
 """Candidates in memory: views are whole, changes replace people, room is made and taken back."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -102,3 +104,36 @@ def test_after_any_batches_the_view_holds_the_latest_of_everyone(
 def test_batches_of_any_size_fit(count: int) -> None:
     made = partition(rows(list(range(count)), age=[7.0] * count))
     assert made.view.alive_count == count
+
+
+def test_whoever_is_removed_is_gone_and_the_others_stay() -> None:
+    made = partition(rows([0, 1, 2], age=[30, 40, 50]))
+    made.apply_tallies(np.array([1], np.int32), np.array([[4, 3, 2, 1]], np.int32))
+    before = made.view
+    made.apply_removals(np.array([1, 7], np.int32))  # 7 was never there
+    assert people(made.view) == {0: 30, 2: 50}
+    assert made.view.alive_count == 2
+    assert made.view.row_of.tolist() == [0, -1, 2]
+    assert made.number_of == {"u0": 0, "u2": 2}
+    assert made.counts[1].tolist() == [0, 0, 0, 0]
+    assert people(before) == {0: 30, 1: 40, 2: 50}
+    made.apply_removals(np.array([1], np.int32))
+    assert people(made.view) == {0: 30, 2: 50}
+
+
+def test_someone_under_a_removed_id_is_another_person() -> None:
+    made = partition(rows([0], age=[30]))
+    again = dataclasses.replace(rows([1], age=[31]), user_ids=["u0"])
+    made.apply_profiles(again)
+    made.apply_removals(np.array([0], np.int32))
+    assert people(made.view) == {1: 31}
+    assert made.number_of == {"u0": 1}
+
+
+def test_numbers_of_those_who_went_before_may_be_missing() -> None:
+    made = partition(rows([3], age=[30]))
+    made.apply_removals(np.array([1], np.int32))
+    assert people(made.view) == {3: 30}
+    for age in range(31, 900):
+        made.apply_profiles(rows([3], age=[age]))
+    assert people(made.view) == {3: 899}

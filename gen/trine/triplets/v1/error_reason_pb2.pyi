@@ -42,6 +42,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The encoder cannot be reached. Nothing was stored; try again."""
     ERROR_REASON_LABEL_IN_USE: _ErrorReason.ValueType  # 9
     """Outcomes have used the label, so it keeps its level and stays; metadata "field", "label" and "rule" say more."""
+    ERROR_REASON_USER_CHANGED: _ErrorReason.ValueType  # 10
+    """The person was changed by others again and again while their vector was made. Nothing was stored; try again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -66,4 +68,6 @@ ERROR_REASON_ENCODER_UNAVAILABLE: ErrorReason.ValueType  # 8
 """The encoder cannot be reached. Nothing was stored; try again."""
 ERROR_REASON_LABEL_IN_USE: ErrorReason.ValueType  # 9
 """Outcomes have used the label, so it keeps its level and stays; metadata "field", "label" and "rule" say more."""
+ERROR_REASON_USER_CHANGED: ErrorReason.ValueType  # 10
+"""The person was changed by others again and again while their vector was made. Nothing was stored; try again."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

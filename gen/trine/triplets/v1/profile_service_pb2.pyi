@@ -163,6 +163,26 @@ class WatchProfilesResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class Removals(_message.Message):
+        """People who are no longer there."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NUMBERS_FIELD_NUMBER: _builtins.int
+        numbers: _builtins.bytes
+        """The users' numbers, int32 [n], little-endian; some may never have been sent."""
+        def __init__(
+            self,
+            *,
+            numbers: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["numbers", b"numbers"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Tallies(_message.Message):
         """What outcomes say about n people. Little-endian arrays."""
 
@@ -217,6 +237,7 @@ class WatchProfilesResponse(_message.Message):
     PROFILES_FIELD_NUMBER: _builtins.int
     TALLIES_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
+    REMOVALS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant."""
     domain: _builtins.str
@@ -239,6 +260,10 @@ class WatchProfilesResponse(_message.Message):
     def pairs(self) -> Global___WatchProfilesResponse.Pairs:
         """Pairs that outcomes have come in about."""
 
+    @_builtins.property
+    def removals(self) -> Global___WatchProfilesResponse.Removals:
+        """People who were erased. They come before whoever came in under the same id since."""
+
     def __init__(
         self,
         *,
@@ -249,10 +274,11 @@ class WatchProfilesResponse(_message.Message):
         profiles: Global___WatchProfilesResponse.Profiles | None = ...,
         tallies: Global___WatchProfilesResponse.Tallies | None = ...,
         pairs: Global___WatchProfilesResponse.Pairs | None = ...,
+        removals: Global___WatchProfilesResponse.Removals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs", "profiles", b"profiles", "schema", b"schema", "tallies", b"tallies"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs", "profiles", b"profiles", "removals", b"removals", "schema", b"schema", "tallies", b"tallies"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "pairs", b"pairs", "profiles", b"profiles", "revision", b"revision", "schema", b"schema", "tallies", b"tallies", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "pairs", b"pairs", "profiles", b"profiles", "removals", b"removals", "revision", b"revision", "schema", b"schema", "tallies", b"tallies", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

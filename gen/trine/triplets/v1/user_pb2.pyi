@@ -48,6 +48,53 @@ class User(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class ProvenanceEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___User.Provenance: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___User.Provenance | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Provenance(_message.Message):
+        """Where a value comes from."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SOURCE_FIELD_NUMBER: _builtins.int
+        AT_FIELD_NUMBER: _builtins.int
+        source: _builtins.str
+        """"fields": the caller gave it."""
+        @_builtins.property
+        def at(self) -> _timestamp_pb2.Timestamp:
+            """When it was given."""
+
+        def __init__(
+            self,
+            *,
+            source: _builtins.str = ...,
+            at: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "source", b"source"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Embedding(_message.Message):
         """Dimension and origin of a vector; the vector itself stays inside."""
 
@@ -78,6 +125,8 @@ class User(_message.Message):
     DERIVED_FIELD_NUMBER: _builtins.int
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     LAST_ENRICHED_AT_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
+    DOMAINS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The caller's id of the person."""
     domain: _builtins.str
@@ -94,11 +143,21 @@ class User(_message.Message):
 
     @_builtins.property
     def embeddings(self) -> _containers.MessageMap[_builtins.str, Global___User.Embedding]:
-        """What stands behind the person's vector, by domain. Empty for a person without text or vector."""
+        """What stands behind the person's vectors, by domain. Empty for a person without text or vector."""
 
     @_builtins.property
     def last_enriched_at(self) -> _timestamp_pb2.Timestamp:
         """When fields or vector last changed."""
+
+    @_builtins.property
+    def provenance(self) -> _containers.MessageMap[_builtins.str, Global___User.Provenance]:
+        """Where each value comes from, by field name."""
+
+    @_builtins.property
+    def domains(self) -> _containers.RepeatedCompositeFieldContainer[Global___User]:
+        """In an answer about all domains: the person as each domain knows them, at most 100 by name. Of the rest of that answer only
+        user_id, embeddings and the latest last_enriched_at are set.
+        """
 
     def __init__(
         self,
@@ -110,10 +169,12 @@ class User(_message.Message):
         derived: _struct_pb2.Struct | None = ...,
         embeddings: _abc.Mapping[_builtins.str, Global___User.Embedding] | None = ...,
         last_enriched_at: _timestamp_pb2.Timestamp | None = ...,
+        provenance: _abc.Mapping[_builtins.str, Global___User.Provenance] | None = ...,
+        domains: _abc.Iterable[Global___User] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["derived", b"derived", "fields", b"fields", "last_enriched_at", b"last_enriched_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["derived", b"derived", "domain", b"domain", "embeddings", b"embeddings", "fields", b"fields", "last_enriched_at", b"last_enriched_at", "schema_version", b"schema_version", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["derived", b"derived", "domain", b"domain", "domains", b"domains", "embeddings", b"embeddings", "fields", b"fields", "last_enriched_at", b"last_enriched_at", "provenance", b"provenance", "schema_version", b"schema_version", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

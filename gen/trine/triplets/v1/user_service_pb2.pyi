@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -80,7 +81,7 @@ class GetUserRequest(_message.Message):
     user_id: _builtins.str
     """The caller's id of the person."""
     domain: _builtins.str
-    """The domain."""
+    """The domain; empty for all."""
     def __init__(
         self,
         *,
@@ -94,3 +95,147 @@ class GetUserRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetUserRequest: _TypeAlias = GetUserRequest  # noqa: Y015
+
+@_typing.final
+class AppendContextRequest(_message.Message):
+    """Request of AppendContext."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The caller's id of the person."""
+    domain: _builtins.str
+    """The domain."""
+    content: _builtins.str
+    """What was said or done, free text: at most 20,000 characters."""
+    source: _builtins.str
+    """Where it comes from, such as "chat": at most 64 printable characters."""
+    request_id: _builtins.str
+    """A repeat with the same id returns the first answer, for a day. The header "idempotency-key" says the same."""
+    @_builtins.property
+    def occurred_at(self) -> _timestamp_pb2.Timestamp:
+        """When it happened, from 1900 to a day from now; default now."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        content: _builtins.str = ...,
+        source: _builtins.str = ...,
+        occurred_at: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "domain", b"domain", "occurred_at", b"occurred_at", "request_id", b"request_id", "source", b"source", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendContextRequest: _TypeAlias = AppendContextRequest  # noqa: Y015
+
+@_typing.final
+class AppendContextResponse(_message.Message):
+    """Response of AppendContext."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    CONTEXT_ID_FIELD_NUMBER: _builtins.int
+    FIELDS_UPDATED_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_REFRESHED_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The caller's id of the person."""
+    domain: _builtins.str
+    """The domain."""
+    context_id: _builtins.str
+    """Id of the context, such as "ctx_5f0c2a9be1d84c37"."""
+    embeddings_refreshed: _builtins.bool
+    """Whether the person's vector changed. It does not where callers bring vectors, or where newer texts fill the encoder's window."""
+    @_builtins.property
+    def fields_updated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields whose value changed. None: fields are what the caller gave."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        context_id: _builtins.str = ...,
+        fields_updated: _abc.Iterable[_builtins.str] | None = ...,
+        embeddings_refreshed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_id", b"context_id", "domain", b"domain", "embeddings_refreshed", b"embeddings_refreshed", "fields_updated", b"fields_updated", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendContextResponse: _TypeAlias = AppendContextResponse  # noqa: Y015
+
+@_typing.final
+class DeleteUserRequest(_message.Message):
+    """Request of DeleteUser."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The caller's id of the person."""
+    domain: _builtins.str
+    """The domain."""
+    request_id: _builtins.str
+    """A repeat with the same id returns the first answer, for a day. The header "idempotency-key" says the same."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteUserRequest: _TypeAlias = DeleteUserRequest  # noqa: Y015
+
+@_typing.final
+class DeleteUserResponse(_message.Message):
+    """Response of DeleteUser."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_REMOVED_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_DIGESTS_FIELD_NUMBER: _builtins.int
+    outcomes_removed: _builtins.int
+    """Outcomes that stood between the person and others and went with them."""
+    @_builtins.property
+    def snapshot_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Snapshots that still hold the person: the last 1,000, newest first. Heads that learned from the person are those whose run
+        names one of them in snapshot_digest.
+        """
+
+    def __init__(
+        self,
+        *,
+        outcomes_removed: _builtins.int = ...,
+        snapshot_digests: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes_removed", b"outcomes_removed", "snapshot_digests", b"snapshot_digests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteUserResponse: _TypeAlias = DeleteUserResponse  # noqa: Y015

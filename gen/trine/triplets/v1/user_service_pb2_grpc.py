@@ -46,6 +46,16 @@ class UserServiceStub:
                 request_serializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.GetUserRequest.SerializeToString,
                 response_deserializer=trine_dot_triplets_dot_v1_dot_user__pb2.User.FromString,
                 _registered_method=True)
+        self.AppendContext = channel.unary_unary(
+                '/trine.triplets.v1.UserService/AppendContext',
+                request_serializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.AppendContextRequest.SerializeToString,
+                response_deserializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.AppendContextResponse.FromString,
+                _registered_method=True)
+        self.DeleteUser = channel.unary_unary(
+                '/trine.triplets.v1.UserService/DeleteUser',
+                request_serializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.DeleteUserRequest.SerializeToString,
+                response_deserializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.DeleteUserResponse.FromString,
+                _registered_method=True)
 
 
 class UserServiceServicer:
@@ -53,14 +63,32 @@ class UserServiceServicer:
     """
 
     def UpsertUser(self, request, context):
-        """Creates a user or replaces everything known about them, outcomes excepted.
+        """Creates a user or replaces everything known about them, appended contexts too, outcomes excepted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUser(self, request, context):
-        """Returns a user.
+        """Returns a user: as one domain knows them or, without a domain, as all do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendContext(self, request, context):
+        """Adds a piece of context to an existing user. The encoder reads the first 256 tokens of: soft fields, most important first;
+        contexts, newest first; the context that the user came with. Of a user's contexts the newest 100 are kept, and of those so
+        many as make 256 KiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteUser(self, request, context):
+        """Erases a user from a domain: profile, contexts, and the outcomes that they gave and received. The triplets are from then on
+        those of a domain that never knew them. Within a second nobody is shown them. Answers of repeated requests are forgotten
+        within a day. A user who comes in under the same id is another person.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +106,16 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.GetUser,
                     request_deserializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.GetUserRequest.FromString,
                     response_serializer=trine_dot_triplets_dot_v1_dot_user__pb2.User.SerializeToString,
+            ),
+            'AppendContext': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendContext,
+                    request_deserializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.AppendContextRequest.FromString,
+                    response_serializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.AppendContextResponse.SerializeToString,
+            ),
+            'DeleteUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUser,
+                    request_deserializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.DeleteUserRequest.FromString,
+                    response_serializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.DeleteUserResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +173,60 @@ class UserService:
             '/trine.triplets.v1.UserService/GetUser',
             trine_dot_triplets_dot_v1_dot_user__service__pb2.GetUserRequest.SerializeToString,
             trine_dot_triplets_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendContext(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.triplets.v1.UserService/AppendContext',
+            trine_dot_triplets_dot_v1_dot_user__service__pb2.AppendContextRequest.SerializeToString,
+            trine_dot_triplets_dot_v1_dot_user__service__pb2.AppendContextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.triplets.v1.UserService/DeleteUser',
+            trine_dot_triplets_dot_v1_dot_user__service__pb2.DeleteUserRequest.SerializeToString,
+            trine_dot_triplets_dot_v1_dot_user__service__pb2.DeleteUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,9 +18,19 @@ class UserServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.UpsertUserRequest, _user_pb2.User]
-    """Creates a user or replaces everything known about them, outcomes excepted."""
+    """Creates a user or replaces everything known about them, appended contexts too, outcomes excepted."""
     GetUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_pb2.User]
-    """Returns a user."""
+    """Returns a user: as one domain knows them or, without a domain, as all do."""
+    AppendContext: _aio.UnaryUnaryMultiCallable[_user_service_pb2.AppendContextRequest, _user_service_pb2.AppendContextResponse]
+    """Adds a piece of context to an existing user. The encoder reads the first 256 tokens of: soft fields, most important first;
+    contexts, newest first; the context that the user came with. Of a user's contexts the newest 100 are kept, and of those so
+    many as make 256 KiB.
+    """
+    DeleteUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeleteUserRequest, _user_service_pb2.DeleteUserResponse]
+    """Erases a user from a domain: profile, contexts, and the outcomes that they gave and received. The triplets are from then on
+    those of a domain that never knew them. Within a second nobody is shown them. Answers of repeated requests are forgotten
+    within a day. A user who comes in under the same id is another person.
+    """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores people. A person is matchable within a second of the answer."""
@@ -31,7 +41,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.UpsertUserRequest,
         context: _aio.ServicerContext[_user_service_pb2.UpsertUserRequest, _abc.Awaitable[_user_pb2.User]],
     ) -> _abc.Awaitable[_user_pb2.User]:
-        """Creates a user or replaces everything known about them, outcomes excepted."""
+        """Creates a user or replaces everything known about them, appended contexts too, outcomes excepted."""
 
     @_abc_1.abstractmethod
     def GetUser(
@@ -39,6 +49,28 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.GetUserRequest,
         context: _aio.ServicerContext[_user_service_pb2.GetUserRequest, _abc.Awaitable[_user_pb2.User]],
     ) -> _abc.Awaitable[_user_pb2.User]:
-        """Returns a user."""
+        """Returns a user: as one domain knows them or, without a domain, as all do."""
+
+    @_abc_1.abstractmethod
+    def AppendContext(
+        self,
+        request: _user_service_pb2.AppendContextRequest,
+        context: _aio.ServicerContext[_user_service_pb2.AppendContextRequest, _abc.Awaitable[_user_service_pb2.AppendContextResponse]],
+    ) -> _abc.Awaitable[_user_service_pb2.AppendContextResponse]:
+        """Adds a piece of context to an existing user. The encoder reads the first 256 tokens of: soft fields, most important first;
+        contexts, newest first; the context that the user came with. Of a user's contexts the newest 100 are kept, and of those so
+        many as make 256 KiB.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteUser(
+        self,
+        request: _user_service_pb2.DeleteUserRequest,
+        context: _aio.ServicerContext[_user_service_pb2.DeleteUserRequest, _abc.Awaitable[_user_service_pb2.DeleteUserResponse]],
+    ) -> _abc.Awaitable[_user_service_pb2.DeleteUserResponse]:
+        """Erases a user from a domain: profile, contexts, and the outcomes that they gave and received. The triplets are from then on
+        those of a domain that never knew them. Within a second nobody is shown them. Answers of repeated requests are forgotten
+        within a day. A user who comes in under the same id is another person.
+        """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _aio.Server) -> None: ...

@@ -1,0 +1,207 @@
+"""The triplet store's port over a pool: reading, and opening a domain for changes."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from weakref import WeakValueDictionary
+
+import asyncpg
+import numpy as np
+
+from services.chassis.database import Connection, Pool
+from services.triplets.core.context import Context
+from services.triplets.core.errors import DomainNotFoundError
+from services.triplets.core.label import Label
+from services.triplets.core.outcome import RETRACTED_LEVEL
+from services.triplets.core.ports import Change, DomainArrays, DomainCounts, DomainUnit
+from services.triplets.core.profile import StoredProfile
+from services.triplets.core.schema import Schema
+from services.triplets.postgres.queries import SQL
+from services.triplets.postgres.rows import (
+    outcome_micros,
+    pair_batch,
+    profile_batch,
+    read_columns,
+    read_labels,
+    read_outcomes,
+    read_schema,
+    read_stored,
+    read_vectors,
+    schema_json,
+    spread,
+    tally_batch,
+)
+from services.triplets.postgres.unit import PostgresDomainUnit
+
+BATCH_ROWS_MAX = 1_000
+"""Rows of one batch of changes: about 1.2 MB with 384-dimensional vectors, under gRPC's 4 MiB."""
+
+
+class PostgresTripletStore:
+    """The triplet store on a pool bound to its schema."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._changed = asyncio.Condition()
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def create_domain(self, tenant: str, schema: Schema) -> bool:
+        """Creates a domain; False if it exists already."""
+        values = (tenant, schema.domain, schema_json(schema))
+        created = bool(await self._pool.fetchval(SQL["create_domain"], *values))
+        if created:
+            await self._tell()
+        return created
+
+    @asynccontextmanager
+    async def _open_domain(self, tenant: str, domain: str) -> AsyncIterator[DomainUnit]:
+        # Who waits for a domain waits here, not at its row with a connection in hand: a busy domain
+        # must not keep the others from theirs.
+        turn = self._turns.setdefault((tenant, domain), asyncio.Lock())
+        async with turn, self._pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(SQL["lock_domain"], tenant, domain)
+            if row is None:
+                raise DomainNotFoundError(domain)
+            unit = PostgresDomainUnit(connection, tenant, domain, row)
+            yield unit
+            await unit.flush()
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def open_domain(self, tenant: str, domain: str) -> AbstractAsyncContextManager[DomainUnit]:
+        """Locks a domain for changes."""
+        return self._open_domain(tenant, domain)
+
+    async def wait_for_change(self, seconds: float) -> None:
+        """Returns when this process has changed something, or after so many seconds."""
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait(), seconds)
+            except TimeoutError:
+                return
+
+    async def read_schema(self, tenant: str, domain: str) -> Schema | None:
+        """Returns the schema of a domain."""
+        text = await self._pool.fetchval(SQL["read_schema"], tenant, domain)
+        return None if text is None else read_schema(domain, text)
+
+    async def read_labels(self, tenant: str, domain: str) -> Mapping[str, Label] | None:
+        """Returns the tenant's own labels of a domain, by name."""
+        text = await self._pool.fetchval(SQL["read_labels"], tenant, domain)
+        return None if text is None else read_labels(text)
+
+    async def read_profile(self, tenant: str, domain: str, user_id: str) -> StoredProfile | None:
+        """Returns a user."""
+        row = await self._pool.fetchrow(SQL["read_user"], tenant, domain, user_id)
+        return None if row is None else read_stored(row)
+
+    async def read_profiles(self, tenant: str, user_id: str) -> list[StoredProfile]:
+        """Returns a user in each of the first 100 domains that know them."""
+        rows = await self._pool.fetch(SQL["read_users"], tenant, user_id)
+        return [read_stored(row) for row in rows]
+
+    async def read_contexts(self, tenant: str, domain: str, user_id: str) -> list[Context]:
+        """Returns what was appended to a user, newest first."""
+        rows = await self._pool.fetch(SQL["read_contexts"], tenant, domain, user_id)
+        return [Context(**dict(row)) for row in rows]
+
+    async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
+        """Returns a domain in numbers."""
+        row = await self._pool.fetchrow(SQL["read_counts"], tenant, domain)
+        return None if row is None else DomainCounts(**dict(row))
+
+    async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:
+        """Returns domains with triplets in order."""
+        rows = await self._pool.fetch(SQL["list_counts"], *after, limit)
+        return [DomainCounts(**dict(row)) for row in rows]
+
+    async def read_revisions(self) -> Mapping[tuple[str, str], int]:
+        """Returns the revision of every domain."""
+        rows = await self._pool.fetch(SQL["read_revisions"])
+        return {(row["tenant"], row["domain"]): row["revision"] for row in rows}
+
+    async def read_changes(self, tenant: str, domain: str, since: int) -> AsyncIterator[Change]:
+        """Reads everything changed after a revision."""
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            head = await connection.fetchrow(SQL["read_domain_head"], tenant, domain)
+            if head is None:
+                return
+            schema = read_schema(domain, head["schema"])
+            if head["schema_revision"] > since:
+                since = -1  # columns may have been added: everyone is sent anew
+            key = (head["domain_id"], since)
+            async for rows in _batches(connection, SQL["erased_users"], key):
+                removals = np.array([row["number"] for row in rows], np.int32)
+                yield Change(schema=schema, revision=since, removals=removals)
+            async for rows in _batches(connection, SQL["changed_users"], key):
+                yield Change(schema=schema, revision=since, profiles=profile_batch(schema, rows))
+            async for rows in _batches(connection, SQL["changed_tallies"], key):
+                yield Change(schema=schema, revision=since, tallies=tally_batch(rows))
+            # Everything is read in the order of an index, a little by going to it pair by pair.
+            query = SQL["all_pairs"] if since < 0 else SQL["changed_pairs"]
+            async for rows in _batches(connection, query, key[:1] if since < 0 else key):
+                yield Change(schema=schema, revision=since, pairs=pair_batch(rows))
+            yield Change(schema=schema, revision=head["revision"])
+
+    async def read_arrays(self, tenant: str, domain: str, revision: int) -> DomainArrays:
+        """Reads a whole domain; outcomes recorded after the revision stay out."""
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            head = await connection.fetchrow(SQL["read_domain_head"], tenant, domain)
+            if head is None:
+                raise DomainNotFoundError(domain)
+            schema = read_schema(domain, head["schema"])
+            users_count = head["users_count"]
+            user_ids = [""] * users_count
+            numbers: list[int] = []
+            vectors, columns = [read_vectors(schema, [])], [read_columns(schema, [])]
+            async for rows in _batches(connection, SQL["all_users"], (head["domain_id"],)):
+                for row in rows:
+                    user_ids[row["number"]] = row["user_id"]
+                numbers += [row["number"] for row in rows]
+                vectors.append(read_vectors(schema, rows))
+                columns.append(read_columns(schema, rows))
+            output = io.BytesIO()
+            await connection.copy_from_query(
+                SQL["standing_outcomes"].rstrip(";"),
+                head["domain_id"],
+                revision,
+                RETRACTED_LEVEL,
+                output=output,
+                format="binary",
+            )
+        outcomes = read_outcomes(output.getbuffer())
+        places = numbers, users_count
+        return DomainArrays(
+            schema=schema,
+            read_revision=head["revision"],
+            user_ids=user_ids,
+            vectors=spread(np.concatenate(vectors), *places, 0),
+            columns=spread(np.concatenate(columns), numbers, users_count, np.nan).astype(
+                np.float32
+            ),
+            seekers=outcomes["seeker"].astype(np.int32),
+            candidates=outcomes["candidate"].astype(np.int32),
+            levels=outcomes["level"].astype(np.int8),
+            weights=outcomes["weight"].astype(np.float32),
+            times=outcome_micros(outcomes),
+        )
+
+
+async def _batches(
+    connection: Connection, query: str, arguments: tuple[object, ...]
+) -> AsyncIterator[list[asyncpg.Record]]:
+    cursor = await connection.cursor(query.rstrip(";"), *arguments)
+    while rows := await cursor.fetch(BATCH_ROWS_MAX):
+        yield rows
+        if len(rows) < BATCH_ROWS_MAX:
+            return
