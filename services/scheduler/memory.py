@@ -12,7 +12,7 @@ from typing import TypeVar
 from services.chassis.replies import MemoryReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
-from services.scheduler.core.head import Head, PromotedHead
+from services.scheduler.core.head import Ancestor, Head, PromotedHead
 from services.scheduler.core.ports import (
     Clock,
     HeadEventKind,
@@ -107,6 +107,26 @@ class MemorySchedulerStore:
             return None
         promoted = self._state.pointers.get((tenant, found.domain)) == head
         return dataclasses.replace(found, promoted=promoted)
+
+    async def ancestors(self, tenant: str, head: str, limit: int) -> list[Ancestor]:
+        """Returns the parents of a head."""
+        found: list[Ancestor] = []
+        at = self._state.heads.get((tenant, head))
+        while at is not None and at.parent and len(found) < limit:
+            at = self._state.heads[tenant, at.parent]
+            run = self._state.runs[tenant, at.run_id]
+            found.append(
+                Ancestor(
+                    head=at.head,
+                    run_id=at.run_id,
+                    parent=at.parent,
+                    snapshot_digest=run.snapshot_digest,
+                    triplets_count=run.job.triplets_count,
+                    promoted=at.verdict.promoted,
+                    create_time=at.create_time,
+                )
+            )
+        return found
 
     async def head_in_use(self, tenant: str, domain: str) -> Head | None:
         """Returns the head in use."""

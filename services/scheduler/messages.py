@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Sequence
 
+from google.protobuf import json_format, struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from trine.scheduler.v1 import head_pb2, head_report_pb2, run_pb2
 
@@ -10,6 +11,7 @@ from services.scheduler.core.compare_heads import Comparison
 from services.scheduler.core.estimate import PastRun, estimate_minutes
 from services.scheduler.core.explain_verdict import explain_verdict
 from services.scheduler.core.head import Head
+from services.scheduler.core.lineage import Lineage
 from services.scheduler.core.run import ACTIVE, Run
 from services.scheduler.core.verdict import GENERAL, Interval, Quality, Verdict
 
@@ -125,10 +127,44 @@ def comparison_to_proto(
     )
 
 
+def lineage_to_proto(lineage: Lineage) -> head_report_pb2.HeadLineage:
+    """Where a head comes from."""
+    kind = head_report_pb2.HeadLineage
+    head, run, manifest = (
+        lineage.origin.head,
+        lineage.origin.run,
+        lineage.origin.manifest,
+    )
+    ancestors = [
+        kind.Ancestor(
+            head=ancestor.head,
+            run_id=ancestor.run_id,
+            snapshot_digest=ancestor.snapshot_digest,
+            triplets_used=ancestor.triplets_count,
+            result=_result(promoted=ancestor.promoted),
+            create_time=_timestamp(ancestor.create_time),
+        )
+        for ancestor in lineage.ancestors
+    ]
+    if not (lineage.ancestors and lineage.ancestors[-1].parent):
+        ancestors.append(kind.Ancestor(head=GENERAL))
+    return kind(
+        head=head_to_proto(head),
+        snapshot_digest=manifest.snapshot_digest,
+        triplets_used=run.job.triplets_count,
+        trigger=run.job.trigger,
+        recipe=json_format.ParseDict(dict(manifest.recipe), struct_pb2.Struct()),
+        encoder=manifest.encoder,
+        code_version=manifest.code_version,
+        rule_version=manifest.rule_version,
+        ancestors=ancestors,
+    )
+
+
 def verdict_to_proto(verdict: Verdict) -> run_pb2.Verdict:
     """A verdict as callers and trainers read it."""
     return run_pb2.Verdict(
-        result="promoted" if verdict.promoted else "held",
+        result=_result(promoted=verdict.promoted),
         reasons=verdict.reasons,
         incumbent=verdict.incumbent,
         challenger_quality=_quality(verdict.challenger_quality),
@@ -139,6 +175,10 @@ def verdict_to_proto(verdict: Verdict) -> run_pb2.Verdict:
         outcomes_count=verdict.outcomes_count,
         passed=verdict.passed,
     )
+
+
+def _result(*, promoted: bool) -> str:
+    return "promoted" if promoted else "held"
 
 
 def _quality(quality: Quality) -> run_pb2.Quality:

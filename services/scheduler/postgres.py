@@ -15,7 +15,7 @@ from services.chassis.outbox import CloudEvent, add_to_outbox
 from services.chassis.replies import PostgresReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
-from services.scheduler.core.head import Head, PromotedHead
+from services.scheduler.core.head import Ancestor, Head, PromotedHead
 from services.scheduler.core.ports import HeadEventKind, Heartbeat, RunEventKind, SchedulerUnit
 from services.scheduler.core.run import (
     ACTIVE,
@@ -89,6 +89,11 @@ class PostgresSchedulerStore:
         """Returns a head of whichever domain."""
         row = await self._pool.fetchrow(_SQL["read_head"], tenant, head)
         return None if row is None else _head(row)
+
+    async def ancestors(self, tenant: str, head: str, limit: int) -> list[Ancestor]:
+        """Returns the parents of a head."""
+        rows = await self._pool.fetch(_SQL["ancestors"], tenant, head, limit)
+        return [Ancestor(**dict(row)) for row in rows]
 
     async def head_in_use(self, tenant: str, domain: str) -> Head | None:
         """Returns the head in use."""

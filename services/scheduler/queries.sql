@@ -115,6 +115,19 @@ select coalesce((select pinned from pointers where tenant = $1 and domain = $2),
 -- name: set_pinned
 update pointers set pinned = $3 where tenant = $1 and domain = $2;
 
+-- name: ancestors
+with recursive line as (
+    select tenant, head, run_id, parent, verdict, create_time, 0 as depth from heads where tenant = $1 and head = $2
+    union all
+    select h.tenant, h.head, h.run_id, h.parent, h.verdict, h.create_time, l.depth + 1
+    from line as l join heads as h on h.tenant = l.tenant and h.head = l.parent where l.depth < $3
+)
+select
+    l.head, l.run_id, l.parent, r.snapshot_digest, j.triplets_count, l.create_time,
+    (l.verdict ->> 'promoted')::boolean as promoted
+from line as l join runs as r using (tenant, run_id) join jobs as j using (job_id)
+where l.depth > 0 order by l.depth;
+
 -- name: head_in_use
 select h.*, true as promoted
 from pointers as p join heads as h on h.tenant = p.tenant and h.head = p.head

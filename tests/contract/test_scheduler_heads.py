@@ -81,6 +81,26 @@ async def test_a_head_is_read_by_its_version_alone_in_its_tenant(store: Schedule
     assert await store.read_head(TENANT, "u_acme.dating.x") is None
 
 
+async def test_a_head_goes_back_to_those_that_it_was_measured_against(
+    store: SchedulerStore,
+) -> None:
+    first = await make_head(store)
+    held = await make_head(store, promoted=False)
+    second = await make_head(store)
+    third = await make_head(store)
+    ancestors = await store.ancestors(TENANT, third.head, 10)
+    assert [(a.head, a.run_id, a.parent, a.promoted) for a in ancestors] == [
+        (second.head, second.run_id, first.head, True),
+        (first.head, first.run_id, "", True),
+    ]
+    assert [a.create_time for a in ancestors] == [second.create_time, first.create_time]
+    assert {a.triplets_count for a in ancestors} == {1_000}
+    assert await store.ancestors(TENANT, third.head, 1) == ancestors[:1]
+    assert [a.head for a in await store.ancestors(TENANT, held.head, 10)] == [first.head]
+    assert await store.ancestors(TENANT, first.head, 10) == []
+    assert await store.ancestors("globex", third.head, 10) == []
+
+
 async def test_the_pointer_decides_which_head_is_promoted_everywhere(
     store: SchedulerStore,
 ) -> None:

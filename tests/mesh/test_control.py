@@ -27,6 +27,19 @@ def test_the_gates_report_is_read_without_knowing_the_run(mesh: Mesh, runs: list
     assert mesh.refused("GET", "/v1/heads/nobody/verdict")["reason"] == "HEAD_NOT_FOUND"
 
 
+def test_a_head_is_traced_to_its_outcomes_and_to_the_encoder(mesh: Mesh, runs: list[Json]) -> None:
+    first, second = runs
+    found = mesh.call("GET", f"/v1/heads/{second['head']}/lineage")
+    assert found["head"] == mesh.call("GET", f"/v1/heads/{second['head']}")
+    assert found["snapshot_digest"] == second["snapshot_digest"]
+    assert found["triplets_used"] == second["triplets_used"]
+    assert (found["recipe"]["seed"], found["recipe"]["device"]) == (0, "cpu")
+    assert found["encoder"] == "all-minilm-l6-v2"
+    heads = [second["verdict"]["incumbent"], "general"]
+    assert [ancestor["head"] for ancestor in found["ancestors"]] == heads
+    assert found["ancestors"][0]["snapshot_digest"] == first["snapshot_digest"]
+
+
 def test_two_heads_are_compared(mesh: Mesh, runs: list[Json]) -> None:
     first, second = runs
     query = {"head": second["head"], "other": first["head"]}

@@ -49,6 +49,23 @@ async def test_the_gates_report_names_every_rule_and_what_was_measured(
     assert FIRST in bad.summary
 
 
+async def test_a_head_names_its_origin_and_its_ancestors_up_to_general(
+    scheduler: Scheduler,
+) -> None:
+    runs = [await scheduler.trained() for _ in range(2)]
+    stub = scheduler.heads_stub()
+    request = pb.GetHeadLineageRequest(head=SECOND)
+    found = await stub.GetHeadLineage(request, metadata=ACME)
+    assert found.head == await stub.GetHead(pb.GetHeadRequest(head=SECOND), metadata=ACME)
+    assert (found.head.run_id, found.head.verdict.incumbent) == (runs[1], FIRST)
+    assert (found.snapshot_digest, found.triplets_used, found.trigger) == (DIGEST, 4_218, "manual")
+    assert dict(found.recipe["cross"]) == {"epochs": 30}
+    assert (found.encoder, found.code_version, found.rule_version) == ("test", "1", "1")
+    first, general = found.ancestors
+    assert (first.head, first.run_id, first.result) == (FIRST, runs[0], "promoted")
+    assert (general.head, general.run_id, general.result) == ("general", "", "")
+
+
 async def test_two_heads_are_told_apart_by_what_differs_alone(scheduler: Scheduler) -> None:
     await scheduler.trained()
     await scheduler.trained(
@@ -93,6 +110,7 @@ async def test_heads_are_the_tenants_own(scheduler: Scheduler) -> None:
     for call in (
         stub.GetHead(pb.GetHeadRequest(head=FIRST), metadata=OTHER),
         stub.GetHeadVerdict(pb.GetHeadVerdictRequest(head=FIRST), metadata=OTHER),
+        stub.GetHeadLineage(pb.GetHeadLineageRequest(head=FIRST), metadata=OTHER),
         stub.CompareHeads(pb.CompareHeadsRequest(head=FIRST, other=FIRST), metadata=OTHER),
         stub.CompareHeads(pb.CompareHeadsRequest(head=FIRST, other=SECOND), metadata=ACME),
     ):

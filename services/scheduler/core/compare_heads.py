@@ -4,21 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from services.scheduler.core.errors import HeadNotFoundError
-from services.scheduler.core.head import Head
-from services.scheduler.core.manifest import Manifest
-from services.scheduler.core.ports import Manifests, SchedulerStore
-from services.scheduler.core.run import Run
+from services.scheduler.core.lineage import Origin
 from services.scheduler.core.verdict import GENERAL, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """A head, the run that made it, and its manifest."""
-
-    head: Head
-    run: Run
-    manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +33,6 @@ class Comparison:
     differences: tuple[Difference, ...]
     figures: tuple[Figure, ...]
     figures_comparable: bool
-
-
-async def read_origin(
-    store: SchedulerStore, manifests: Manifests, tenant: str, name: str
-) -> Origin:
-    """Returns a head and how it came to be.
-
-    Raises:
-        ArtifactsUnavailableError: its manifest cannot be read.
-        HeadNotFoundError: the tenant has no such head.
-    """
-    head = await store.read_head(tenant, name)
-    if head is None:
-        raise HeadNotFoundError("", name)
-    run = await store.read_run(tenant, head.run_id)
-    assert run is not None, "a head outlived its run"
-    return Origin(head, run, await manifests.read(head))
 
 
 def compare_heads(head: Origin, other: Origin) -> Comparison:

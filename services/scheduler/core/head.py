@@ -34,3 +34,17 @@ class PromotedHead:
     head: str
     tier: str
     manifest_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestor:
+    """A head that another goes back to."""
+
+    head: str
+    run_id: str
+    parent: str
+    snapshot_digest: str
+    triplets_count: int
+    promoted: bool
+    """By the gate, then."""
+    create_time: datetime.datetime

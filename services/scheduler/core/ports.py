@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from services.scheduler.core.estimate import PastRun
-from services.scheduler.core.head import Head, PromotedHead
+from services.scheduler.core.head import Ancestor, Head, PromotedHead
 from services.scheduler.core.manifest import Manifest
 from services.scheduler.core.run import Failure, Job, LossPoint, Run, State
 from services.scheduler.core.training_policy import PolicyChoice
@@ -194,6 +194,10 @@ class SchedulerStore(Protocol):
 
     async def read_head(self, tenant: str, head: str) -> Head | None:
         """Returns a head of whichever domain."""
+        ...
+
+    async def ancestors(self, tenant: str, head: str, limit: int) -> list[Ancestor]:
+        """Returns the parents of a head, nearest first."""
         ...
 
     async def head_in_use(self, tenant: str, domain: str) -> Head | None:

@@ -11,14 +11,20 @@ from trine.scheduler.v1 import (
 
 from services.chassis.auth import current_tenant
 from services.chassis.interceptors import Context
-from services.scheduler.core.compare_heads import compare_heads, read_origin
+from services.scheduler.core.compare_heads import compare_heads
 from services.scheduler.core.errors import FieldInvalidError, HeadNotFoundError
 from services.scheduler.core.head import Head
+from services.scheduler.core.lineage import read_lineage, read_origin
 from services.scheduler.core.pin_head import pin_head, unpin_head
 from services.scheduler.core.ports import Manifests, SchedulerStore, TripletCounts
 from services.scheduler.core.roll_back_head import roll_back_head
 from services.scheduler.core.verdict import GENERAL
-from services.scheduler.messages import comparison_to_proto, head_to_proto, report_to_proto
+from services.scheduler.messages import (
+    comparison_to_proto,
+    head_to_proto,
+    lineage_to_proto,
+    report_to_proto,
+)
 from services.scheduler.metrics import ROLLBACKS
 from services.scheduler.rpc.pages import PAGE_MAX, page_size
 
@@ -55,6 +61,13 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
         self, request: head_service_pb2.GetHeadVerdictRequest, context: Context
     ) -> head_report_pb2.HeadVerdict:
         return report_to_proto(await self._head(request.head))
+
+    async def GetHeadLineage(
+        self, request: head_service_pb2.GetHeadLineageRequest, context: Context
+    ) -> head_report_pb2.HeadLineage:
+        return lineage_to_proto(
+            await read_lineage(self._store, self._manifests, current_tenant(), request.head)
+        )
 
     async def CompareHeads(
         self, request: head_service_pb2.CompareHeadsRequest, context: Context

@@ -23,11 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from trine.scheduler.v1 import head_pb2 as trine_dot_scheduler_dot_v1_dot_head__pb2
 from trine.scheduler.v1 import run_pb2 as trine_dot_scheduler_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/scheduler/v1/head_report.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctrine/scheduler/v1/run.proto\"\x81\x03\n\x0bHeadVerdict\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07summary\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x05rules\x18\x05 \x03(\x0b\x32$.trine.scheduler.v1.HeadVerdict.RuleB\x04\xe2\x41\x01\x03\x12\x32\n\x07verdict\x18\x06 \x01(\x0b\x32\x1b.trine.scheduler.v1.VerdictB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1au\n\x04Rule\x12\x12\n\x04rule\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06passed\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08measured\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05limit\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08sentence\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\"\x93\x03\n\x0eHeadComparison\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05other\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12H\n\x0b\x64ifferences\x18\x03 \x03(\x0b\x32-.trine.scheduler.v1.HeadComparison.DifferenceB\x04\xe2\x41\x01\x03\x12@\n\x07\x66igures\x18\x04 \x03(\x0b\x32).trine.scheduler.v1.HeadComparison.FigureB\x04\xe2\x41\x01\x03\x12 \n\x12\x66igures_comparable\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x1aI\n\nDifference\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05other\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x1a_\n\x06\x46igure\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05other\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x18\n\ndifference\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/scheduler/v1/head_report.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtrine/scheduler/v1/head.proto\x1a\x1ctrine/scheduler/v1/run.proto\"\x81\x03\n\x0bHeadVerdict\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07summary\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x05rules\x18\x05 \x03(\x0b\x32$.trine.scheduler.v1.HeadVerdict.RuleB\x04\xe2\x41\x01\x03\x12\x32\n\x07verdict\x18\x06 \x01(\x0b\x32\x1b.trine.scheduler.v1.VerdictB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1au\n\x04Rule\x12\x12\n\x04rule\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06passed\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08measured\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05limit\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08sentence\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\"\x93\x03\n\x0eHeadComparison\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05other\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12H\n\x0b\x64ifferences\x18\x03 \x03(\x0b\x32-.trine.scheduler.v1.HeadComparison.DifferenceB\x04\xe2\x41\x01\x03\x12@\n\x07\x66igures\x18\x04 \x03(\x0b\x32).trine.scheduler.v1.HeadComparison.FigureB\x04\xe2\x41\x01\x03\x12 \n\x12\x66igures_comparable\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x1aI\n\nDifference\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05other\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x1a_\n\x06\x46igure\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05other\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x18\n\ndifference\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\"\x8f\x04\n\x0bHeadLineage\x12,\n\x04head\x18\x01 \x01(\x0b\x32\x18.trine.scheduler.v1.HeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fsnapshot_digest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rtriplets_used\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07trigger\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x06recipe\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x65ncoder\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x63ode_version\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crule_version\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x41\n\tancestors\x18\t \x03(\x0b\x32(.trine.scheduler.v1.HeadLineage.AncestorB\x04\xe2\x41\x01\x03\x1a\xbd\x01\n\x08\x41ncestor\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fsnapshot_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rtriplets_used\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06result\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -82,14 +84,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADCOMPARISON'].fields_by_name['figures']._serialized_options = b'\342A\001\003'
   _globals['_HEADCOMPARISON'].fields_by_name['figures_comparable']._loaded_options = None
   _globals['_HEADCOMPARISON'].fields_by_name['figures_comparable']._serialized_options = b'\342A\001\003'
-  _globals['_HEADVERDICT']._serialized_start=157
-  _globals['_HEADVERDICT']._serialized_end=542
-  _globals['_HEADVERDICT_RULE']._serialized_start=425
-  _globals['_HEADVERDICT_RULE']._serialized_end=542
-  _globals['_HEADCOMPARISON']._serialized_start=545
-  _globals['_HEADCOMPARISON']._serialized_end=948
-  _globals['_HEADCOMPARISON_DIFFERENCE']._serialized_start=778
-  _globals['_HEADCOMPARISON_DIFFERENCE']._serialized_end=851
-  _globals['_HEADCOMPARISON_FIGURE']._serialized_start=853
-  _globals['_HEADCOMPARISON_FIGURE']._serialized_end=948
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['head']._loaded_options = None
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['head']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['run_id']._loaded_options = None
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['run_id']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['snapshot_digest']._loaded_options = None
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['snapshot_digest']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['triplets_used']._loaded_options = None
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['triplets_used']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['result']._loaded_options = None
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['result']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['create_time']._loaded_options = None
+  _globals['_HEADLINEAGE_ANCESTOR'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE'].fields_by_name['head']._loaded_options = None
+  _globals['_HEADLINEAGE'].fields_by_name['head']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE'].fields_by_name['snapshot_digest']._loaded_options = None
+  _globals['_HEADLINEAGE'].fields_by_name['snapshot_digest']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE'].fields_by_name['triplets_used']._loaded_options = None
+  _globals['_HEADLINEAGE'].fields_by_name['triplets_used']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE'].fields_by_name['trigger']._loaded_options = None
+  _globals['_HEADLINEAGE'].fields_by_name['trigger']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE'].fields_by_name['recipe']._loaded_options = None
+  _globals['_HEADLINEAGE'].fields_by_name['recipe']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE'].fields_by_name['encoder']._loaded_options = None
+  _globals['_HEADLINEAGE'].fields_by_name['encoder']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE'].fields_by_name['code_version']._loaded_options = None
+  _globals['_HEADLINEAGE'].fields_by_name['code_version']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE'].fields_by_name['rule_version']._loaded_options = None
+  _globals['_HEADLINEAGE'].fields_by_name['rule_version']._serialized_options = b'\342A\001\003'
+  _globals['_HEADLINEAGE'].fields_by_name['ancestors']._loaded_options = None
+  _globals['_HEADLINEAGE'].fields_by_name['ancestors']._serialized_options = b'\342A\001\003'
+  _globals['_HEADVERDICT']._serialized_start=218
+  _globals['_HEADVERDICT']._serialized_end=603
+  _globals['_HEADVERDICT_RULE']._serialized_start=486
+  _globals['_HEADVERDICT_RULE']._serialized_end=603
+  _globals['_HEADCOMPARISON']._serialized_start=606
+  _globals['_HEADCOMPARISON']._serialized_end=1009
+  _globals['_HEADCOMPARISON_DIFFERENCE']._serialized_start=839
+  _globals['_HEADCOMPARISON_DIFFERENCE']._serialized_end=912
+  _globals['_HEADCOMPARISON_FIGURE']._serialized_start=914
+  _globals['_HEADCOMPARISON_FIGURE']._serialized_end=1009
+  _globals['_HEADLINEAGE']._serialized_start=1012
+  _globals['_HEADLINEAGE']._serialized_end=1539
+  _globals['_HEADLINEAGE_ANCESTOR']._serialized_start=1350
+  _globals['_HEADLINEAGE_ANCESTOR']._serialized_end=1539
 # @@protoc_insertion_point(module_scope)

@@ -6,8 +6,10 @@ What can be read about a head once it is made: the gate's report, its difference
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from trine.scheduler.v1 import head_pb2 as _head_pb2
 from trine.scheduler.v1 import run_pb2 as _run_pb2
 import builtins as _builtins
 import sys
@@ -209,3 +211,105 @@ class HeadComparison(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeadComparison: _TypeAlias = HeadComparison  # noqa: Y015
+
+@_typing.final
+class HeadLineage(_message.Message):
+    """Where a head comes from: the same snapshot, recipe and code give it again, bit by bit on a CPU, unless it was stopped early."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Ancestor(_message.Message):
+        """One head further up. Of "general", the encoder alone, only the name is given."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        HEAD_FIELD_NUMBER: _builtins.int
+        RUN_ID_FIELD_NUMBER: _builtins.int
+        SNAPSHOT_DIGEST_FIELD_NUMBER: _builtins.int
+        TRIPLETS_USED_FIELD_NUMBER: _builtins.int
+        RESULT_FIELD_NUMBER: _builtins.int
+        CREATE_TIME_FIELD_NUMBER: _builtins.int
+        head: _builtins.str
+        """The head."""
+        run_id: _builtins.str
+        """The run that made it."""
+        snapshot_digest: _builtins.str
+        """Snapshot that it learned from."""
+        triplets_used: _builtins.int
+        """Triplets in the snapshot."""
+        result: _builtins.str
+        """"promoted" or "held": what the gate said then."""
+        @_builtins.property
+        def create_time(self) -> _timestamp_pb2.Timestamp:
+            """When it was exported."""
+
+        def __init__(
+            self,
+            *,
+            head: _builtins.str = ...,
+            run_id: _builtins.str = ...,
+            snapshot_digest: _builtins.str = ...,
+            triplets_used: _builtins.int = ...,
+            result: _builtins.str = ...,
+            create_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head", b"head", "result", b"result", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "triplets_used", b"triplets_used"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    HEAD_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_DIGEST_FIELD_NUMBER: _builtins.int
+    TRIPLETS_USED_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    ENCODER_FIELD_NUMBER: _builtins.int
+    CODE_VERSION_FIELD_NUMBER: _builtins.int
+    RULE_VERSION_FIELD_NUMBER: _builtins.int
+    ANCESTORS_FIELD_NUMBER: _builtins.int
+    snapshot_digest: _builtins.str
+    """SHA-256 of the snapshot that it learned from, its name in the artifact store."""
+    triplets_used: _builtins.int
+    """Triplets in the snapshot."""
+    trigger: _builtins.str
+    """Why its run was started, as in Run."""
+    encoder: _builtins.str
+    """Encoder whose vectors the head reads, or "caller"."""
+    code_version: _builtins.str
+    """Version of the code that trained it."""
+    rule_version: _builtins.str
+    """Version of the rule that formed the triplets."""
+    @_builtins.property
+    def head(self) -> _head_pb2.Head:
+        """The head, with its run and its verdict."""
+
+    @_builtins.property
+    def recipe(self) -> _struct_pb2.Struct:
+        """The recipe, complete, with the seed; "stopped_after_steps" stands in it if the run was stopped."""
+
+    @_builtins.property
+    def ancestors(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadLineage.Ancestor]:
+        """The head that it was measured against, that one's, and so on to "general"; at most 1,000 of them."""
+
+    def __init__(
+        self,
+        *,
+        head: _head_pb2.Head | None = ...,
+        snapshot_digest: _builtins.str = ...,
+        triplets_used: _builtins.int = ...,
+        trigger: _builtins.str = ...,
+        recipe: _struct_pb2.Struct | None = ...,
+        encoder: _builtins.str = ...,
+        code_version: _builtins.str = ...,
+        rule_version: _builtins.str = ...,
+        ancestors: _abc.Iterable[Global___HeadLineage.Ancestor] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "recipe", b"recipe"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "code_version", b"code_version", "encoder", b"encoder", "head", b"head", "recipe", b"recipe", "rule_version", b"rule_version", "snapshot_digest", b"snapshot_digest", "trigger", b"trigger", "triplets_used", b"triplets_used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeadLineage: _TypeAlias = HeadLineage  # noqa: Y015

@@ -29,7 +29,7 @@ from trine.scheduler.v1 import head_pb2 as trine_dot_scheduler_dot_v1_dot_head__
 from trine.scheduler.v1 import head_report_pb2 as trine_dot_scheduler_dot_v1_dot_head__report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%trine/scheduler/v1/head_service.proto\x12\x12trine.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\x1a\x1dtrine/scheduler/v1/head.proto\x1a$trine/scheduler/v1/head_report.proto\"[\n\x10ListHeadsRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"|\n\x11ListHeadsResponse\x12-\n\x05heads\x18\x01 \x03(\x0b\x32\x18.trine.scheduler.v1.HeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bpinned_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"$\n\x0eGetHeadRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15GetHeadVerdictRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\">\n\x13\x43ompareHeadsRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05other\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x13RollBackHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x14RollBackHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10rolled_back_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\":\n\x0ePinHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"X\n\x0fPinHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rprevious_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"(\n\x10UnpinHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x11UnpinHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\xa4\x07\n\x0bHeadService\x12y\n\tListHeads\x12$.trine.scheduler.v1.ListHeadsRequest\x1a%.trine.scheduler.v1.ListHeadsResponse\"\x1f\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/heads\x12o\n\x07GetHead\x12\".trine.scheduler.v1.GetHeadRequest\x1a\x18.trine.scheduler.v1.Head\"&\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/heads/{head}\x12\x8c\x01\n\x0eGetHeadVerdict\x12).trine.scheduler.v1.GetHeadVerdictRequest\x1a\x1f.trine.scheduler.v1.HeadVerdict\".\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/heads/{head}/verdict\x12\x84\x01\n\x0c\x43ompareHeads\x12\'.trine.scheduler.v1.CompareHeadsRequest\x1a\".trine.scheduler.v1.HeadComparison\"\'\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/heads:compare\x12\x8f\x01\n\x0cRollBackHead\x12\'.trine.scheduler.v1.RollBackHeadRequest\x1a(.trine.scheduler.v1.RollBackHeadResponse\",\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x17\"\x12/v1/heads:rollBack:\x01*\x12{\n\x07PinHead\x12\".trine.scheduler.v1.PinHeadRequest\x1a#.trine.scheduler.v1.PinHeadResponse\"\'\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x12\"\r/v1/heads:pin:\x01*\x12\x83\x01\n\tUnpinHead\x12$.trine.scheduler.v1.UnpinHeadRequest\x1a%.trine.scheduler.v1.UnpinHeadResponse\")\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/heads:unpin:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%trine/scheduler/v1/head_service.proto\x12\x12trine.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\x1a\x1dtrine/scheduler/v1/head.proto\x1a$trine/scheduler/v1/head_report.proto\"[\n\x10ListHeadsRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"|\n\x11ListHeadsResponse\x12-\n\x05heads\x18\x01 \x03(\x0b\x32\x18.trine.scheduler.v1.HeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bpinned_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"$\n\x0eGetHeadRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15GetHeadVerdictRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15GetHeadLineageRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\">\n\x13\x43ompareHeadsRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05other\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x13RollBackHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x14RollBackHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10rolled_back_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\":\n\x0ePinHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"X\n\x0fPinHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rprevious_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"(\n\x10UnpinHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x11UnpinHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\xb3\x08\n\x0bHeadService\x12y\n\tListHeads\x12$.trine.scheduler.v1.ListHeadsRequest\x1a%.trine.scheduler.v1.ListHeadsResponse\"\x1f\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/heads\x12o\n\x07GetHead\x12\".trine.scheduler.v1.GetHeadRequest\x1a\x18.trine.scheduler.v1.Head\"&\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/heads/{head}\x12\x8c\x01\n\x0eGetHeadVerdict\x12).trine.scheduler.v1.GetHeadVerdictRequest\x1a\x1f.trine.scheduler.v1.HeadVerdict\".\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/heads/{head}/verdict\x12\x8c\x01\n\x0eGetHeadLineage\x12).trine.scheduler.v1.GetHeadLineageRequest\x1a\x1f.trine.scheduler.v1.HeadLineage\".\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/heads/{head}/lineage\x12\x84\x01\n\x0c\x43ompareHeads\x12\'.trine.scheduler.v1.CompareHeadsRequest\x1a\".trine.scheduler.v1.HeadComparison\"\'\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/heads:compare\x12\x8f\x01\n\x0cRollBackHead\x12\'.trine.scheduler.v1.RollBackHeadRequest\x1a(.trine.scheduler.v1.RollBackHeadResponse\",\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x17\"\x12/v1/heads:rollBack:\x01*\x12{\n\x07PinHead\x12\".trine.scheduler.v1.PinHeadRequest\x1a#.trine.scheduler.v1.PinHeadResponse\"\'\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x12\"\r/v1/heads:pin:\x01*\x12\x83\x01\n\tUnpinHead\x12$.trine.scheduler.v1.UnpinHeadRequest\x1a%.trine.scheduler.v1.UnpinHeadResponse\")\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/heads:unpin:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,6 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETHEADREQUEST'].fields_by_name['head']._serialized_options = b'\342A\001\002'
   _globals['_GETHEADVERDICTREQUEST'].fields_by_name['head']._loaded_options = None
   _globals['_GETHEADVERDICTREQUEST'].fields_by_name['head']._serialized_options = b'\342A\001\002'
+  _globals['_GETHEADLINEAGEREQUEST'].fields_by_name['head']._loaded_options = None
+  _globals['_GETHEADLINEAGEREQUEST'].fields_by_name['head']._serialized_options = b'\342A\001\002'
   _globals['_COMPAREHEADSREQUEST'].fields_by_name['head']._loaded_options = None
   _globals['_COMPAREHEADSREQUEST'].fields_by_name['head']._serialized_options = b'\342A\001\002'
   _globals['_COMPAREHEADSREQUEST'].fields_by_name['other']._loaded_options = None
@@ -88,6 +90,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADSERVICE'].methods_by_name['GetHead']._serialized_options = b'\352\307\030\nheads:read\202\323\344\223\002\022\022\020/v1/heads/{head}'
   _globals['_HEADSERVICE'].methods_by_name['GetHeadVerdict']._loaded_options = None
   _globals['_HEADSERVICE'].methods_by_name['GetHeadVerdict']._serialized_options = b'\352\307\030\nheads:read\202\323\344\223\002\032\022\030/v1/heads/{head}/verdict'
+  _globals['_HEADSERVICE'].methods_by_name['GetHeadLineage']._loaded_options = None
+  _globals['_HEADSERVICE'].methods_by_name['GetHeadLineage']._serialized_options = b'\352\307\030\nheads:read\202\323\344\223\002\032\022\030/v1/heads/{head}/lineage'
   _globals['_HEADSERVICE'].methods_by_name['CompareHeads']._loaded_options = None
   _globals['_HEADSERVICE'].methods_by_name['CompareHeads']._serialized_options = b'\352\307\030\nheads:read\202\323\344\223\002\023\022\021/v1/heads:compare'
   _globals['_HEADSERVICE'].methods_by_name['RollBackHead']._loaded_options = None
@@ -104,20 +108,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETHEADREQUEST']._serialized_end=486
   _globals['_GETHEADVERDICTREQUEST']._serialized_start=488
   _globals['_GETHEADVERDICTREQUEST']._serialized_end=531
-  _globals['_COMPAREHEADSREQUEST']._serialized_start=533
-  _globals['_COMPAREHEADSREQUEST']._serialized_end=595
-  _globals['_ROLLBACKHEADREQUEST']._serialized_start=597
-  _globals['_ROLLBACKHEADREQUEST']._serialized_end=660
-  _globals['_ROLLBACKHEADRESPONSE']._serialized_start=662
-  _globals['_ROLLBACKHEADRESPONSE']._serialized_end=758
-  _globals['_PINHEADREQUEST']._serialized_start=760
-  _globals['_PINHEADREQUEST']._serialized_end=818
-  _globals['_PINHEADRESPONSE']._serialized_start=820
-  _globals['_PINHEADRESPONSE']._serialized_end=908
-  _globals['_UNPINHEADREQUEST']._serialized_start=910
-  _globals['_UNPINHEADREQUEST']._serialized_end=950
-  _globals['_UNPINHEADRESPONSE']._serialized_start=952
-  _globals['_UNPINHEADRESPONSE']._serialized_end=1013
-  _globals['_HEADSERVICE']._serialized_start=1016
-  _globals['_HEADSERVICE']._serialized_end=1948
+  _globals['_GETHEADLINEAGEREQUEST']._serialized_start=533
+  _globals['_GETHEADLINEAGEREQUEST']._serialized_end=576
+  _globals['_COMPAREHEADSREQUEST']._serialized_start=578
+  _globals['_COMPAREHEADSREQUEST']._serialized_end=640
+  _globals['_ROLLBACKHEADREQUEST']._serialized_start=642
+  _globals['_ROLLBACKHEADREQUEST']._serialized_end=705
+  _globals['_ROLLBACKHEADRESPONSE']._serialized_start=707
+  _globals['_ROLLBACKHEADRESPONSE']._serialized_end=803
+  _globals['_PINHEADREQUEST']._serialized_start=805
+  _globals['_PINHEADREQUEST']._serialized_end=863
+  _globals['_PINHEADRESPONSE']._serialized_start=865
+  _globals['_PINHEADRESPONSE']._serialized_end=953
+  _globals['_UNPINHEADREQUEST']._serialized_start=955
+  _globals['_UNPINHEADREQUEST']._serialized_end=995
+  _globals['_UNPINHEADRESPONSE']._serialized_start=997
+  _globals['_UNPINHEADRESPONSE']._serialized_end=1058
+  _globals['_HEADSERVICE']._serialized_start=1061
+  _globals['_HEADSERVICE']._serialized_end=2136
 # @@protoc_insertion_point(module_scope)

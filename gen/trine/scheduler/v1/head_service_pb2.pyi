@@ -126,6 +126,28 @@ class GetHeadVerdictRequest(_message.Message):
 Global___GetHeadVerdictRequest: _TypeAlias = GetHeadVerdictRequest  # noqa: Y015
 
 @_typing.final
+class GetHeadLineageRequest(_message.Message):
+    """Request of GetHeadLineage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEAD_FIELD_NUMBER: _builtins.int
+    head: _builtins.str
+    """Version of the head."""
+    def __init__(
+        self,
+        *,
+        head: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHeadLineageRequest: _TypeAlias = GetHeadLineageRequest  # noqa: Y015
+
+@_typing.final
 class CompareHeadsRequest(_message.Message):
     """Request of CompareHeads."""
 

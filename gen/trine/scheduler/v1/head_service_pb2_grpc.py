@@ -52,6 +52,11 @@ class HeadServiceStub:
                 request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadVerdictRequest.SerializeToString,
                 response_deserializer=trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadVerdict.FromString,
                 _registered_method=True)
+        self.GetHeadLineage = channel.unary_unary(
+                '/trine.scheduler.v1.HeadService/GetHeadLineage',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadLineageRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadLineage.FromString,
+                _registered_method=True)
         self.CompareHeads = channel.unary_unary(
                 '/trine.scheduler.v1.HeadService/CompareHeads',
                 request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.CompareHeadsRequest.SerializeToString,
@@ -94,6 +99,13 @@ class HeadServiceServicer:
 
     def GetHeadVerdict(self, request, context):
         """Returns what the gate said of a head, rule by rule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHeadLineage(self, request, context):
+        """Returns where a head comes from, up to the encoder alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,6 +159,11 @@ def add_HeadServiceServicer_to_server(servicer, server):
                     servicer.GetHeadVerdict,
                     request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadVerdictRequest.FromString,
                     response_serializer=trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadVerdict.SerializeToString,
+            ),
+            'GetHeadLineage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHeadLineage,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadLineageRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadLineage.SerializeToString,
             ),
             'CompareHeads': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareHeads,
@@ -251,6 +268,33 @@ class HeadService:
             '/trine.scheduler.v1.HeadService/GetHeadVerdict',
             trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadVerdictRequest.SerializeToString,
             trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadVerdict.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHeadLineage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.HeadService/GetHeadLineage',
+            trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadLineageRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadLineage.FromString,
             options,
             channel_credentials,
             insecure,

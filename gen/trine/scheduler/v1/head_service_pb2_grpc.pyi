@@ -24,6 +24,8 @@ class HeadServiceStub:
     """Returns a head."""
     GetHeadVerdict: _aio.UnaryUnaryMultiCallable[_head_service_pb2.GetHeadVerdictRequest, _head_report_pb2.HeadVerdict]
     """Returns what the gate said of a head, rule by rule."""
+    GetHeadLineage: _aio.UnaryUnaryMultiCallable[_head_service_pb2.GetHeadLineageRequest, _head_report_pb2.HeadLineage]
+    """Returns where a head comes from, up to the encoder alone."""
     CompareHeads: _aio.UnaryUnaryMultiCallable[_head_service_pb2.CompareHeadsRequest, _head_report_pb2.HeadComparison]
     """Returns in what two heads differ. Both must be the tenant's; their domains may differ."""
     RollBackHead: _aio.UnaryUnaryMultiCallable[_head_service_pb2.RollBackHeadRequest, _head_service_pb2.RollBackHeadResponse]
@@ -63,6 +65,14 @@ class HeadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_head_service_pb2.GetHeadVerdictRequest, _abc.Awaitable[_head_report_pb2.HeadVerdict]],
     ) -> _abc.Awaitable[_head_report_pb2.HeadVerdict]:
         """Returns what the gate said of a head, rule by rule."""
+
+    @_abc_1.abstractmethod
+    def GetHeadLineage(
+        self,
+        request: _head_service_pb2.GetHeadLineageRequest,
+        context: _aio.ServicerContext[_head_service_pb2.GetHeadLineageRequest, _abc.Awaitable[_head_report_pb2.HeadLineage]],
+    ) -> _abc.Awaitable[_head_report_pb2.HeadLineage]:
+        """Returns where a head comes from, up to the encoder alone."""
 
     @_abc_1.abstractmethod
     def CompareHeads(
