@@ -91,3 +91,14 @@ def test_explanations_add_up(filled: Mesh) -> None:
     assert (why["link"], total) == ("identity", pytest.approx(match["score"]))
     assert isinstance(match["reasons"], list)
     assert "explanation" not in filled.match("u0", DOMAIN, limit=1)["matches"][0]
+
+
+def test_many_seekers_are_answered_at_once(filled: Mesh) -> None:
+    body = {"domain": DOMAIN, "user_ids": ["u0", "nobody", "u3"], "limit": 100}
+    first, second, third = filled.call("POST", "/v1/match:batch", body)["results"]
+    assert [m["user_id"] for m in first["answer"]["matches"]] == matched(filled)
+    assert [m["user_id"] for m in third["answer"]["matches"]] == matched(filled, "u3")
+    assert (second["user_id"], second["error"]["reason"]) == ("nobody", "USER_NOT_FOUND")
+    assert "answer" not in second
+    refusal = filled.refused("POST", "/v1/match:batch", body | {"user_ids": []})
+    assert (refusal["reason"], refusal["metadata"]["field"]) == ("FIELD_INVALID", "user_ids")

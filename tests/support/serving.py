@@ -93,6 +93,14 @@ class Serving:
         stub = match_service_pb2_grpc.MatchServiceStub(self.channel)
         return stub.FindMatches(request, metadata=metadata)
 
+    def match_all(self, *user_ids: str, **content: Any) -> Any:
+        """Asks for matches of many."""
+        request = match_service_pb2.BatchFindMatchesRequest()
+        body = {"user_ids": list(user_ids), "domain": "dating", **content}
+        json_format.ParseDict(body, request)
+        stub = match_service_pb2_grpc.MatchServiceStub(self.channel)
+        return stub.BatchFindMatches(request, metadata=ACME)
+
     async def matched(self, **content: Any) -> set[int]:
         """Numbers of everyone who may be offered to the first person."""
         response = await self.match(limit=1_000, **content)

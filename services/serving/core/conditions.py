@@ -64,6 +64,24 @@ def negated(condition: Condition) -> Condition:
     return lambda view: ~condition(view)
 
 
+def remembered(conditions: Sequence[Condition]) -> list[Condition]:
+    """All conditions as one, which looks at a view once however many seekers ask."""
+    if not conditions:
+        return []
+    known: tuple[View, Mask] | None = None
+
+    def hold(view: View) -> Mask:
+        nonlocal known
+        if known is None or known[0] is not view:
+            mask = conditions[0](view)
+            for condition in conditions[1:]:
+                mask = mask & condition(view)
+            known = view, mask
+        return known[1]
+
+    return [hold]
+
+
 def _column(partition: Partition, spec: FieldSpec) -> Callable[[View], Column]:
     layout = partition.layout
     if spec.type == "string":

@@ -9,28 +9,26 @@ from trine.serving.v1 import match_service_pb2 as pb
 from trine.serving.v1 import match_service_pb2_grpc
 
 from services.chassis.auth import current_tenant
+from services.chassis.errors import describe
 from services.chassis.interceptors import Context
-from services.chassis.structs import read_struct, read_value
 from services.serving.core.errors import (
     DomainNotFoundError,
     FieldInvalidError,
     NotReadyError,
+    ServingError,
 )
-from services.serving.core.explain_matches import EXPLAINED_MAX
-from services.serving.core.filters import read_filters
 from services.serving.core.find_matches import MatchRequest, MatchResult, find_matches
 from services.serving.core.judge_matches import judge_matches
 from services.serving.core.loaded_head import ServedDomain
 from services.serving.core.ports import Judge
-from services.serving.core.stages import FILTER, JUDGE, read_stages
+from services.serving.core.stages import FILTER, JUDGE
 from services.serving.core.swap_heads import Registry
 from services.serving.metrics import MATCHES, observe_stages
+from services.serving.rpc.errors import ERRORS
 from services.serving.rpc.explanations import explain
-from services.serving.rpc.page_tokens import fingerprint, read_token, write_token
+from services.serving.rpc.match_requests import read_batch, read_request
+from services.serving.rpc.page_tokens import fingerprint, write_token
 
-LIMIT_DEFAULT = 10
-LIMIT_MAX = 1_000
-EXCLUDE_MAX = 1_000
 JUDGE_TIER = "judge"
 _UNDECISIVE = ("limit", "page_token", "explain")
 
@@ -55,11 +53,9 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
     ) -> pb.FindMatchesResponse:
         served = self._served(request.domain)
         name = fingerprint(request, _UNDECISIVE)
-        wish = _read(served, request, name, judge_configured=self._judge is not None)
+        wish = read_request(served, request, name, judge_configured=self._judge is not None)
         result = await self._find(served, wish)
-        observe_stages(result.seconds)
-        MATCHES.labels(served.head.tier).inc()
-        response = _to_proto(served, result)
+        response = self._answer(served, result)
         if JUDGE in result.seconds:
             assert self._judge is not None
             model = response.models_used[JUDGE]
@@ -71,6 +67,30 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._executor, explain, response, served, result)
         return response
+
+    async def BatchFindMatches(
+        self, request: pb.BatchFindMatchesRequest, context: Context
+    ) -> pb.BatchFindMatchesResponse:
+        served = self._served(request.domain)
+        response = pb.BatchFindMatchesResponse()
+        # One after the other, so that a batch never holds up other requests by more than a match.
+        for wish in read_batch(served, request):
+            result = response.results.add(user_id=wish.user_id)
+            try:
+                found = await self._find(served, wish)
+            except ServingError as error:
+                told = describe(error, ERRORS)
+                assert told is not None
+                result.error.reason, result.error.message = told.reason, told.message
+                result.error.metadata.update(told.metadata)
+            else:
+                result.answer.CopyFrom(self._answer(served, found))
+        return response
+
+    def _answer(self, served: ServedDomain, result: MatchResult) -> pb.FindMatchesResponse:
+        observe_stages(result.seconds)
+        MATCHES.labels(served.head.tier).inc()
+        return _to_proto(served, result)
 
     async def _find(self, served: ServedDomain, wish: MatchRequest) -> MatchResult:
         loop = asyncio.get_running_loop()
@@ -91,32 +111,6 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         if not self._is_ready():
             raise NotReadyError
         raise DomainNotFoundError(domain)
-
-
-def _read(
-    served: ServedDomain, request: pb.FindMatchesRequest, name: str, *, judge_configured: bool
-) -> MatchRequest:
-    if not request.user_id:
-        raise FieldInvalidError("user_id", "must be given")
-    limit = request.limit if request.HasField("limit") else LIMIT_DEFAULT
-    most = EXPLAINED_MAX if request.explain else LIMIT_MAX
-    if not 1 <= limit <= most:
-        raise FieldInvalidError("limit", f"must be 1 to {most}")
-    if len(request.exclude) > EXCLUDE_MAX:
-        raise FieldInvalidError("exclude", f"must be at most {EXCLUDE_MAX}")
-    wanted = {n: read_value(v) for n, v in request.stages.items()}
-    stages, token = read_stages(wanted, judge_configured=judge_configured), request.page_token
-    if token and stages[JUDGE].enabled:
-        raise FieldInvalidError("page_token", "must be empty with llm_judge: it has one page")
-    return MatchRequest(
-        user_id=request.user_id,
-        conditions=read_filters(served.partition, read_struct(request.filters)),
-        stages=stages,
-        limit=limit,
-        exclude=request.exclude,
-        exclude_seen=request.exclude_seen,
-        after=read_token(token, served.head.head, name) if token else None,
-    )
 
 
 def _to_proto(served: ServedDomain, result: MatchResult) -> pb.FindMatchesResponse:

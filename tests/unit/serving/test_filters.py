@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.serving.core.candidates import Mask, View
+from services.serving.core.conditions import remembered
 from services.serving.core.errors import FilterInvalidError
 from services.serving.core.filters import read_filters
 from tests.support.candidates import partition, rows
@@ -192,6 +194,22 @@ def test_strings_that_come_in_later_are_found_by_their_parts() -> None:
     (condition,) = read_filters(made, {"city": {"contains": "berg"}})
     made.apply_profiles(rows([1], cities=["Bergen"]))
     assert condition(made.view).tolist() == [False, True]
+
+
+def test_conditions_of_a_batch_look_at_each_view_once() -> None:
+    asked: list[View] = []
+
+    def adults(view: View) -> Mask:
+        asked.append(view)
+        return view.columns[0][: view.size] >= 30
+
+    made = partition(rows([0, 1], age=[20, 30], cities=["NY", "NY"]))
+    (condition,) = remembered([adults, *read_filters(made, {"city": "NY"})])
+    assert [condition(made.view).tolist() for _ in range(3)] == [[False, True]] * 3
+    made.apply_profiles(rows([2], age=[40], cities=["LA"]))
+    assert condition(made.view).tolist() == [False, True, False]
+    assert len(asked) == 2
+    assert remembered([]) == []
 
 
 def test_large_integers_are_compared_exactly() -> None:

@@ -29,7 +29,7 @@ from trine.gateway.v1 import authorization_pb2 as trine_dot_gateway_dot_v1_dot_a
 from trine.serving.v1 import explanation_pb2 as trine_dot_serving_dot_v1_dot_explanation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/serving/v1/match_service.proto\x12\x10trine.serving.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a$trine/gateway/v1/authorization.proto\x1a\"trine/serving/v1/explanation.proto\"\x88\x03\n\x12\x46indMatchesRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\x05limit\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12.\n\x07\x66ilters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x46\n\x06stages\x18\x05 \x03(\x0b\x32\x30.trine.serving.v1.FindMatchesRequest.StagesEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xclude\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x65xclude_seen\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xplain\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a\x45\n\x0bStagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\x42\x08\n\x06_limit\"\x9d\x06\n\x13\x46indMatchesResponse\x12\x42\n\x07matches\x18\x01 \x03(\x0b\x32+.trine.serving.v1.FindMatchesResponse.MatchB\x04\xe2\x41\x01\x03\x12V\n\x0epipeline_stats\x18\x02 \x03(\x0b\x32\x38.trine.serving.v1.FindMatchesResponse.PipelineStatsEntryB\x04\xe2\x41\x01\x03\x12P\n\x0bmodels_used\x18\x03 \x03(\x0b\x32\x35.trine.serving.v1.FindMatchesResponse.ModelsUsedEntryB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x1a\x34\n\x12PipelineStatsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x62\n\x0fModelsUsedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12>\n\x05value\x18\x02 \x01(\x0b\x32/.trine.serving.v1.FindMatchesResponse.ModelUsed:\x02\x38\x01\x1a\x92\x02\n\x05Match\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05score\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12X\n\x0cstage_scores\x18\x03 \x03(\x0b\x32<.trine.serving.v1.FindMatchesResponse.Match.StageScoresEntryB\x04\xe2\x41\x01\x03\x12\x38\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x1d.trine.serving.v1.ExplanationB\x04\xe2\x41\x01\x03\x12\x15\n\x07reasons\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x1a\x32\n\x10StageScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1aJ\n\tModelUsed\x12\x12\n\x04tier\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04note\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x32\x8e\x01\n\x0cMatchService\x12~\n\x0b\x46indMatches\x12$.trine.serving.v1.FindMatchesRequest\x1a%.trine.serving.v1.FindMatchesResponse\"\"\xea\xc7\x18\nmatch:read\x82\xd3\xe4\x93\x02\x0e\"\t/v1/match:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/serving/v1/match_service.proto\x12\x10trine.serving.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a$trine/gateway/v1/authorization.proto\x1a\"trine/serving/v1/explanation.proto\"\x88\x03\n\x12\x46indMatchesRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\x05limit\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12.\n\x07\x66ilters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x46\n\x06stages\x18\x05 \x03(\x0b\x32\x30.trine.serving.v1.FindMatchesRequest.StagesEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xclude\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x65xclude_seen\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xplain\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a\x45\n\x0bStagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\x42\x08\n\x06_limit\"\x9d\x06\n\x13\x46indMatchesResponse\x12\x42\n\x07matches\x18\x01 \x03(\x0b\x32+.trine.serving.v1.FindMatchesResponse.MatchB\x04\xe2\x41\x01\x03\x12V\n\x0epipeline_stats\x18\x02 \x03(\x0b\x32\x38.trine.serving.v1.FindMatchesResponse.PipelineStatsEntryB\x04\xe2\x41\x01\x03\x12P\n\x0bmodels_used\x18\x03 \x03(\x0b\x32\x35.trine.serving.v1.FindMatchesResponse.ModelsUsedEntryB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x1a\x34\n\x12PipelineStatsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x62\n\x0fModelsUsedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12>\n\x05value\x18\x02 \x01(\x0b\x32/.trine.serving.v1.FindMatchesResponse.ModelUsed:\x02\x38\x01\x1a\x92\x02\n\x05Match\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05score\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12X\n\x0cstage_scores\x18\x03 \x03(\x0b\x32<.trine.serving.v1.FindMatchesResponse.Match.StageScoresEntryB\x04\xe2\x41\x01\x03\x12\x38\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x1d.trine.serving.v1.ExplanationB\x04\xe2\x41\x01\x03\x12\x15\n\x07reasons\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x1a\x32\n\x10StageScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1aJ\n\tModelUsed\x12\x12\n\x04tier\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04note\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\xe2\x02\n\x17\x42\x61tchFindMatchesRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08user_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12\x18\n\x05limit\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12.\n\x07\x66ilters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12K\n\x06stages\x18\x05 \x03(\x0b\x32\x35.trine.serving.v1.BatchFindMatchesRequest.StagesEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xclude\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x65xclude_seen\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a\x45\n\x0bStagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\x42\x08\n\x06_limit\"\xca\x03\n\x18\x42\x61tchFindMatchesResponse\x12H\n\x07results\x18\x01 \x03(\x0b\x32\x31.trine.serving.v1.BatchFindMatchesResponse.ResultB\x04\xe2\x41\x01\x03\x1a\xa3\x01\n\x06Result\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12;\n\x06\x61nswer\x18\x02 \x01(\x0b\x32%.trine.serving.v1.FindMatchesResponseB\x04\xe2\x41\x01\x03\x12\x45\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x30.trine.serving.v1.BatchFindMatchesResponse.ErrorB\x04\xe2\x41\x01\x03\x1a\xbd\x01\n\x05\x45rror\x12\x14\n\x06reason\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12V\n\x08metadata\x18\x03 \x03(\x0b\x32>.trine.serving.v1.BatchFindMatchesResponse.Error.MetadataEntryB\x04\xe2\x41\x01\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xa4\x02\n\x0cMatchService\x12~\n\x0b\x46indMatches\x12$.trine.serving.v1.FindMatchesRequest\x1a%.trine.serving.v1.FindMatchesResponse\"\"\xea\xc7\x18\nmatch:read\x82\xd3\xe4\x93\x02\x0e\"\t/v1/match:\x01*\x12\x93\x01\n\x10\x42\x61tchFindMatches\x12).trine.serving.v1.BatchFindMatchesRequest\x1a*.trine.serving.v1.BatchFindMatchesResponse\"(\xea\xc7\x18\nmatch:read\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/match:batch:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -86,8 +86,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDMATCHESRESPONSE'].fields_by_name['models_used']._serialized_options = b'\342A\001\003'
   _globals['_FINDMATCHESRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_FINDMATCHESRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
+  _globals['_BATCHFINDMATCHESREQUEST_STAGESENTRY']._loaded_options = None
+  _globals['_BATCHFINDMATCHESREQUEST_STAGESENTRY']._serialized_options = b'8\001'
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['domain']._loaded_options = None
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['domain']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['user_ids']._loaded_options = None
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['user_ids']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['limit']._loaded_options = None
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['limit']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['filters']._loaded_options = None
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['filters']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['stages']._loaded_options = None
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['stages']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['exclude']._loaded_options = None
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['exclude']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['exclude_seen']._loaded_options = None
+  _globals['_BATCHFINDMATCHESREQUEST'].fields_by_name['exclude_seen']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHFINDMATCHESRESPONSE_RESULT'].fields_by_name['user_id']._loaded_options = None
+  _globals['_BATCHFINDMATCHESRESPONSE_RESULT'].fields_by_name['user_id']._serialized_options = b'\342A\001\003'
+  _globals['_BATCHFINDMATCHESRESPONSE_RESULT'].fields_by_name['answer']._loaded_options = None
+  _globals['_BATCHFINDMATCHESRESPONSE_RESULT'].fields_by_name['answer']._serialized_options = b'\342A\001\003'
+  _globals['_BATCHFINDMATCHESRESPONSE_RESULT'].fields_by_name['error']._loaded_options = None
+  _globals['_BATCHFINDMATCHESRESPONSE_RESULT'].fields_by_name['error']._serialized_options = b'\342A\001\003'
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR_METADATAENTRY']._loaded_options = None
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR'].fields_by_name['reason']._loaded_options = None
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR'].fields_by_name['reason']._serialized_options = b'\342A\001\003'
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR'].fields_by_name['message']._loaded_options = None
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR'].fields_by_name['message']._serialized_options = b'\342A\001\003'
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR'].fields_by_name['metadata']._loaded_options = None
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR'].fields_by_name['metadata']._serialized_options = b'\342A\001\003'
+  _globals['_BATCHFINDMATCHESRESPONSE'].fields_by_name['results']._loaded_options = None
+  _globals['_BATCHFINDMATCHESRESPONSE'].fields_by_name['results']._serialized_options = b'\342A\001\003'
   _globals['_MATCHSERVICE'].methods_by_name['FindMatches']._loaded_options = None
   _globals['_MATCHSERVICE'].methods_by_name['FindMatches']._serialized_options = b'\352\307\030\nmatch:read\202\323\344\223\002\016\"\t/v1/match:\001*'
+  _globals['_MATCHSERVICE'].methods_by_name['BatchFindMatches']._loaded_options = None
+  _globals['_MATCHSERVICE'].methods_by_name['BatchFindMatches']._serialized_options = b'\352\307\030\nmatch:read\202\323\344\223\002\024\"\017/v1/match:batch:\001*'
   _globals['_FINDMATCHESREQUEST']._serialized_start=226
   _globals['_FINDMATCHESREQUEST']._serialized_end=618
   _globals['_FINDMATCHESREQUEST_STAGESENTRY']._serialized_start=539
@@ -104,6 +138,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDMATCHESRESPONSE_MATCH_STAGESCORESENTRY']._serialized_end=1342
   _globals['_FINDMATCHESRESPONSE_MODELUSED']._serialized_start=1344
   _globals['_FINDMATCHESRESPONSE_MODELUSED']._serialized_end=1418
-  _globals['_MATCHSERVICE']._serialized_start=1421
-  _globals['_MATCHSERVICE']._serialized_end=1563
+  _globals['_BATCHFINDMATCHESREQUEST']._serialized_start=1421
+  _globals['_BATCHFINDMATCHESREQUEST']._serialized_end=1775
+  _globals['_BATCHFINDMATCHESREQUEST_STAGESENTRY']._serialized_start=539
+  _globals['_BATCHFINDMATCHESREQUEST_STAGESENTRY']._serialized_end=608
+  _globals['_BATCHFINDMATCHESRESPONSE']._serialized_start=1778
+  _globals['_BATCHFINDMATCHESRESPONSE']._serialized_end=2236
+  _globals['_BATCHFINDMATCHESRESPONSE_RESULT']._serialized_start=1881
+  _globals['_BATCHFINDMATCHESRESPONSE_RESULT']._serialized_end=2044
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR']._serialized_start=2047
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR']._serialized_end=2236
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR_METADATAENTRY']._serialized_start=2189
+  _globals['_BATCHFINDMATCHESRESPONSE_ERROR_METADATAENTRY']._serialized_end=2236
+  _globals['_MATCHSERVICE']._serialized_start=2239
+  _globals['_MATCHSERVICE']._serialized_end=2531
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class MatchServiceStub:
                 request_serializer=trine_dot_serving_dot_v1_dot_match__service__pb2.FindMatchesRequest.SerializeToString,
                 response_deserializer=trine_dot_serving_dot_v1_dot_match__service__pb2.FindMatchesResponse.FromString,
                 _registered_method=True)
+        self.BatchFindMatches = channel.unary_unary(
+                '/trine.serving.v1.MatchService/BatchFindMatches',
+                request_serializer=trine_dot_serving_dot_v1_dot_match__service__pb2.BatchFindMatchesRequest.SerializeToString,
+                response_deserializer=trine_dot_serving_dot_v1_dot_match__service__pb2.BatchFindMatchesResponse.FromString,
+                _registered_method=True)
 
 
 class MatchServiceServicer:
@@ -53,6 +58,14 @@ class MatchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchFindMatches(self, request, context):
+        """Returns the best candidates for each of many seekers, all asked alike and ranked by one head. A seeker who cannot be answered
+        gets an error beside the others' answers; what is wrong with the request as a whole is refused as a whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MatchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_MatchServiceServicer_to_server(servicer, server):
                     servicer.FindMatches,
                     request_deserializer=trine_dot_serving_dot_v1_dot_match__service__pb2.FindMatchesRequest.FromString,
                     response_serializer=trine_dot_serving_dot_v1_dot_match__service__pb2.FindMatchesResponse.SerializeToString,
+            ),
+            'BatchFindMatches': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchFindMatches,
+                    request_deserializer=trine_dot_serving_dot_v1_dot_match__service__pb2.BatchFindMatchesRequest.FromString,
+                    response_serializer=trine_dot_serving_dot_v1_dot_match__service__pb2.BatchFindMatchesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class MatchService:
             '/trine.serving.v1.MatchService/FindMatches',
             trine_dot_serving_dot_v1_dot_match__service__pb2.FindMatchesRequest.SerializeToString,
             trine_dot_serving_dot_v1_dot_match__service__pb2.FindMatchesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchFindMatches(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.serving.v1.MatchService/BatchFindMatches',
+            trine_dot_serving_dot_v1_dot_match__service__pb2.BatchFindMatchesRequest.SerializeToString,
+            trine_dot_serving_dot_v1_dot_match__service__pb2.BatchFindMatchesResponse.FromString,
             options,
             channel_credentials,
             insecure,

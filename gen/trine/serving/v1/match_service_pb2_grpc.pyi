@@ -18,6 +18,10 @@ class MatchServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     FindMatches: _aio.UnaryUnaryMultiCallable[_match_service_pb2.FindMatchesRequest, _match_service_pb2.FindMatchesResponse]
     """Returns the best candidates for one seeker, by the most specific head that the tenant has."""
+    BatchFindMatches: _aio.UnaryUnaryMultiCallable[_match_service_pb2.BatchFindMatchesRequest, _match_service_pb2.BatchFindMatchesResponse]
+    """Returns the best candidates for each of many seekers, all asked alike and ranked by one head. A seeker who cannot be answered
+    gets an error beside the others' answers; what is wrong with the request as a whole is refused as a whole.
+    """
 
 class MatchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Ranks candidates for seekers."""
@@ -29,5 +33,15 @@ class MatchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_match_service_pb2.FindMatchesRequest, _abc.Awaitable[_match_service_pb2.FindMatchesResponse]],
     ) -> _abc.Awaitable[_match_service_pb2.FindMatchesResponse]:
         """Returns the best candidates for one seeker, by the most specific head that the tenant has."""
+
+    @_abc_1.abstractmethod
+    def BatchFindMatches(
+        self,
+        request: _match_service_pb2.BatchFindMatchesRequest,
+        context: _aio.ServicerContext[_match_service_pb2.BatchFindMatchesRequest, _abc.Awaitable[_match_service_pb2.BatchFindMatchesResponse]],
+    ) -> _abc.Awaitable[_match_service_pb2.BatchFindMatchesResponse]:
+        """Returns the best candidates for each of many seekers, all asked alike and ranked by one head. A seeker who cannot be answered
+        gets an error beside the others' answers; what is wrong with the request as a whole is refused as a whole.
+        """
 
 def add_MatchServiceServicer_to_server(servicer: MatchServiceServicer, server: _aio.Server) -> None: ...
