@@ -190,7 +190,7 @@ async def _train(client: Client, domain: str, console: Console) -> Json:
                 completed=steps["steps_done_count"],
                 total=steps["steps_count"] or None,
             )
-            if run["status"] in {"succeeded", "failed", "cancelled"}:
+            if run["status"] in {"succeeded", "stopped", "failed", "cancelled"}:
                 break
             await asyncio.sleep(POLL_SECONDS)
     if run["status"] != "succeeded":

@@ -17,9 +17,10 @@ MANY = 110
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """A mesh with a domain that takes time to learn from, and nothing to learn in it."""
+    """A mesh whose trainer asks often what to do, with a domain that takes time to learn from."""
     folder = tmp_path_factory.mktemp("pauses")
-    with running_mesh(folder, TRINE_TRIPLETS_BUDGET="1000000") as running:
+    settings = {"TRINE_TRIPLETS_BUDGET": "1000000", "TRINE_LEASE_SECONDS": "3"}
+    with running_mesh(folder, **settings) as running:
         running.fill("long", MANY)
         running.report("long", range(MANY), MANY, likes=by_chance)
         yield running

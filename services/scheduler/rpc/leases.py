@@ -140,7 +140,8 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         if run.verdict is not None:
             return  # a repeat
         GATE.labels("promoted" if verdict.promoted else "held").inc()
-        RUN_SECONDS.labels("succeeded").observe(self._seconds(run))
+        end = State.STOPPED if run.state is State.STOPPING else State.SUCCEEDED
+        RUN_SECONDS.labels(end).observe(self._seconds(run))
         if verdict.promoted:
             HEAD_PROMOTED.labels(run.job.tenant, run.job.domain).set_to_current_time()
 
