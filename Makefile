@@ -38,8 +38,9 @@ check: $(INSTALLED)  ## lint, types, contracts and unit tests (under a minute)
 bench: $(INSTALLED)  ## measures the mesh against its floors and prints the ratios
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
 
-test-long: $(INSTALLED)  ## learning quality through the mesh, fold by fold (minutes)
+test-long: $(INSTALLED)  ## learning quality through the mesh, how often the gate is right (minutes)
 	$(BIN)/python -m tests.bench.quality
+	$(BIN)/python -m tests.bench.gate
 
 generate: $(INSTALLED)  ## generates gen/ from protos/
 	$(BIN)/trine generate
