@@ -91,6 +91,7 @@ def _layout(schema: schema_pb2.Schema) -> Layout:
         ),
         encoder=schema.embedding.encoder,
         dim=schema.embedding.dim,
+        reciprocal=schema.reciprocal,
     )
 
 

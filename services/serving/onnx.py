@@ -31,13 +31,13 @@ class OnnxScorers:
         """Turns people into states [n, k]."""
         return self._person.run({"columns": columns_nc, "counts": counts_n4, "table": table_n2})
 
-    def score_light(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+    def score_light(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
         """Returns n logits."""
-        return self._light.run(_pair(seeker_k, candidates_nk, cosines_n))[:, 0]
+        return self._light.run(_pair(seekers, candidates_nk, cosines_n))[:, 0]
 
-    def score_cross(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+    def score_cross(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
         """Returns n probabilities."""
-        return self._cross.run(_pair(seeker_k, candidates_nk, cosines_n))[:, 0]
+        return self._cross.run(_pair(seekers, candidates_nk, cosines_n))[:, 0]
 
 
 class _Part:
@@ -92,9 +92,9 @@ def check_golden(scorers: OnnxScorers, golden: Mapping[str, Floats]) -> None:
             raise HeadRefusedError(f"gives another {name} than its golden vectors say")
 
 
-def _pair(seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> dict[str, Floats]:
+def _pair(seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> dict[str, Floats]:
     return {
-        "seeker": seeker_k[np.newaxis],
+        "seeker": np.atleast_2d(seekers),
         "candidates": candidates_nk,
         "cosines": cosines_n[:, np.newaxis],
     }

@@ -102,3 +102,24 @@ def test_many_seekers_are_answered_at_once(filled: Mesh) -> None:
     assert "answer" not in second
     refusal = filled.refused("POST", "/v1/match:batch", body | {"user_ids": []})
     assert (refusal["reason"], refusal["metadata"]["field"]) == ("FIELD_INVALID", "user_ids")
+
+
+def test_a_reciprocal_domain_counts_both_ways(mesh: Mesh) -> None:
+    mesh.fill("mutual")
+    mesh.report("mutual", range(40))
+    assert mesh.train("mutual")["verdict"]["result"] == "promoted"
+    schema = mesh.call("GET", "/v1/schema", domain="mutual")
+    assert schema["reciprocal"] is False
+    changed = mesh.call("PUT", "/v1/schema", schema | {"reciprocal": True})
+    assert (changed["reciprocal"], changed["version"]) == (True, "mutual.v2")
+
+    def both() -> Json | None:
+        answer = mesh.match("u1", "mutual", limit=5, explain=True)
+        found = answer["matches"][0]["stage_scores"]
+        return answer if "cross_encoder_back" in found else None
+
+    for match in until(both)["matches"]:
+        scores = match["stage_scores"]
+        product = scores["cross_encoder_forward"] * scores["cross_encoder_back"]
+        assert match["score"] == pytest.approx(product)
+        assert match["explanation_back"]["score"] == scores["cross_encoder_back"]

@@ -1,5 +1,6 @@
 """Explanations as callers meet them, by a head that was really learned."""
 
+import dataclasses
 import math
 from collections.abc import AsyncIterator
 
@@ -54,6 +55,30 @@ async def test_the_base_is_what_a_stranger_would_score(serving: Serving) -> None
     seeker, stranger = scorers.describe(columns, *nothing)
     (logit,) = scorers.score_light(seeker, stranger[np.newaxis], np.zeros(1, np.float32))
     assert explanation.base == pytest.approx(float(logit), abs=1e-4)
+
+
+async def test_a_reciprocal_domains_scores_are_the_product_of_both_ways(serving: Serving) -> None:
+    """Each way is what the head says one-way to whoever chooses."""
+    await serving.load()
+    one_way = {m.user_id: m.score for m in (await serving.match(limit=29)).matches}
+    backward = {
+        user_id: {m.user_id: m.score for m in (await serving.match(user_id, limit=29)).matches}
+        for user_id in one_way
+    }
+    partition = serving.registry.domains["acme", "dating"].partition
+    partition.layout = dataclasses.replace(partition.layout, reciprocal=True)
+    response = await serving.match(limit=29, explain=True)
+    assert len(response.matches) == 29
+    for match in response.matches:
+        forward, back = one_way[match.user_id], backward[match.user_id]["u0"]
+        scores = match.stage_scores
+        assert scores["cross_encoder_forward"] == pytest.approx(forward, abs=1e-5)
+        assert scores["cross_encoder_back"] == pytest.approx(back, abs=1e-5)
+        assert match.score == scores["cross_encoder"] == pytest.approx(forward * back, abs=1e-5)
+        assert match.explanation.score == scores["cross_encoder_forward"]
+        found = match.explanation_back
+        total = found.base + sum(c.value for c in found.contributions)
+        assert 1 / (1 + math.exp(-total)) == pytest.approx(back, abs=1e-5)
 
 
 async def test_the_same_question_gets_the_same_explanation(serving: Serving) -> None:

@@ -19,11 +19,11 @@ class AgeScorers:
     def describe(self, columns_nc: Floats, counts_n4: Floats, table_n2: Floats) -> Floats:
         return np.stack([columns_nc[:, 0], counts_n4[:, 0], table_n2[:, 0]], axis=1)
 
-    def score_light(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+    def score_light(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
         ages: Floats = candidates_nk[:, 0]
         return ages
 
-    def score_cross(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+    def score_cross(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
         assert len(cosines_n) == len(candidates_nk)
         score: Floats = (1 / (1 + candidates_nk.sum(axis=1))).astype(np.float32)
         return score

@@ -41,6 +41,8 @@ class Layout:
     fields: tuple[FieldSpec, ...]
     encoder: str
     dim: int
+    reciprocal: bool = False
+    """Whether a match needs both people."""
 
     @property
     def columns(self) -> tuple[FieldSpec, ...]:
@@ -153,6 +155,7 @@ class Partition:
             if self.number_of.get(self.user_ids[number]) == number:
                 del self.number_of[self.user_ids[number]]
         self.counts[known] = 0
+        self.seen.forget(known)
         self.view = dataclasses.replace(
             view, alive=alive, alive_count=int(alive.sum()), row_of=row_of
         )

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from services.serving.core.candidates import Floats, Rows
 from services.serving.core.find_matches import MatchResult
 from services.serving.core.loaded_head import ServedDomain
-from services.serving.core.stages import CROSS, EMBEDDING, STAGES
+from services.serving.core.stages import BACK, CROSS, EMBEDDING, FORWARD, STAGES
 
 EXPLAINED_MAX = 100
 
@@ -64,24 +64,35 @@ class Explanation:
     contributions: Sequence[Contribution]
     """The largest first."""
     outcomes: Outcomes
-    """Given by the seeker, received by the candidate."""
+    """Given by whoever chooses, received by whoever is chosen."""
     cosine: float = field(default=0.0)
     """Of both people's vectors."""
 
 
-def explain_matches(served: ServedDomain, result: MatchResult) -> list[Explanation]:
-    """Explains the score of the head's last stage, for each match."""
+def explain_matches(
+    served: ServedDomain, result: MatchResult, *, back: bool = False
+) -> list[Explanation]:
+    """Explains the score of the head's last stage, for each match; `back` asks for the other way.
+
+    Back, the candidates choose and the seeker is chosen. There is such a score in reciprocal
+    domains alone, and where it is none, there is nothing to explain.
+    """
+    stages = result.stage_scores
+    decisive = next(name for name in reversed(stages) if name in STAGES)
+    scores = stages.get(decisive + (BACK if back else FORWARD))
+    if scores is None:
+        if back:
+            return []
+        scores = stages[decisive]
     if not len(result.rows):
         return []
-    decisive = next(name for name in reversed(result.stage_scores) if name in STAGES)
-    scores = result.stage_scores[decisive]
-    outcomes = _outcomes(served, result)
+    outcomes = _outcomes(served, result, back=back)
     if decisive == EMBEDDING:
         return [
             Explanation(s, IDENTITY, 0.5, [Contribution(CLOSENESS, "", s - 0.5)], o, 2 * s - 1)
             for s, o in zip(scores.tolist(), outcomes, strict=True)
         ]
-    parts = _Occlusions(served, result).contributions()
+    parts = _Occlusions(served, result, back=back).contributions()
     logits = _logits(scores)
     if decisive == CROSS:
         parts.values[CROSS, ""] = logits - parts.light
@@ -112,12 +123,13 @@ class _Parts:
 class _Occlusions:
     """One batch of questions to the linear stage: everyone as they are, and without each thing."""
 
-    def __init__(self, served: ServedDomain, result: MatchResult) -> None:
+    def __init__(self, served: ServedDomain, result: MatchResult, *, back: bool) -> None:
         assert served.head.scorers is not None
         self._served = served
         self._result = result
         self._head = served.head
         self._scorers = served.head.scorers
+        self._back = back
 
     def contributions(self) -> _Parts:
         """What each thing adds to the logits of the linear stage."""
@@ -161,7 +173,8 @@ class _Occlusions:
         return self._scorers.describe(columns_nc, zeros, np.zeros((count, 2), np.float32))
 
     def _light(self, seeker: Floats, states: Floats, cosines: Floats) -> Numbers:
-        return self._scorers.score_light(seeker, states, cosines).astype(np.float64)
+        pair = (states, np.broadcast_to(seeker, states.shape)) if self._back else (seeker, states)
+        return self._scorers.score_light(*pair, cosines).astype(np.float64)
 
 
 def _largest_first(values: dict[tuple[str, str], Numbers], place: int) -> list[Contribution]:
@@ -170,11 +183,15 @@ def _largest_first(values: dict[tuple[str, str], Numbers], place: int) -> list[C
     return sorted((c for c in found if c.value), key=lambda c: (-abs(c.value), c.source, c.field))
 
 
-def _outcomes(served: ServedDomain, result: MatchResult) -> list[Outcomes]:
-    counts, numbers = served.partition.counts, result.view.numbers
-    given = counts[numbers[result.seeker], :2].astype(int).tolist()
-    received = counts[result.numbers, 2:].astype(int).tolist()
-    return [Outcomes(*given, *theirs) for theirs in received]
+def _outcomes(served: ServedDomain, result: MatchResult, *, back: bool) -> list[Outcomes]:
+    counts = served.partition.counts
+    candidates = counts[result.numbers].astype(int)
+    seeker = np.broadcast_to(
+        counts[result.view.numbers[result.seeker]].astype(int), candidates.shape
+    )
+    choosing, chosen = (candidates, seeker) if back else (seeker, candidates)
+    rows = np.concatenate([choosing[:, :2], chosen[:, 2:]], axis=1).tolist()
+    return [Outcomes(*row) for row in rows]
 
 
 def _logits(probabilities: Numbers) -> Numbers:

@@ -18,7 +18,15 @@ from services.serving.core.errors import UserNotFoundError
 from services.serving.core.loaded_head import ServedDomain
 from services.serving.core.order import Order, Place, Scores
 from services.serving.core.ports import Index
-from services.serving.core.stages import CROSS, EMBEDDING, FILTER, LIGHT, StageOptions
+from services.serving.core.stages import (
+    BACK,
+    CROSS,
+    EMBEDDING,
+    FILTER,
+    FORWARD,
+    LIGHT,
+    StageOptions,
+)
 
 EXACT_ROWS_MAX = 20_000
 """Up to here a scan of all vectors takes about 2 ms, and an index would not pay."""
@@ -53,7 +61,7 @@ class MatchResult:
     rows: Rows
     """[n] rows of the candidates in the view."""
     stage_scores: dict[str, Scores] = field(default_factory=dict)
-    """[n] per stage that ran, the last one deciding the order."""
+    """[n] per stage that ran, the last one deciding the order; of each way, where there are two."""
     counts: dict[str, int] = field(default_factory=dict)
     """Candidates left after each stage."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -182,7 +190,7 @@ class _Match:
     def _score_light(self) -> Scores:
         scorers = self._head.scorers
         assert scorers is not None
-        return _sigmoid(scorers.score_light(*self._described()))
+        return self._score_pairs(LIGHT, lambda *pairs: _sigmoid(scorers.score_light(*pairs)))
 
     def _score_embedding(self) -> Scores:
         return (self._cosines_to(self._mapped()).astype(np.float64) + 1) / 2
@@ -198,7 +206,17 @@ class _Match:
     def _score_cross(self) -> Scores:
         scorers = self._head.scorers
         assert scorers is not None
-        return scorers.score_cross(*self._described()).astype(np.float64)
+        return self._score_pairs(CROSS, lambda *p: scorers.score_cross(*p).astype(np.float64))
+
+    def _score_pairs(self, stage: str, score: Callable[[Floats, Floats, Floats], Scores]) -> Scores:
+        """Chances of a yes; in a reciprocal domain, where it takes both, the product of two."""
+        seeker, candidates, cosines = self._described()
+        forward = score(seeker, candidates, cosines)
+        if not self._served.partition.layout.reciprocal:
+            return forward
+        back = score(candidates, np.broadcast_to(seeker, candidates.shape), cosines)
+        self._scores[stage + FORWARD], self._scores[stage + BACK] = forward, back
+        return forward * back
 
     def _described(self) -> tuple[Floats, Floats, Floats]:
         """States of the seeker and of the candidates left, and their cosines; once a match."""

@@ -15,7 +15,8 @@ from services.serving.core.facts import Facts
 class Scorers(Protocol):
     """The parts of a head. Their methods may be called from several threads at once.
 
-    Shapes: n people, c columns of the head, d dim, k numbers of a person's state.
+    Shapes: n people, c columns of the head, d dim, k numbers of a person's state; seekers are one
+    for all [k] or one each [n, k].
     """
 
     def map_query(self, columns_c: Floats, vector_d: Floats) -> Floats:
@@ -26,11 +27,11 @@ class Scorers(Protocol):
         """Turns people into states [n, k]; columns have NaN for no value."""
         ...
 
-    def score_light(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+    def score_light(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
         """Returns n logits."""
         ...
 
-    def score_cross(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+    def score_cross(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
         """Returns the n probabilities that the seeker's outcome with each would be positive."""
         ...
 

@@ -13,15 +13,26 @@ REASONS_MAX = 3
 CONTRIBUTION_MIN = 0.05
 """On the scale of the contributions. What adds less is no reason."""
 
+LIKELY = 0.5
 
-def write_reasons(explanation: Explanation, seeker: Facts, candidate: Facts) -> list[str]:
-    """At most three sentences, the weightiest first; none when nothing raises the score."""
+
+def write_reasons(
+    explanation: Explanation, seeker: Facts, candidate: Facts, back: Explanation | None = None
+) -> list[str]:
+    """At most three sentences, the weightiest first; none when nothing raises the score.
+
+    `back` is the candidate's side of it: that they are likely to say yes is reason enough to come
+    first.
+    """
     sentences = (
         _sentence(contribution, explanation, seeker, candidate)
         for contribution in explanation.contributions
         if contribution.value >= CONTRIBUTION_MIN
     )
-    return [sentence for sentence in sentences if sentence][:REASONS_MAX]
+    found = [sentence for sentence in sentences if sentence]
+    if back is not None and back.score >= LIKELY:
+        found.insert(0, f"They are likely to say yes to the seeker as well ({back.score:.2f}).")
+    return found[:REASONS_MAX]
 
 
 def _sentence(

@@ -24,6 +24,11 @@ class Seen:
         """Numbers of the candidates whom a seeker has had."""
         return self._of.get(seeker, _NOBODY)
 
+    def forget(self, numbers: Numbers) -> None:
+        """Forgets whom some people have had. In others' arrays their numbers name nobody now."""
+        for number in numbers.tolist():
+            self._of.pop(number, None)
+
     def apply(self, pairs_n2: Numbers, standing_n: npt.NDArray[np.bool_]) -> None:
         """Adds pairs about which an outcome stands, and removes those whose last was taken back."""
         order = np.argsort(pairs_n2[:, 0], kind="stable")

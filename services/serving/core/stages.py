@@ -15,6 +15,10 @@ JUDGE = "llm_judge"
 STAGES = (LIGHT, EMBEDDING, CROSS)
 """Those of a head, in the order in which they run: after the filter, before the judge."""
 
+FORWARD = "_forward"
+BACK = "_back"
+"""Added to a stage's name: its score of one way in a reciprocal domain."""
+
 TOP_K_MAX = 10_000
 JUDGED_MAX = 50
 

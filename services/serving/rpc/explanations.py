@@ -16,10 +16,14 @@ def explain(
     """Adds explanations and reasons to an answer. Work for a thread."""
     rows = np.concatenate([[result.seeker], result.rows])
     seeker, *candidates = read_facts(served.partition, result.view, rows)
-    explanations = explain_matches(served, result)
-    for match, explanation, facts in zip(response.matches, explanations, candidates, strict=True):
-        match.explanation.CopyFrom(_to_proto(explanation))
-        match.reasons.extend(write_reasons(explanation, seeker, facts))
+    forward = explain_matches(served, result)
+    back = explain_matches(served, result, back=True)
+    for place, (match, facts) in enumerate(zip(response.matches, candidates, strict=True)):
+        match.explanation.CopyFrom(_to_proto(forward[place]))
+        if back:
+            match.explanation_back.CopyFrom(_to_proto(back[place]))
+        theirs = back[place] if back else None
+        match.reasons.extend(write_reasons(forward[place], seeker, facts, theirs))
 
 
 def _to_proto(explanation: Explanation) -> explanation_pb2.Explanation:

@@ -52,7 +52,7 @@ def _export(snapshot: Snapshot, head: Head) -> dict[str, bytes]:
     dim, columns = snapshot.vectors.shape[1], snapshot.columns.shape[1]
     state: Shape = ["state"]
     pair: dict[str, Shape] = {
-        "seeker": [1, *state],
+        "seeker": ["seekers", *state],
         "candidates": ["n", *state],
         "cosines": ["n", 1],
     }

@@ -48,6 +48,8 @@ class Schema:
     fields: tuple[Field, ...]
     encoder: str
     dim: int
+    reciprocal: bool = False
+    """Whether a match needs both people."""
 
     @property
     def version(self) -> str:
@@ -136,7 +138,7 @@ def successor(old: Schema, new: Schema) -> Schema:
             raise SchemaIncompatibleError(
                 f"fields[{index}].required", "must be false for a field that is added later"
             )
-    if new.fields == old.fields:
+    if (new.fields, new.reciprocal) == (old.fields, old.reciprocal):
         return old
     return dataclasses.replace(new, number=old.number + 1)
 

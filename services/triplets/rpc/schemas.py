@@ -50,6 +50,7 @@ def schema_to_proto(schema: Schema) -> schema_pb2.Schema:
             for field in schema.fields
         ],
         embedding=schema_pb2.Schema.Embedding(encoder=schema.encoder, dim=schema.dim),
+        reciprocal=schema.reciprocal,
     )
 
 
@@ -77,4 +78,5 @@ def _schema_from_proto(message: schema_pb2.Schema, encoder: Encoder) -> Schema:
         ),
         encoder=name,
         dim=dim,
+        reciprocal=message.reciprocal,
     )

@@ -14,6 +14,7 @@ from services.serving.core.explain_matches import (
     Outcomes,
     explain_matches,
 )
+from services.serving.core.facts import Facts
 from services.serving.core.find_matches import find_matches
 from services.serving.core.loaded_head import LoadedHead
 from services.serving.core.reasons import write_reasons
@@ -33,14 +34,14 @@ class LinearScorers:
         effect = counts_n4[:, 3:] + counts_n4[:, 1:2] / 10 + table_n2[:, :1]
         return np.concatenate([np.nan_to_num(columns_nc), effect], axis=1).astype(np.float32)
 
-    def score_light(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
-        products = candidates_nk[:, :2] * seeker_k[:2]
-        effects = candidates_nk[:, 2] + seeker_k[2]
+    def score_light(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        products = candidates_nk[:, :2] * seekers[..., :2]
+        effects = candidates_nk[:, 2] + seekers[..., 2]
         logits: Floats = candidates_nk[:, 0] + products.sum(axis=1) + effects - cosines_n + 0.5
         return logits
 
-    def score_cross(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
-        logits = self.score_light(seeker_k, candidates_nk, cosines_n) + candidates_nk[:, 1] ** 2
+    def score_cross(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        logits = self.score_light(seekers, candidates_nk, cosines_n) + candidates_nk[:, 1] ** 2
         scores: Floats = 1 / (1 + np.exp(-logits))
         return scores
 
@@ -102,6 +103,30 @@ def test_each_thing_adds_what_it_adds() -> None:
     assert explanation.cosine == pytest.approx(cosine)
 
 
+def test_in_a_reciprocal_domain_each_way_is_explained() -> None:
+    made = partition(rows([0, 1, 2], age=[0.5, 1.0, -1.0], goal=[NAN, 1.0, 0.2]))
+    made.layout = dataclasses.replace(made.layout, reciprocal=True)
+    counts = np.array([[9, 2, 7, 1], [3, 1, 4, 3], [0, 0, 0, 0]], np.int32)
+    made.apply_tallies(np.arange(3, dtype=np.int32), counts)
+    town = served(made, LINEAR_HEAD)
+    result = find_matches(town, request("u0"))
+    forward = explain_matches(town, result)
+    back = explain_matches(town, result, back=True)
+    scores = result.stage_scores["cross_encoder"]
+    for there, theirs, score in zip(forward, back, scores, strict=True):
+        assert through(there) * through(theirs) == pytest.approx(score, abs=1e-6)
+    place = result.numbers.tolist().index(1)
+    assert forward[place].outcomes == Outcomes(9, 2, 4, 3)
+    assert back[place].outcomes == Outcomes(3, 1, 7, 1)
+    (outcomes,) = [c.value for c in back[place].contributions if c.source == "candidate_outcomes"]
+    assert outcomes == pytest.approx(3 + 0.1)  # as LinearScorers read either side
+
+
+def test_one_way_there_is_no_way_back() -> None:
+    town = domain(3)
+    assert explain_matches(town, find_matches(town, request("u0")), back=True) == []
+
+
 def test_where_the_embedding_decides_closeness_is_all() -> None:
     town = domain(5)
     result = find_matches(town, request("u0"))
@@ -148,6 +173,17 @@ def test_what_is_not_known_of_the_candidate_is_no_reason() -> None:
     assert write_reasons(silent, {"age": 31}, {"taste": 0.5}) == [
         "Their closeness to the seeker (cosine 0.31) raises the score."
     ]
+
+
+def test_who_is_likely_to_say_yes_as_well_is_said_first() -> None:
+    facts: Facts = {"age": 32, "smoker": False}
+    likely = dataclasses.replace(WHY, score=0.71)
+    assert write_reasons(WHY, {}, facts, likely)[:2] == [
+        "They are likely to say yes to the seeker as well (0.71).",
+        "3 of 4 outcomes about them were a yes.",
+    ]
+    unlikely = dataclasses.replace(WHY, score=0.49)
+    assert write_reasons(WHY, {}, facts, unlikely) == write_reasons(WHY, {}, facts)
 
 
 def test_where_nothing_raises_the_score_there_is_no_reason() -> None:

@@ -14,7 +14,7 @@ from services.serving.core.filters import read_filters
 from services.serving.core.find_matches import MatchRequest, find_matches
 from services.serving.core.loaded_head import ServedDomain
 from tests.support.candidates import partition, rows, served
-from tests.support.matching import AGE_HEAD, domain, request
+from tests.support.matching import AGE_HEAD, AgeScorers, domain, request
 
 
 def test_the_general_tier_ranks_by_cosine() -> None:
@@ -152,6 +152,56 @@ def test_a_page_goes_on_below_the_one_before_when_people_change() -> None:
     made.partition.apply_profiles(rows([2, 20, 21], age=[4.5, 0.5, 3.5]))
     second = find_matches(made, dataclasses.replace(wish, after=first.end))
     assert second.numbers.tolist() == [21, 4, 2]
+
+
+def mutual(made: ServedDomain) -> ServedDomain:
+    """The same domain, where a match needs both people."""
+    made.partition.layout = dataclasses.replace(made.partition.layout, reciprocal=True)
+    return made
+
+
+class ProudScorers(AgeScorers):
+    """Chooses whoever is younger than oneself."""
+
+    def score_light(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        logits: Floats = seekers[..., 0] - candidates_nk[:, 0]
+        return logits
+
+    def score_cross(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+        logits = self.score_light(seekers, candidates_nk, cosines_n)
+        return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+PROUD_HEAD = dataclasses.replace(AGE_HEAD, scorers=ProudScorers())
+
+
+def test_in_a_reciprocal_domain_both_ways_count() -> None:
+    made = mutual(domain(9, PROUD_HEAD))
+    result = find_matches(made, request("u4", limit=8, light_ml={"top_k": 5}))
+    assert set(result.numbers[:2]) == {3, 5}  # who is much younger does not want u4 back
+    for stage in ("light_ml", "cross_encoder"):
+        both, forward, back = (
+            result.stage_scores[stage + way] for way in ("", "_forward", "_back")
+        )
+        assert both == pytest.approx(forward * back)
+        assert forward + back == pytest.approx(np.ones(5))
+    assert list(result.stage_scores)[-1] == "cross_encoder"
+    assert result.counts["cross_encoder"] == 5
+
+
+def test_one_way_domains_count_one_way() -> None:
+    result = find_matches(domain(9, PROUD_HEAD), request("u4", limit=8))
+    assert result.numbers.tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert list(result.stage_scores) == ["light_ml", "embedding", "cross_encoder"]
+
+
+def test_the_general_tier_of_a_reciprocal_domain_is_symmetric_as_it_is() -> None:
+    made = mutual(domain(6))
+    there = find_matches(made, request("u1"))
+    back = find_matches(made, request("u2"))
+    scores = dict(zip(there.numbers.tolist(), there.stage_scores["embedding"], strict=True))
+    others = dict(zip(back.numbers.tolist(), back.stage_scores["embedding"], strict=True))
+    assert scores[2] == pytest.approx(others[1])
 
 
 def test_where_no_stage_that_the_head_has_is_left_the_embedding_ranks() -> None:

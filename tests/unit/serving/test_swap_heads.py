@@ -41,10 +41,10 @@ class Scorers:
     def describe(self, columns_nc: Floats, counts_n4: Floats, table_n2: Floats) -> Floats:
         return np.concatenate([columns_nc, counts_n4, table_n2], axis=1)
 
-    def score_light(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+    def score_light(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
         return np.zeros(len(candidates_nk), np.float32)
 
-    def score_cross(self, seeker_k: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
+    def score_cross(self, seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> Floats:
         return np.full(len(candidates_nk), 0.5, np.float32)
 
 

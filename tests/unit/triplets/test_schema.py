@@ -53,6 +53,13 @@ def test_an_equal_schema_changes_nothing() -> None:
     assert successor(old, schema(AGE, GOAL)) is old
 
 
+def test_whether_a_match_needs_both_people_may_change() -> None:
+    old = schema(AGE, GOAL)
+    new = successor(old, dataclasses.replace(old, reciprocal=True))
+    assert (new.reciprocal, new.number) == (True, old.number + 1)
+    assert successor(new, dataclasses.replace(new, number=1)) is new
+
+
 def test_fields_and_members_may_be_added() -> None:
     grown = dataclasses.replace(GOAL, members=("fun", "love", "friends"))
     new = successor(schema(AGE, GOAL), schema(AGE, grown, ABOUT))

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Explanation(_message.Message):
-    """How the score of a head's last stage comes about: the base and all contributions, added up, give the score through the link.
+    """How the score of a head's last stage comes about, or in a reciprocal domain one way of it: the base and all contributions, added up, give the score through the link.
     What a judge adds is not explained.
     """
 
@@ -38,8 +38,8 @@ class Explanation(_message.Message):
         source: _builtins.str
         """"field": the candidate's value of a field, alone and beside the seeker's;
         "closeness": the cosine of both people's vectors;
-        "candidate_outcomes": what outcomes about the candidate say beyond the profile;
-        "seeker_outcomes": what outcomes of the seeker say about how readily they say yes, the same for every candidate;
+        "candidate_outcomes": what outcomes say of the candidate beyond the profile: how often they hear yes; back, how often they say it;
+        "seeker_outcomes": what outcomes say of the seeker: how often they say yes; back, how often they hear it;
         "cross_encoder": what the cross stage says beyond the linear one.
         """
         field: _builtins.str
@@ -70,11 +70,11 @@ class Explanation(_message.Message):
         RECEIVED_FIELD_NUMBER: _builtins.int
         RECEIVED_POSITIVE_FIELD_NUMBER: _builtins.int
         given: _builtins.int
-        """By the seeker."""
+        """By whoever chooses: the seeker, or back the candidate."""
         given_positive: _builtins.int
         """Of these, yes: accepted or converted."""
         received: _builtins.int
-        """About the candidate."""
+        """About whoever is chosen."""
         received_positive: _builtins.int
         """Of these, yes."""
         def __init__(
@@ -101,7 +101,7 @@ class Explanation(_message.Message):
     link: _builtins.str
     """"logistic": score = 1 / (1 + exp(-sum)); "identity": score = sum, where the embedding decides."""
     base: _builtins.float
-    """What somebody would score with this seeker of whom nothing is known."""
+    """What a candidate of whom nothing is known would score with this seeker."""
     @_builtins.property
     def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation.Contribution]:
         """What each thing adds, the largest first; what adds nothing is left out."""

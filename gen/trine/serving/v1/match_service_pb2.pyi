@@ -200,6 +200,7 @@ class FindMatchesResponse(_message.Message):
         SCORE_FIELD_NUMBER: _builtins.int
         STAGE_SCORES_FIELD_NUMBER: _builtins.int
         EXPLANATION_FIELD_NUMBER: _builtins.int
+        EXPLANATION_BACK_FIELD_NUMBER: _builtins.int
         REASONS_FIELD_NUMBER: _builtins.int
         user_id: _builtins.str
         """The candidate."""
@@ -207,11 +208,17 @@ class FindMatchesResponse(_message.Message):
         """Score of the last stage that ran."""
         @_builtins.property
         def stage_scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-            """Score of each stage that ran, 0 to 1."""
+            """Score of each stage that ran, 0 to 1. In a domain whose schema is reciprocal, "light_ml" and "cross_encoder" are the product
+            of two: "<stage>_forward", that the seeker says yes, and "<stage>_back", that the candidate does.
+            """
 
         @_builtins.property
         def explanation(self) -> _explanation_pb2.Explanation:
             """With "explain": how the score comes about."""
+
+        @_builtins.property
+        def explanation_back(self) -> _explanation_pb2.Explanation:
+            """With "explain", in a reciprocal domain: the candidate's side. The score is the product of both explanations' scores."""
 
         @_builtins.property
         def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -224,11 +231,12 @@ class FindMatchesResponse(_message.Message):
             score: _builtins.float = ...,
             stage_scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
             explanation: _explanation_pb2.Explanation | None = ...,
+            explanation_back: _explanation_pb2.Explanation | None = ...,
             reasons: _abc.Iterable[_builtins.str] | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "explanation_back", b"explanation_back"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "reasons", b"reasons", "score", b"score", "stage_scores", b"stage_scores", "user_id", b"user_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "explanation_back", b"explanation_back", "reasons", b"reasons", "score", b"score", "stage_scores", b"stage_scores", "user_id", b"user_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

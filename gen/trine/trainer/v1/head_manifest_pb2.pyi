@@ -102,7 +102,9 @@ class HeadManifest(_message.Message):
             people to their states [n, k].
             """
             ROLE_LIGHT: HeadManifest.Part._Role.ValueType  # 3
-            """State of a "seeker" [1, k], states of "candidates" [n, k] and "cosines" [n, 1] of their vectors to logits [n, 1]."""
+            """State of one "seeker" [1, k] or of one each [n, k], states of "candidates" [n, k] and "cosines" [n, 1] of their vectors
+            to logits [n, 1].
+            """
             ROLE_CROSS: HeadManifest.Part._Role.ValueType  # 4
             """The same to probabilities of a positive outcome [n, 1]."""
 
@@ -118,7 +120,9 @@ class HeadManifest(_message.Message):
         people to their states [n, k].
         """
         ROLE_LIGHT: HeadManifest.Part.Role.ValueType  # 3
-        """State of a "seeker" [1, k], states of "candidates" [n, k] and "cosines" [n, 1] of their vectors to logits [n, 1]."""
+        """State of one "seeker" [1, k] or of one each [n, k], states of "candidates" [n, k] and "cosines" [n, 1] of their vectors
+        to logits [n, 1].
+        """
         ROLE_CROSS: HeadManifest.Part.Role.ValueType  # 4
         """The same to probabilities of a positive outcome [n, 1]."""
 

@@ -98,10 +98,13 @@ class Schema(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
     EMBEDDING_FIELD_NUMBER: _builtins.int
+    RECIPROCAL_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     """The matching field, such as "dating": 1 to 48 characters of a-z, 0-9, "-" and "_", starting with a letter."""
     version: _builtins.str
     """Version of the schema, such as "dating.v3"; raised by one with each change."""
+    reciprocal: _builtins.bool
+    """Whether a match needs both people: scores then join how readily each says yes to the other. May change at any time."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Schema.Field]:
         """Fields in the order in which heads read them."""
@@ -117,10 +120,11 @@ class Schema(_message.Message):
         version: _builtins.str = ...,
         fields: _abc.Iterable[Global___Schema.Field] | None = ...,
         embedding: Global___Schema.Embedding | None = ...,
+        reciprocal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "embedding", b"embedding", "fields", b"fields", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "embedding", b"embedding", "fields", b"fields", "reciprocal", b"reciprocal", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
