@@ -1,25 +1,37 @@
-"""The command line: trine up, down, status, demo, generate."""
+"""The command line: trine up, down, status, demo, import, generate."""
 
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
+import grpc
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from services.mesh import fleet
+from services.mesh.bulk import import_file
 from services.mesh.child import MeshStartError
 from services.mesh.client import ApiError
 from services.mesh.demo import run_demo
 from services.mesh.home import SERVICES, Home
+from services.mesh.imports import open_importer
 from services.mesh.launch import bring_down, bring_up
+from services.mesh.rows import FileFormatError
 
 app = typer.Typer(help="The Trine mesh on one machine.", no_args_is_help=True, add_completion=False)
+imports = typer.Typer(help="Brings files of people or outcomes in.", no_args_is_help=True)
+app.add_typer(imports, name="import")
 console = Console(highlight=False)
 
 NOT_RUNNING = "No mesh is running here. Start one with `make up`."
+
+FileArgument = Annotated[Path, typer.Argument(help="CSV with a header, or JSONL.", exists=True)]
+DomainOption = Annotated[str, typer.Option(help="The domain.")]
+UrlOption = Annotated[str, typer.Option(help="A running mesh; by default the one here.")]
+KeyOption = Annotated[str, typer.Option(help="An API key of it.")]
 
 
 @app.command()
@@ -86,6 +98,49 @@ def _print_next_steps(mesh: dict[str, Any], domain: str) -> None:
         console.print(f"curl -s {arguments}", soft_wrap=True, markup=False)
     if "supervisor" in mesh:
         console.print("Stop it with `make down`; `make status` shows its processes.")
+
+
+@imports.command()
+def users(
+    file: FileArgument, domain: DomainOption, url: UrlOption = "", key: KeyOption = ""
+) -> None:
+    """People: user_id, context, vector, and the domain's fields by name."""
+    _import(file, domain, url, key, "users")
+
+
+@imports.command()
+def outcomes(
+    file: FileArgument, domain: DomainOption, url: UrlOption = "", key: KeyOption = ""
+) -> None:
+    """Outcomes: seeker_id, candidate_id, outcome, weight, occurred_at, match_id."""
+    _import(file, domain, url, key, "outcomes")
+
+
+def _import(file: Path, domain: str, url: str, key: str, what: str) -> None:
+    """Imports a file; one that was broken off goes on where it was."""
+    mesh = {"rest": url, "api_key": key} if url else Home.from_environment().read_mesh()
+    if mesh is None:
+        console.print(NOT_RUNNING)
+        raise typer.Exit(1)
+
+    async def work() -> None:
+        async with open_importer(mesh["rest"], mesh["api_key"], domain) as importer:
+            cells, send = {
+                "users": (importer.user_cells(), importer.send_users),
+                "outcomes": (importer.outcome_cells(), importer.send_outcomes),
+            }[what]
+            count = await import_file(file, f"{domain}/{what}", cells, send, console)
+        console.print(f"{count.rows - count.rejected:,} of {count.rows:,} rows taken")
+        if count.rejected:
+            console.print(f"The others stand in {file.name}.rejected.jsonl, each with its error.")
+            raise typer.Exit(1)
+
+    try:
+        asyncio.run(work())
+    except (FileFormatError, grpc.aio.AioRpcError) as error:
+        text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        console.print(f"[red]{text}[/]")
+        raise typer.Exit(1) from error
 
 
 @app.command()

@@ -296,6 +296,12 @@ class MemoryDomainUnit(MemoryReplies):
         )
         return now
 
+    async def save_profiles(
+        self, profiles: Sequence[tuple[Profile, Sequence[float]]]
+    ) -> datetime.datetime:
+        """Creates or replaces users."""
+        return [await self.save_profile(profile, columns) for profile, columns in profiles][-1]
+
     async def read_revision(self, user_id: str) -> int | None:
         """Returns the revision at which anything of a user last changed."""
         user = self.state.users.get(user_id)

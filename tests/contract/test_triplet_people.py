@@ -18,6 +18,7 @@ from services.triplets.core.outcome import LEVELS, RETRACTED, Pair
 from services.triplets.core.ports import DomainArrays, TripletStore
 from services.triplets.core.profile import Provenance
 from services.triplets.core.report_outcomes import OutcomeDraft, check_drafts, report_outcomes
+from services.triplets.core.tally import Tally
 from services.triplets.core.triplet import Triplets, form_triplets, hash_ids
 from services.triplets.memory import MemoryTripletStore
 from tests.support.domains import (
@@ -308,3 +309,21 @@ async def test_a_snapshot_that_an_erasure_overtakes_is_taken_anew(store: Triplet
     assert [user_ids[0] for user_ids in writer.seen] == ["ada", ""]
     assert taken.users_count == 5
     assert (await erase(store, "bob")).snapshot_digests == [taken.digest]
+
+
+async def test_many_are_saved_at_once_known_ones_under_their_numbers(store: TripletStore) -> None:
+    await save_contexts(store, "cleo", context(1))
+    people = ["gus", "cleo", "hal", "ada"]
+    async with store.open_domain(TENANT, DOMAIN) as unit:
+        await unit.save_profiles([(profile_of(user_id), [31.0]) for user_id in people])
+        await unit.save_profiles([(profile_of("ivy", {}, None), [np.nan])])
+        assert await unit.find_numbers([*people, "ivy"]) == {
+            "ada": 0,
+            "cleo": 2,
+            "gus": 6,
+            "hal": 7,
+            "ivy": 8,
+        }
+        assert await unit.tallies([8]) == {8: Tally()}
+    assert await store.read_contexts(TENANT, DOMAIN, "cleo") == []
+    assert users_in(await changes_since(store, 2)) == ["ada", "cleo", "gus", "hal", "ivy"]

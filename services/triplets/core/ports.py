@@ -76,6 +76,12 @@ class DomainUnit(Protocol):
         """
         ...
 
+    async def save_profiles(
+        self, profiles: Sequence[tuple[Profile, Sequence[float]]]
+    ) -> datetime.datetime:
+        """Does the same for several users, each of whom comes once."""
+        ...
+
     async def read_revision(self, user_id: str) -> int | None:
         """Returns the revision at which anything of a user last changed."""
         ...

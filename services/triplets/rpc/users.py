@@ -2,6 +2,7 @@
 
 import datetime
 import uuid
+from collections.abc import AsyncIterator
 
 from google.protobuf import struct_pb2
 from trine.triplets.v1 import user_pb2, user_service_pb2_grpc
@@ -24,6 +25,7 @@ from services.triplets.core.errors import (
 from services.triplets.core.ports import DomainUnit, Encoder, TripletStore
 from services.triplets.core.profile import StoredProfile, Value
 from services.triplets.core.upsert_user import UserDraft, prepare_profile, save_profile
+from services.triplets.rpc.imports import import_users
 
 ATTEMPTS_MAX = 10
 """To add a context to a person whom others change at the same time."""
@@ -62,6 +64,17 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
 
         opening = self._store.open_domain(tenant, domain)
         return await answer_once(opening, request, context, user_pb2.User, act)
+
+    async def ImportUsers(
+        self, request_iterator: AsyncIterator[pb.ImportUsersRequest], context: CallContext
+    ) -> pb.ImportUsersResponse:
+        return await import_users(
+            self._store,
+            self._encoder,
+            self._clock,
+            tenant=current_tenant(),
+            requests=request_iterator,
+        )
 
     async def GetUser(self, request: pb.GetUserRequest, context: CallContext) -> user_pb2.User:
         tenant = current_tenant()

@@ -30,7 +30,7 @@ from trine.gateway.v1 import authorization_pb2 as trine_dot_gateway_dot_v1_dot_a
 from trine.triplets.v1 import user_pb2 as trine_dot_triplets_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/triplets/v1/user_service.proto\x12\x11trine.triplets.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$trine/gateway/v1/authorization.proto\x1a\x1ctrine/triplets/v1/user.proto\"\xd0\x01\n\x11UpsertUserRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontext\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x06\x66ields\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x18\n\nmemory_ref\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06vector\x18\x06 \x03(\x02\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"=\n\x0eGetUserRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xc1\x01\n\x14\x41ppendContextRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontent\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06source\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xa0\x01\n\x15\x41ppendContextResponse\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\ncontext_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x66ields_updated\x18\x04 \x03(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x65mbeddings_refreshed\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\"Z\n\x11\x44\x65leteUserRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"T\n\x12\x44\x65leteUserResponse\x12\x1e\n\x10outcomes_removed\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10snapshot_digests\x18\x02 \x03(\tB\x04\xe2\x41\x01\x03\x32\x85\x04\n\x0bUserService\x12p\n\nUpsertUser\x12$.trine.triplets.v1.UpsertUserRequest\x1a\x17.trine.triplets.v1.User\"#\xea\xc7\x18\x0busers:write\x82\xd3\xe4\x93\x02\x0e\"\t/v1/users:\x01*\x12p\n\x07GetUser\x12!.trine.triplets.v1.GetUserRequest\x1a\x17.trine.triplets.v1.User\")\xea\xc7\x18\nusers:read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/users/{user_id}\x12\x89\x01\n\rAppendContext\x12\'.trine.triplets.v1.AppendContextRequest\x1a(.trine.triplets.v1.AppendContextResponse\"%\xea\xc7\x18\x0busers:write\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/context:\x01*\x12\x85\x01\n\nDeleteUser\x12$.trine.triplets.v1.DeleteUserRequest\x1a%.trine.triplets.v1.DeleteUserResponse\"*\xea\xc7\x18\x0busers:write\x82\xd3\xe4\x93\x02\x15*\x13/v1/users/{user_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/triplets/v1/user_service.proto\x12\x11trine.triplets.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$trine/gateway/v1/authorization.proto\x1a\x1ctrine/triplets/v1/user.proto\"\xd0\x01\n\x11UpsertUserRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontext\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x06\x66ields\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x18\n\nmemory_ref\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06vector\x18\x06 \x03(\x02\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"\xe5\x01\n\x12ImportUsersRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12>\n\x05users\x18\x02 \x03(\x0b\x32).trine.triplets.v1.ImportUsersRequest.RowB\x04\xe2\x41\x01\x02\x12\x15\n\x07vectors\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x1a\x62\n\x03Row\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontext\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x06\x66ields\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\"\xe9\x01\n\x13ImportUsersResponse\x12\x16\n\x08imported\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08rejected\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x42\n\x06\x65rrors\x18\x03 \x03(\x0b\x32,.trine.triplets.v1.ImportUsersResponse.ErrorB\x04\xe2\x41\x01\x03\x1a^\n\x05\x45rror\x12\x13\n\x05index\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05\x66ield\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\"=\n\x0eGetUserRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xc1\x01\n\x14\x41ppendContextRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63ontent\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06source\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0boccurred_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xa0\x01\n\x15\x41ppendContextResponse\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\ncontext_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x66ields_updated\x18\x04 \x03(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x65mbeddings_refreshed\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\"Z\n\x11\x44\x65leteUserRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"T\n\x12\x44\x65leteUserResponse\x12\x1e\n\x10outcomes_removed\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10snapshot_digests\x18\x02 \x03(\tB\x04\xe2\x41\x01\x03\x32\xf6\x04\n\x0bUserService\x12p\n\nUpsertUser\x12$.trine.triplets.v1.UpsertUserRequest\x1a\x17.trine.triplets.v1.User\"#\xea\xc7\x18\x0busers:write\x82\xd3\xe4\x93\x02\x0e\"\t/v1/users:\x01*\x12o\n\x0bImportUsers\x12%.trine.triplets.v1.ImportUsersRequest\x1a&.trine.triplets.v1.ImportUsersResponse\"\x0f\xea\xc7\x18\x0busers:write(\x01\x12p\n\x07GetUser\x12!.trine.triplets.v1.GetUserRequest\x1a\x17.trine.triplets.v1.User\")\xea\xc7\x18\nusers:read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/users/{user_id}\x12\x89\x01\n\rAppendContext\x12\'.trine.triplets.v1.AppendContextRequest\x1a(.trine.triplets.v1.AppendContextResponse\"%\xea\xc7\x18\x0busers:write\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/context:\x01*\x12\x85\x01\n\nDeleteUser\x12$.trine.triplets.v1.DeleteUserRequest\x1a%.trine.triplets.v1.DeleteUserResponse\"*\xea\xc7\x18\x0busers:write\x82\xd3\xe4\x93\x02\x15*\x13/v1/users/{user_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +51,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPSERTUSERREQUEST'].fields_by_name['vector']._serialized_options = b'\342A\001\001'
   _globals['_UPSERTUSERREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_UPSERTUSERREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTUSERSREQUEST_ROW'].fields_by_name['user_id']._loaded_options = None
+  _globals['_IMPORTUSERSREQUEST_ROW'].fields_by_name['user_id']._serialized_options = b'\342A\001\002'
+  _globals['_IMPORTUSERSREQUEST_ROW'].fields_by_name['context']._loaded_options = None
+  _globals['_IMPORTUSERSREQUEST_ROW'].fields_by_name['context']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTUSERSREQUEST_ROW'].fields_by_name['fields']._loaded_options = None
+  _globals['_IMPORTUSERSREQUEST_ROW'].fields_by_name['fields']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTUSERSREQUEST'].fields_by_name['domain']._loaded_options = None
+  _globals['_IMPORTUSERSREQUEST'].fields_by_name['domain']._serialized_options = b'\342A\001\002'
+  _globals['_IMPORTUSERSREQUEST'].fields_by_name['users']._loaded_options = None
+  _globals['_IMPORTUSERSREQUEST'].fields_by_name['users']._serialized_options = b'\342A\001\002'
+  _globals['_IMPORTUSERSREQUEST'].fields_by_name['vectors']._loaded_options = None
+  _globals['_IMPORTUSERSREQUEST'].fields_by_name['vectors']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTUSERSRESPONSE_ERROR'].fields_by_name['index']._loaded_options = None
+  _globals['_IMPORTUSERSRESPONSE_ERROR'].fields_by_name['index']._serialized_options = b'\342A\001\003'
+  _globals['_IMPORTUSERSRESPONSE_ERROR'].fields_by_name['field']._loaded_options = None
+  _globals['_IMPORTUSERSRESPONSE_ERROR'].fields_by_name['field']._serialized_options = b'\342A\001\003'
+  _globals['_IMPORTUSERSRESPONSE_ERROR'].fields_by_name['reason']._loaded_options = None
+  _globals['_IMPORTUSERSRESPONSE_ERROR'].fields_by_name['reason']._serialized_options = b'\342A\001\003'
+  _globals['_IMPORTUSERSRESPONSE_ERROR'].fields_by_name['message']._loaded_options = None
+  _globals['_IMPORTUSERSRESPONSE_ERROR'].fields_by_name['message']._serialized_options = b'\342A\001\003'
+  _globals['_IMPORTUSERSRESPONSE'].fields_by_name['imported']._loaded_options = None
+  _globals['_IMPORTUSERSRESPONSE'].fields_by_name['imported']._serialized_options = b'\342A\001\003'
+  _globals['_IMPORTUSERSRESPONSE'].fields_by_name['rejected']._loaded_options = None
+  _globals['_IMPORTUSERSRESPONSE'].fields_by_name['rejected']._serialized_options = b'\342A\001\003'
+  _globals['_IMPORTUSERSRESPONSE'].fields_by_name['errors']._loaded_options = None
+  _globals['_IMPORTUSERSRESPONSE'].fields_by_name['errors']._serialized_options = b'\342A\001\003'
   _globals['_GETUSERREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_GETUSERREQUEST'].fields_by_name['user_id']._serialized_options = b'\342A\001\002'
   _globals['_GETUSERREQUEST'].fields_by_name['domain']._loaded_options = None
@@ -89,6 +115,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEUSERRESPONSE'].fields_by_name['snapshot_digests']._serialized_options = b'\342A\001\003'
   _globals['_USERSERVICE'].methods_by_name['UpsertUser']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['UpsertUser']._serialized_options = b'\352\307\030\013users:write\202\323\344\223\002\016\"\t/v1/users:\001*'
+  _globals['_USERSERVICE'].methods_by_name['ImportUsers']._loaded_options = None
+  _globals['_USERSERVICE'].methods_by_name['ImportUsers']._serialized_options = b'\352\307\030\013users:write'
   _globals['_USERSERVICE'].methods_by_name['GetUser']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['GetUser']._serialized_options = b'\352\307\030\nusers:read\202\323\344\223\002\025\022\023/v1/users/{user_id}'
   _globals['_USERSERVICE'].methods_by_name['AppendContext']._loaded_options = None
@@ -97,16 +125,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERSERVICE'].methods_by_name['DeleteUser']._serialized_options = b'\352\307\030\013users:write\202\323\344\223\002\025*\023/v1/users/{user_id}'
   _globals['_UPSERTUSERREQUEST']._serialized_start=254
   _globals['_UPSERTUSERREQUEST']._serialized_end=462
-  _globals['_GETUSERREQUEST']._serialized_start=464
-  _globals['_GETUSERREQUEST']._serialized_end=525
-  _globals['_APPENDCONTEXTREQUEST']._serialized_start=528
-  _globals['_APPENDCONTEXTREQUEST']._serialized_end=721
-  _globals['_APPENDCONTEXTRESPONSE']._serialized_start=724
-  _globals['_APPENDCONTEXTRESPONSE']._serialized_end=884
-  _globals['_DELETEUSERREQUEST']._serialized_start=886
-  _globals['_DELETEUSERREQUEST']._serialized_end=976
-  _globals['_DELETEUSERRESPONSE']._serialized_start=978
-  _globals['_DELETEUSERRESPONSE']._serialized_end=1062
-  _globals['_USERSERVICE']._serialized_start=1065
-  _globals['_USERSERVICE']._serialized_end=1582
+  _globals['_IMPORTUSERSREQUEST']._serialized_start=465
+  _globals['_IMPORTUSERSREQUEST']._serialized_end=694
+  _globals['_IMPORTUSERSREQUEST_ROW']._serialized_start=596
+  _globals['_IMPORTUSERSREQUEST_ROW']._serialized_end=694
+  _globals['_IMPORTUSERSRESPONSE']._serialized_start=697
+  _globals['_IMPORTUSERSRESPONSE']._serialized_end=930
+  _globals['_IMPORTUSERSRESPONSE_ERROR']._serialized_start=836
+  _globals['_IMPORTUSERSRESPONSE_ERROR']._serialized_end=930
+  _globals['_GETUSERREQUEST']._serialized_start=932
+  _globals['_GETUSERREQUEST']._serialized_end=993
+  _globals['_APPENDCONTEXTREQUEST']._serialized_start=996
+  _globals['_APPENDCONTEXTREQUEST']._serialized_end=1189
+  _globals['_APPENDCONTEXTRESPONSE']._serialized_start=1192
+  _globals['_APPENDCONTEXTRESPONSE']._serialized_end=1352
+  _globals['_DELETEUSERREQUEST']._serialized_start=1354
+  _globals['_DELETEUSERREQUEST']._serialized_end=1444
+  _globals['_DELETEUSERRESPONSE']._serialized_start=1446
+  _globals['_DELETEUSERRESPONSE']._serialized_end=1530
+  _globals['_USERSERVICE']._serialized_start=1533
+  _globals['_USERSERVICE']._serialized_end=2163
 # @@protoc_insertion_point(module_scope)

@@ -71,6 +71,134 @@ class UpsertUserRequest(_message.Message):
 Global___UpsertUserRequest: _TypeAlias = UpsertUserRequest  # noqa: Y015
 
 @_typing.final
+class ImportUsersRequest(_message.Message):
+    """One batch of ImportUsers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Row(_message.Message):
+        """One person; the fields are those of UpsertUserRequest."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        USER_ID_FIELD_NUMBER: _builtins.int
+        CONTEXT_FIELD_NUMBER: _builtins.int
+        FIELDS_FIELD_NUMBER: _builtins.int
+        user_id: _builtins.str
+        """The caller's id of the person."""
+        context: _builtins.str
+        """What the person says about themselves."""
+        @_builtins.property
+        def fields(self) -> _struct_pb2.Struct:
+            """Values by field name."""
+
+        def __init__(
+            self,
+            *,
+            user_id: _builtins.str = ...,
+            context: _builtins.str = ...,
+            fields: _struct_pb2.Struct | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "fields", b"fields", "user_id", b"user_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """The domain."""
+    vectors: _builtins.bytes
+    """Their vectors, in a domain whose callers bring them: float32 little-endian [users, dim], zeros for a person without one.
+    Normalised to length 1 on arrival. Empty if nobody has one.
+    """
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportUsersRequest.Row]:
+        """1 to 1,000 people. Of several under one id the last stands."""
+
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        users: _abc.Iterable[Global___ImportUsersRequest.Row] | None = ...,
+        vectors: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "users", b"users", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportUsersRequest: _TypeAlias = ImportUsersRequest  # noqa: Y015
+
+@_typing.final
+class ImportUsersResponse(_message.Message):
+    """Response of ImportUsers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Error(_message.Message):
+        """What is wrong with one row."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        INDEX_FIELD_NUMBER: _builtins.int
+        FIELD_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        index: _builtins.int
+        """Place of the row among all of the stream, from 0."""
+        field: _builtins.str
+        """The field, such as "fields.age"."""
+        reason: _builtins.str
+        """The reason that UpsertUser would give."""
+        message: _builtins.str
+        """What is wrong, in words."""
+        def __init__(
+            self,
+            *,
+            index: _builtins.int = ...,
+            field: _builtins.str = ...,
+            reason: _builtins.str = ...,
+            message: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "index", b"index", "message", b"message", "reason", b"reason"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    IMPORTED_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    imported: _builtins.int
+    """Rows taken."""
+    rejected: _builtins.int
+    """Rows left out."""
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportUsersResponse.Error]:
+        """What is wrong with the first 5,000 of those."""
+
+    def __init__(
+        self,
+        *,
+        imported: _builtins.int = ...,
+        rejected: _builtins.int = ...,
+        errors: _abc.Iterable[Global___ImportUsersResponse.Error] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "imported", b"imported", "rejected", b"rejected"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportUsersResponse: _TypeAlias = ImportUsersResponse  # noqa: Y015
+
+@_typing.final
 class GetUserRequest(_message.Message):
     """Request of GetUser."""
 

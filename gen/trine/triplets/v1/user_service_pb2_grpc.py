@@ -41,6 +41,11 @@ class UserServiceStub:
                 request_serializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.UpsertUserRequest.SerializeToString,
                 response_deserializer=trine_dot_triplets_dot_v1_dot_user__pb2.User.FromString,
                 _registered_method=True)
+        self.ImportUsers = channel.stream_unary(
+                '/trine.triplets.v1.UserService/ImportUsers',
+                request_serializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.ImportUsersRequest.SerializeToString,
+                response_deserializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.ImportUsersResponse.FromString,
+                _registered_method=True)
         self.GetUser = channel.unary_unary(
                 '/trine.triplets.v1.UserService/GetUser',
                 request_serializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.GetUserRequest.SerializeToString,
@@ -64,6 +69,14 @@ class UserServiceServicer:
 
     def UpsertUser(self, request, context):
         """Creates a user or replaces everything known about them, appended contexts too, outcomes excepted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportUsers(self, request_iterator, context):
+        """Creates or replaces many users: a transaction a message, so that what is stored stays when a later message is refused. A
+        broken row is left out and told. Messages may be sent again: a user who comes twice stands once. By gRPC alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,6 +114,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.UpsertUser,
                     request_deserializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.UpsertUserRequest.FromString,
                     response_serializer=trine_dot_triplets_dot_v1_dot_user__pb2.User.SerializeToString,
+            ),
+            'ImportUsers': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportUsers,
+                    request_deserializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.ImportUsersRequest.FromString,
+                    response_serializer=trine_dot_triplets_dot_v1_dot_user__service__pb2.ImportUsersResponse.SerializeToString,
             ),
             'GetUser': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUser,
@@ -146,6 +164,33 @@ class UserService:
             '/trine.triplets.v1.UserService/UpsertUser',
             trine_dot_triplets_dot_v1_dot_user__service__pb2.UpsertUserRequest.SerializeToString,
             trine_dot_triplets_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportUsers(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/trine.triplets.v1.UserService/ImportUsers',
+            trine_dot_triplets_dot_v1_dot_user__service__pb2.ImportUsersRequest.SerializeToString,
+            trine_dot_triplets_dot_v1_dot_user__service__pb2.ImportUsersResponse.FromString,
             options,
             channel_credentials,
             insecure,

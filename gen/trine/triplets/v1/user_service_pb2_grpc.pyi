@@ -19,6 +19,10 @@ class UserServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.UpsertUserRequest, _user_pb2.User]
     """Creates a user or replaces everything known about them, appended contexts too, outcomes excepted."""
+    ImportUsers: _aio.StreamUnaryMultiCallable[_user_service_pb2.ImportUsersRequest, _user_service_pb2.ImportUsersResponse]
+    """Creates or replaces many users: a transaction a message, so that what is stored stays when a later message is refused. A
+    broken row is left out and told. Messages may be sent again: a user who comes twice stands once. By gRPC alone.
+    """
     GetUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_pb2.User]
     """Returns a user: as one domain knows them or, without a domain, as all do."""
     AppendContext: _aio.UnaryUnaryMultiCallable[_user_service_pb2.AppendContextRequest, _user_service_pb2.AppendContextResponse]
@@ -42,6 +46,16 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_user_service_pb2.UpsertUserRequest, _abc.Awaitable[_user_pb2.User]],
     ) -> _abc.Awaitable[_user_pb2.User]:
         """Creates a user or replaces everything known about them, appended contexts too, outcomes excepted."""
+
+    @_abc_1.abstractmethod
+    def ImportUsers(
+        self,
+        request_iterator: _abc.AsyncIterator[_user_service_pb2.ImportUsersRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_user_service_pb2.ImportUsersRequest], _abc.Awaitable[_user_service_pb2.ImportUsersResponse]],
+    ) -> _abc.Awaitable[_user_service_pb2.ImportUsersResponse]:
+        """Creates or replaces many users: a transaction a message, so that what is stored stays when a later message is refused. A
+        broken row is left out and told. Messages may be sent again: a user who comes twice stands once. By gRPC alone.
+        """
 
     @_abc_1.abstractmethod
     def GetUser(
