@@ -8,6 +8,7 @@ from google.rpc import error_details_pb2
 from trine.scheduler.v1 import head_service_pb2, run_service_pb2, training_service_pb2
 from trine.serving.v1 import match_service_pb2
 from trine.triplets.v1 import (
+    exposure_service_pb2,
     label_service_pb2,
     outcome_service_pb2,
     schema_service_pb2,
@@ -19,6 +20,7 @@ PUBLIC_FILES: tuple[FileDescriptor, ...] = (
     run_service_pb2.DESCRIPTOR,
     training_service_pb2.DESCRIPTOR,
     match_service_pb2.DESCRIPTOR,
+    exposure_service_pb2.DESCRIPTOR,
     label_service_pb2.DESCRIPTOR,
     outcome_service_pb2.DESCRIPTOR,
     schema_service_pb2.DESCRIPTOR,

@@ -77,6 +77,7 @@ def _open(
         dim=manifest.dim,
         columns=tuple((c.name, c.type, tuple(c.members)) for c in manifest.columns),
         table=learned,
+        run_id=manifest.run_id,
         scorers=scorers,
     )
 

@@ -7,14 +7,24 @@ import grpc
 import numpy as np
 import structlog
 from trine.scheduler.v1 import promotion_service_pb2, promotion_service_pb2_grpc
-from trine.triplets.v1 import profile_service_pb2, profile_service_pb2_grpc, schema_pb2
+from trine.triplets.v1 import (
+    exposure_service_pb2,
+    exposure_service_pb2_grpc,
+    profile_service_pb2,
+    profile_service_pb2_grpc,
+    schema_pb2,
+)
 
 from services.serving.core.candidates import FieldSpec, Layout, ProfileRows
+from services.serving.core.exposure import Exposure, ExposureLog
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.ports import DesiredHead
 from services.serving.core.seen import PairRows
 
 RECONNECT_SECONDS = 0.5
+GATHER_SECONDS = 0.2
+"""How long exposures gather: one message carries what hundreds of matches have shown."""
+DELIVERIES_MAX = 5
 
 _log = structlog.get_logger()
 
@@ -41,6 +51,41 @@ class SchedulerPromotions:
             token = page.next_page_token
             if not token:
                 return found
+
+
+async def send_exposures(channel: grpc.aio.Channel, log: ExposureLog) -> None:
+    """Delivers what matches have shown to the triplet store, for ever."""
+    stub = exposure_service_pb2_grpc.ExposureServiceStub(channel)
+    while True:
+        await asyncio.sleep(GATHER_SECONDS)
+        exposures = await log.take()
+        request = exposure_service_pb2.RecordExposuresRequest(exposures=map(_exposure, exposures))
+        for attempt in range(DELIVERIES_MAX):
+            try:
+                await stub.RecordExposures(request)
+                break
+            except grpc.aio.AioRpcError as error:
+                _log.warning("exposures_not_delivered", code=error.code().name, attempt=attempt)
+                await asyncio.sleep(RECONNECT_SECONDS * 2**attempt)
+        else:
+            log.lose(len(exposures))
+
+
+def _exposure(exposure: Exposure) -> exposure_service_pb2.RecordExposuresRequest.Exposure:
+    message = exposure_service_pb2.RecordExposuresRequest.Exposure(
+        match_id=exposure.match_id,
+        tenant=exposure.tenant,
+        domain=exposure.domain,
+        head=exposure.head,
+        tier=exposure.tier,
+        run_id=exposure.run_id,
+        seeker=exposure.seeker,
+        first_rank=exposure.first_rank,
+        candidates=exposure.candidates.tolist(),
+        scores=exposure.scores.tolist(),
+    )
+    message.match_time.FromDatetime(exposure.match_time)
+    return message
 
 
 async def follow_profiles(

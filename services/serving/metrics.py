@@ -17,6 +17,9 @@ STAGE_SECONDS = Histogram(
 MATCHES = Counter(
     "trine_matches_total", "Matches answered, by the tier that ranked them.", ("tier",)
 )
+EXPOSURES_DROPPED = Counter(
+    "trine_exposures_dropped_total", "Matches whose record was left out: too many were waiting."
+)
 SWAPS = Counter("trine_head_swaps_total", "Changes of the head in use, by result.", ("result",))
 SWAP_SECONDS = Histogram(
     "trine_head_swap_seconds",

@@ -16,13 +16,15 @@ from services.chassis.artifacts import open_artifacts
 from services.chassis.auth import Authenticator, resolver
 from services.chassis.bus import open_bus
 from services.chassis.channel import open_channel
+from services.chassis.chat import Chat
 from services.chassis.clock import SystemClock
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.server import SERVING, exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
 from services.serving.artifacts import ArtifactBundles
-from services.serving.clients import SchedulerPromotions, follow_profiles
+from services.serving.clients import SchedulerPromotions, follow_profiles, send_exposures
 from services.serving.config import Config
+from services.serving.core.exposure import ExposureLog
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.ports import Encoder
 from services.serving.core.swap_heads import HeadSwapper, Registry
@@ -30,7 +32,7 @@ from services.serving.encoder import OnnxEncoder
 from services.serving.events import PromotionHints
 from services.serving.index import FaissIndexBuilder
 from services.serving.judge import ChatJudge
-from services.serving.metrics import observe_swap, show_registry
+from services.serving.metrics import EXPOSURES_DROPPED, observe_swap, show_registry
 from services.serving.rpc.encoder import EncoderServicer
 from services.serving.rpc.errors import ERRORS
 from services.serving.rpc.loaded_heads import LoadedHeadServicer
@@ -62,7 +64,7 @@ def open_judge(config: Config) -> ChatJudge | None:
     if not config.judge_url:
         return None
     key, seconds = config.judge_key, config.judge_seconds
-    return ChatJudge(config.judge_url, config.judge_model, key, seconds)
+    return ChatJudge(Chat(config.judge_url, config.judge_model, key, seconds))
 
 
 async def run_serving(config: Config) -> None:
@@ -87,7 +89,15 @@ async def run_serving(config: Config) -> None:
         )
         caught_up, synced = asyncio.Event(), asyncio.Event()
         executor = stack.enter_context(ThreadPoolExecutor(config.match_threads, "match"))
-        matches = MatchServicer(registry, caught_up.is_set, executor, open_judge(config))
+        exposures = ExposureLog(EXPOSURES_DROPPED.inc)
+        matches = MatchServicer(
+            registry,
+            caught_up.is_set,
+            executor,
+            judge=open_judge(config),
+            exposures=exposures,
+            clock=clock,
+        )
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         health = await enter(
             serving(
@@ -109,6 +119,7 @@ async def run_serving(config: Config) -> None:
             background(
                 encoder.run(),
                 follow_profiles(triplets, follower, caught_up.set),
+                send_exposures(triplets, exposures),
                 hints.follow(sync, synced.set),
                 every(INDEX_SECONDS, "refresh_indexes", swapper.refresh_indexes),
                 every(SHOW_SECONDS, "show_registry", lambda: show_registry(registry)),

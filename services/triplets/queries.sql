@@ -217,3 +217,20 @@ select seeker, candidate, level, weight, occurred_at from (
     where domain_id = $1 and revision <= $2
     order by seeker, candidate, occurred_at desc, level desc, weight desc
 ) as standing where level < $3;
+
+-- name: record_exposure
+insert into exposures
+(match_id, domain_id, head, tier, run_id, match_time, seeker, first_rank, candidates, scores)
+select $3, domain_id, $4, $5, $6, $7, $8, $9, $10, $11 from domains where tenant = $1 and domain = $2
+on conflict do nothing;
+
+-- name: read_exposure
+select e.domain_id, e.match_id, d.domain, e.head, e.tier, e.run_id, e.match_time, e.seeker, e.first_rank, e.candidates, e.scores
+from exposures as e join domains as d using (domain_id)
+where d.tenant = $1 and e.match_id = $2;
+
+-- name: read_names
+select number, user_id from users where domain_id = $1 and number = any($2::integer[]);
+
+-- name: prune_exposures
+delete from exposures where match_time < now() - make_interval(days => $1);

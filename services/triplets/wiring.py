@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 import grpc
 from trine.triplets.v1 import (
     domain_service_pb2_grpc,
+    exposure_service_pb2_grpc,
     label_service_pb2_grpc,
     outcome_service_pb2_grpc,
     profile_service_pb2_grpc,
@@ -25,10 +26,13 @@ from services.chassis.tasks import background, every
 from services.triplets.artifacts import SafetensorsSnapshots
 from services.triplets.clients import ServingEncoder
 from services.triplets.config import Config
+from services.triplets.core.exposure import ExposureStore
 from services.triplets.core.ports import Encoder, SnapshotWriter, TripletStore
 from services.triplets.postgres import MIGRATIONS, SCHEMA, PostgresTripletStore
+from services.triplets.postgres.exposures import PostgresExposureStore
 from services.triplets.rpc.domains import DomainServicer, SnapshotServicer
 from services.triplets.rpc.errors import ERRORS
+from services.triplets.rpc.exposures import ExposureServicer
 from services.triplets.rpc.labels import LabelServicer
 from services.triplets.rpc.outcomes import OutcomeServicer
 from services.triplets.rpc.profiles import ProfileServicer
@@ -37,7 +41,7 @@ from services.triplets.rpc.users import UserServicer
 
 NAMES = [
     f"trine.triplets.v1.{noun}Service"
-    for noun in ("Domain", "Label", "Outcome", "Profile", "Schema", "Snapshot", "User")
+    for noun in ("Domain", "Exposure", "Label", "Outcome", "Profile", "Schema", "Snapshot", "User")
 ]
 PRUNE_SECONDS = 3600.0
 
@@ -67,6 +71,13 @@ def register(
     )
 
 
+def add_exposures(server: grpc.aio.Server, exposures: ExposureStore) -> None:
+    """Puts the servicer of exposures on a server."""
+    exposure_service_pb2_grpc.add_ExposureServiceServicer_to_server(
+        ExposureServicer(exposures), server
+    )
+
+
 async def run_triplets(config: Config) -> None:
     """Serves until a signal."""
     clock = SystemClock()
@@ -79,15 +90,26 @@ async def run_triplets(config: Config) -> None:
         store = PostgresTripletStore(pool)
         encoder = ServingEncoder(match, config.encoder, config.encoder_dim)
         writer = SafetensorsSnapshots(open_artifacts(config.artifacts_url))
+        exposures = PostgresExposureStore(pool)
+
+        def add(server: grpc.aio.Server) -> None:
+            register(server, store, encoder, writer, clock)
+            add_exposures(server, exposures)
+
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         health = await enter(
             serving(
                 config.grpc_address,
                 CallInterceptor(authenticator, ERRORS),
                 NAMES,
-                lambda server: register(server, store, encoder, writer, clock),
+                add,
             )
         )
         await set_health(health, NAMES, serving=True)
-        await enter(background(every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(pool))))
+        await enter(
+            background(
+                every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(pool)),
+                every(PRUNE_SECONDS, "prune_exposures", exposures.prune),
+            )
+        )
         await until_signal()

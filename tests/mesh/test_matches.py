@@ -104,6 +104,27 @@ def test_many_seekers_are_answered_at_once(filled: Mesh) -> None:
     assert (refusal["reason"], refusal["metadata"]["field"]) == ("FIELD_INVALID", "user_ids")
 
 
+def test_a_match_can_be_read_back(filled: Mesh) -> None:
+    answer = filled.match("u5", DOMAIN, limit=3)
+
+    def recorded() -> Json | None:
+        response = filled.http.get(f"/v1/matches/{answer['match_id']}")
+        found: Json = response.json()
+        return found if response.status_code == 200 else None
+
+    found = until(recorded)
+    assert (found["user_id"], found["domain"]) == ("u5", DOMAIN)
+    assert (found["head"], found["tier"], found["run_id"]) == ("all-minilm-l6-v2", "general", "")
+    shown = [(s["user_id"], s["rank"], s["score"]) for s in found["shown"]]
+    ranked = enumerate(answer["matches"], start=1)
+    assert shown == [(m["user_id"], rank, m["score"]) for rank, m in ranked]
+    refusal = filled.refused("GET", "/v1/matches/unknown")
+    assert (refusal["status"], refusal["reason"]) == (404, "MATCH_NOT_FOUND")
+    item = {"seeker_id": "u5", "candidate_id": shown[0][0], "outcome": "accepted"}
+    item["match_id"] = answer["match_id"]
+    filled.call("POST", "/v1/feedback", {"domain": DOMAIN, "items": [item]})
+
+
 def test_a_reciprocal_domain_counts_both_ways(mesh: Mesh) -> None:
     mesh.fill("mutual")
     mesh.report("mutual", range(40))

@@ -33,6 +33,8 @@ async def test_each_gets_what_they_would_get_alone(serving: Serving) -> None:
     for result in response.results:
         alone = await serving.match(result.user_id, **content)
         alone.ClearField("next_page_token")
+        assert result.answer.match_id
+        alone.match_id = result.answer.match_id
         assert result.answer == alone
         assert not result.HasField("error")
 

@@ -21,6 +21,7 @@ from trine.serving.v1 import (
 
 from services.chassis.clock import SystemClock
 from services.serving.artifacts import ArtifactBundles
+from services.serving.core.exposure import ExposureLog
 from services.serving.core.facts import Facts
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.loaded_head import fit_head
@@ -64,7 +65,13 @@ class Serving:
         self.registry = registry
         self.ready = True
         self.judge = Judge()
+        self.dropped = 0
+        self.run_id = ""
+        self.exposures = ExposureLog(self._drop)
         self.channel: grpc.aio.Channel
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
 
     def fill(self, tenant: str, domain: str) -> None:
         """Brings everyone into a domain."""
@@ -79,6 +86,7 @@ class Serving:
         bundle = await ArtifactBundles(shelf.artifacts).load(await shelf.store())
         served = self.registry.domains[key]
         head = fit_head(bundle, served.partition.layout)
+        self.run_id = bundle.run_id
         self.registry.put(key, dataclasses.replace(served, head=head, load_time=NOW))
         return head.head
 
@@ -125,7 +133,14 @@ async def running_serving() -> AsyncIterator[Serving]:
     made = Serving(Registry(SystemClock()))
     made.fill("acme", "dating")
     with ThreadPoolExecutor(1) as executor:
-        matches = MatchServicer(made.registry, lambda: made.ready, executor, made.judge)
+        matches = MatchServicer(
+            made.registry,
+            lambda: made.ready,
+            executor,
+            judge=made.judge,
+            exposures=made.exposures,
+            clock=SystemClock(),
+        )
 
         def add(server: grpc.aio.Server) -> None:
             register(server, made.registry, Encoder(), matches)

@@ -66,6 +66,8 @@ class MatchResult:
     """Candidates left after each stage."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time that each stage took."""
+    first_rank: int = 1
+    """Rank of the first candidate, which a later page counts on from the one before."""
     end: Place | None = None
     """Where the answer ends, if there are more."""
     judge_failure: str = ""
@@ -248,9 +250,10 @@ class _Match:
             left = len(self._rows)
         else:
             following = order.sort(order.after(after))
+            self._result.first_rank = after.rank + 1
             keep, left = following[:limit], len(following)
         if left > limit:
-            self._result.end = order.place(int(keep[-1]))
+            self._result.end = order.place(int(keep[-1]), self._result.first_rank - 1 + limit)
         return keep
 
     def _order(self) -> Order:

@@ -31,6 +31,11 @@ class LoadedHead:
     bundle: HeadBundle | None = None
     """What it was fitted from, to fit it anew when the domain's schema grows."""
 
+    @property
+    def run_id(self) -> str:
+        """Run that made it; empty in the general tier."""
+        return self.bundle.run_id if self.bundle else ""
+
     def describe(self, view: View, rows: Rows, counts_n4: Floats) -> Floats:
         """States [rows, k] of the people in some rows, from what outcomes say of them."""
         assert self.scorers is not None

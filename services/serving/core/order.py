@@ -21,6 +21,8 @@ class Place:
 
     score: float
     user_id: str
+    rank: int
+    """How many have been shown up to here."""
 
 
 class Order:
@@ -68,9 +70,9 @@ class Order:
         # Another order of the candidates in memory may move a score by its last bit.
         return found[[self._user_id(p) != place.user_id for p in found.tolist()]]
 
-    def place(self, index: int) -> Place:
+    def place(self, index: int, rank: int) -> Place:
         """Where one of the candidates stands."""
-        return Place(float(self._scores[index]), self._user_id(index))
+        return Place(float(self._scores[index]), self._user_id(index), rank)
 
     def _user_id(self, index: int) -> str:
         number: int = self._numbers[self._rows[index]]

@@ -51,6 +51,8 @@ class HeadBundle:
     table: Floats
     """[users, 2] What the head has learned of single people, by number."""
     scorers: Scorers
+    run_id: str = ""
+    """Run that made it."""
 
 
 class Index(Protocol):

@@ -17,10 +17,11 @@ from services.serving.core.errors import (
     NotReadyError,
     ServingError,
 )
+from services.serving.core.exposure import Exposure, ExposureLog, new_match_id
 from services.serving.core.find_matches import MatchRequest, MatchResult, find_matches
 from services.serving.core.judge_matches import judge_matches
 from services.serving.core.loaded_head import ServedDomain
-from services.serving.core.ports import Judge
+from services.serving.core.ports import Clock, Judge
 from services.serving.core.stages import FILTER, JUDGE
 from services.serving.core.swap_heads import Registry
 from services.serving.metrics import MATCHES, observe_stages
@@ -41,12 +42,17 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         registry: Registry,
         is_ready: Callable[[], bool],
         executor: Executor,
-        judge: Judge | None = None,
+        *,
+        judge: Judge | None,
+        exposures: ExposureLog,
+        clock: Clock,
     ) -> None:
         self._registry = registry
         self._is_ready = is_ready
         self._executor = executor
         self._judge = judge
+        self._exposures = exposures
+        self._clock = clock
 
     async def FindMatches(
         self, request: pb.FindMatchesRequest, context: Context
@@ -55,7 +61,7 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         name = fingerprint(request, _UNDECISIVE)
         wish = read_request(served, request, name, judge_configured=self._judge is not None)
         result = await self._find(served, wish)
-        response = self._answer(served, result)
+        response = self._answer(served, request.domain, result)
         if JUDGE in result.seconds:
             assert self._judge is not None
             model = response.models_used[JUDGE]
@@ -84,13 +90,35 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
                 result.error.reason, result.error.message = told.reason, told.message
                 result.error.metadata.update(told.metadata)
             else:
-                result.answer.CopyFrom(self._answer(served, found))
+                result.answer.CopyFrom(self._answer(served, request.domain, found))
         return response
 
-    def _answer(self, served: ServedDomain, result: MatchResult) -> pb.FindMatchesResponse:
+    def _answer(
+        self, served: ServedDomain, domain: str, result: MatchResult
+    ) -> pb.FindMatchesResponse:
+        """The answer, whose record goes its own way."""
         observe_stages(result.seconds)
         MATCHES.labels(served.head.tier).inc()
-        return _to_proto(served, result)
+        response = _to_proto(served, result)
+        now = self._clock.now()
+        response.match_id = new_match_id(now)
+        scores = next(reversed(result.stage_scores.values()))
+        self._exposures.put(
+            Exposure(
+                match_id=response.match_id,
+                tenant=current_tenant(),
+                domain=domain,
+                head=served.head.head,
+                tier=served.head.tier,
+                run_id=served.head.run_id,
+                match_time=now,
+                seeker=int(result.view.numbers[result.seeker]),
+                first_rank=result.first_rank,
+                candidates=result.numbers,
+                scores=scores,
+            )
+        )
+        return response
 
     async def _find(self, served: ServedDomain, wish: MatchRequest) -> MatchResult:
         loop = asyncio.get_running_loop()

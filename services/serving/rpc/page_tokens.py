@@ -10,7 +10,8 @@ from services.serving.core.errors import FieldInvalidError, PageTokenStaleError
 from services.serving.core.order import Place
 
 _FINGERPRINT_BYTES = 8
-_PARTS = 4
+_PARTS = 5
+_RANK_MAX = 2**31 - 1
 
 
 def fingerprint(request: Message, ignored: Sequence[str]) -> str:
@@ -25,7 +26,7 @@ def fingerprint(request: Message, ignored: Sequence[str]) -> str:
 
 def write_token(place: Place, head: str, name: str) -> str:
     """A token of the page that ended at a place; `name` is the request's fingerprint."""
-    content = f"{name}\n{head}\n{place.score.hex()}\n{place.user_id}"
+    content = f"{name}\n{head}\n{place.score.hex()}\n{place.rank}\n{place.user_id}"
     return base64.urlsafe_b64encode(content.encode()).decode()
 
 
@@ -41,10 +42,10 @@ def read_token(token: str, head: str, name: str) -> Place:
     )
     try:
         parts = base64.b64decode(token, altchars=b"-_", validate=True).decode().split("\n")
-        place = Place(float.fromhex(parts[2]), parts[3])
+        place = Place(float.fromhex(parts[2]), parts[4], int(parts[3]))
     except (ValueError, IndexError, OverflowError):
         raise FieldInvalidError("page_token", rule) from None
-    if len(parts) != _PARTS or parts[0] != name:
+    if len(parts) != _PARTS or parts[0] != name or not 0 < place.rank < _RANK_MAX:
         raise FieldInvalidError("page_token", rule)
     if parts[1] != head:
         raise PageTokenStaleError

@@ -6,6 +6,7 @@ TripletsError
 ├── FieldInvalidError
 ├── LabelInUseError
 ├── LabelUnknownError
+├── MatchNotFoundError
 ├── MemoryResolverMissingError
 ├── SchemaIncompatibleError
 ├── UserChangedError
@@ -62,6 +63,15 @@ class LabelUnknownError(TripletsError):
             field=field,
             label=label,
             labels=known,
+        )
+
+
+class MatchNotFoundError(TripletsError):
+    """No match of the tenant is recorded under the id."""
+
+    def __init__(self, match_id: str) -> None:
+        super().__init__(
+            f"match_id: no match {match_id!r} is recorded.", field="match_id", match_id=match_id
         )
 
 

@@ -16,6 +16,7 @@ ERRORS: ErrorTable = {
     errors.FieldInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
     errors.LabelInUseError: ErrorRow(Code.FAILED_PRECONDITION, "LABEL_IN_USE"),
     errors.LabelUnknownError: ErrorRow(Code.INVALID_ARGUMENT, "LABEL_UNKNOWN"),
+    errors.MatchNotFoundError: ErrorRow(Code.NOT_FOUND, "MATCH_NOT_FOUND"),
     errors.MemoryResolverMissingError: ErrorRow(
         Code.FAILED_PRECONDITION, "MEMORY_RESOLVER_MISSING"
     ),

@@ -272,8 +272,13 @@ class FindMatchesResponse(_message.Message):
     PIPELINE_STATS_FIELD_NUMBER: _builtins.int
     MODELS_USED_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MATCH_ID_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Asks for the next page; empty on the last, and where a judge was asked. The last page ends where the last stage's "top_k" does."""
+    match_id: _builtins.str
+    """Names this answer: 32 characters that sort by time. Outcomes may name it, and GET /v1/matches/{match_id} tells what it was
+    made by. Each page has its own.
+    """
     @_builtins.property
     def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___FindMatchesResponse.Match]:
         """The best candidates, best first; equal scores by user id."""
@@ -295,10 +300,11 @@ class FindMatchesResponse(_message.Message):
         pipeline_stats: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         models_used: _abc.Mapping[_builtins.str, Global___FindMatchesResponse.ModelUsed] | None = ...,
         next_page_token: _builtins.str = ...,
+        match_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["matches", b"matches", "models_used", b"models_used", "next_page_token", b"next_page_token", "pipeline_stats", b"pipeline_stats"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match_id", b"match_id", "matches", b"matches", "models_used", b"models_used", "next_page_token", b"next_page_token", "pipeline_stats", b"pipeline_stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

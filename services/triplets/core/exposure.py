@@ -1,0 +1,51 @@
+"""What a match showed: recorded well after the answer, read to know where an outcome came from."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+KEEP_DAYS = 90
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """One match. People are numbers: nothing here names whoever is erased."""
+
+    match_id: str
+    tenant: str
+    domain: str
+    head: str
+    tier: str
+    run_id: str
+    match_time: datetime.datetime
+    seeker: int
+    first_rank: int
+    candidates: Sequence[int]
+    """Best first."""
+    scores: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedExposure:
+    """One match, and the names of those who are still there."""
+
+    exposure: Exposure
+    user_ids: dict[int, str]
+    """By number."""
+
+
+class ExposureStore(Protocol):
+    """Where exposures are kept."""
+
+    async def record(self, exposures: Sequence[Exposure]) -> None:
+        """Keeps exposures. One that is known stays as it is; one of no known domain is left out."""
+        ...
+
+    async def read(self, tenant: str, match_id: str) -> NamedExposure | None:
+        """Returns a match of a tenant."""
+        ...
+
+    async def prune(self) -> None:
+        """Forgets what is older than KEEP_DAYS."""
+        ...

@@ -1,0 +1,43 @@
+"""Exposures in PostgreSQL."""
+
+from collections.abc import Sequence
+
+from services.chassis.database import Pool
+from services.triplets.core.exposure import KEEP_DAYS, Exposure, NamedExposure
+from services.triplets.postgres.queries import SQL
+
+
+class PostgresExposureStore:
+    """Exposures on a pool bound to the triplet store's schema."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def record(self, exposures: Sequence[Exposure]) -> None:
+        """Keeps exposures."""
+        rows = [
+            (
+                *(e.tenant, e.domain, e.match_id, e.head, e.tier, e.run_id, e.match_time),
+                *(e.seeker, e.first_rank, list(e.candidates), list(e.scores)),
+            )
+            for e in exposures
+        ]
+        await self._pool.executemany(SQL["record_exposure"], rows)
+
+    async def read(self, tenant: str, match_id: str) -> NamedExposure | None:
+        """Returns a match of a tenant."""
+        row = await self._pool.fetchrow(SQL["read_exposure"], tenant, match_id)
+        if row is None:
+            return None
+        content = dict(row)
+        domain_id = content.pop("domain_id")
+        exposure = Exposure(tenant=tenant, **content)
+        numbers = [exposure.seeker, *exposure.candidates]
+        names = await self._pool.fetch(SQL["read_names"], domain_id, numbers)
+        return NamedExposure(
+            exposure=exposure, user_ids={name["number"]: name["user_id"] for name in names}
+        )
+
+    async def prune(self) -> None:
+        """Forgets what is old."""
+        await self._pool.execute(SQL["prune_exposures"], KEEP_DAYS)

@@ -1,0 +1,76 @@
+"""ExposureService: what matches showed, between wire and core."""
+
+import datetime
+
+from trine.triplets.v1 import exposure_service_pb2 as pb
+from trine.triplets.v1 import exposure_service_pb2_grpc
+
+from services.chassis.auth import current_tenant
+from services.chassis.interceptors import Context
+from services.triplets.core.errors import FieldInvalidError, MatchNotFoundError
+from services.triplets.core.exposure import Exposure, ExposureStore, NamedExposure
+
+EXPOSURES_MAX = 500
+MATCH_ID_CHARACTERS_MAX = 64
+
+
+class ExposureServicer(exposure_service_pb2_grpc.ExposureServiceServicer):
+    """Records and reads exposures."""
+
+    def __init__(self, store: ExposureStore) -> None:
+        self._store = store
+
+    async def GetExposure(
+        self, request: pb.GetExposureRequest, context: Context
+    ) -> pb.GetExposureResponse:
+        if not 1 <= len(request.match_id) <= MATCH_ID_CHARACTERS_MAX or "\0" in request.match_id:
+            rule = f"must have 1 to {MATCH_ID_CHARACTERS_MAX} characters"
+            raise FieldInvalidError("match_id", rule)
+        found = await self._store.read(current_tenant(), request.match_id)
+        if found is None:
+            raise MatchNotFoundError(request.match_id)
+        return _to_proto(found)
+
+    async def RecordExposures(
+        self, request: pb.RecordExposuresRequest, context: Context
+    ) -> pb.RecordExposuresResponse:
+        if not 1 <= len(request.exposures) <= EXPOSURES_MAX:
+            raise FieldInvalidError("exposures", f"must be 1 to {EXPOSURES_MAX}")
+        await self._store.record([_from_proto(exposure) for exposure in request.exposures])
+        return pb.RecordExposuresResponse()
+
+
+def _from_proto(message: pb.RecordExposuresRequest.Exposure) -> Exposure:
+    return Exposure(
+        match_id=message.match_id,
+        tenant=message.tenant,
+        domain=message.domain,
+        head=message.head,
+        tier=message.tier,
+        run_id=message.run_id,
+        match_time=message.match_time.ToDatetime(datetime.UTC),
+        seeker=message.seeker,
+        first_rank=message.first_rank,
+        candidates=message.candidates,
+        scores=message.scores,
+    )
+
+
+def _to_proto(found: NamedExposure) -> pb.GetExposureResponse:
+    exposure, names = found.exposure, found.user_ids
+    response = pb.GetExposureResponse(
+        match_id=exposure.match_id,
+        domain=exposure.domain,
+        user_id=names.get(exposure.seeker, ""),
+        head=exposure.head,
+        tier=exposure.tier,
+        run_id=exposure.run_id,
+    )
+    response.match_time.FromDatetime(exposure.match_time)
+    ranked = enumerate(
+        zip(exposure.candidates, exposure.scores, strict=True), start=exposure.first_rank
+    )
+    for rank, (number, score) in ranked:
+        if number in names:
+            response.shown.add(user_id=names[number], rank=rank, score=score)
+    return response
