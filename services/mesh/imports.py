@@ -184,8 +184,23 @@ def _cell(kind: str) -> Callable[[str], object]:
             return float
         case "boolean":
             return _truth
+        case "list":
+            return _strings
+        case "geo":
+            return _point
         case _:
             return str
+
+
+def _strings(text: str) -> object:
+    """A JSON list, or strings between semicolons."""
+    return json.loads(text) if text.startswith("[") else [one.strip() for one in text.split(";")]
+
+
+def _point(text: str) -> dict[str, float]:
+    """Latitude and longitude between commas."""
+    lat, lon = text.split(",")
+    return {"lat": float(lat), "lon": float(lon)}
 
 
 def _truth(text: str) -> bool:

@@ -153,6 +153,14 @@ def _profiles(message: Step.Profiles, layout: Layout) -> ProfileRows:
         vectors=np.frombuffer(message.vectors, "<f2").reshape(len(numbers), layout.dim),
         columns=np.frombuffer(message.columns, "<f8").reshape(shape),
         strings={name: column.values for name, column in message.strings.items()},
+        lists={
+            name: (column.values, np.frombuffer(column.counts, "<i4"))
+            for name, column in message.lists.items()
+        },
+        points={
+            name: np.frombuffer(points, "<f8").reshape(len(numbers), 2)
+            for name, points in message.points.items()
+        },
     )
 
 

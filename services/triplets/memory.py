@@ -14,6 +14,7 @@ import numpy.typing as npt
 from services.chassis.replies import MemoryReplies
 from services.triplets.core.context import Context
 from services.triplets.core.errors import DomainNotFoundError
+from services.triplets.core.filter_columns import list_columns, point_columns, string_columns
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import Outcome, Pair, Word
 from services.triplets.core.ports import (
@@ -374,11 +375,13 @@ def _profile_batch(schema: Schema, users: list[_User]) -> ProfileBatch:
         columns[row, : len(user.columns)] = user.columns
         if user.profile.vector is not None:
             vectors[row] = user.profile.vector
-    names = [f.name for f in schema.fields if f.kind == "hard" and f.type == "string"]
+    values = [user.profile.values for user in users]
     return ProfileBatch(
         user_ids=[user.profile.user_id for user in users],
         numbers=np.array([user.number for user in users], np.int32),
         vectors=vectors,
         columns=columns,
-        strings={name: [str(u.profile.values.get(name, "")) for u in users] for name in names},
+        strings=string_columns(schema, values),
+        lists=list_columns(schema, values),
+        points=point_columns(schema, values),
     )

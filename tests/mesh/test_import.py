@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -54,7 +55,7 @@ def test_people_come_in_from_json_lines(mesh: Mesh, tmp_path: Path) -> None:
         (21, "fields.age"),
     ]
     body = {"user_id": "u1", "domain": DOMAIN, "limit": 1}
-    until(lambda: mesh.attempt("POST", "/v1/match", body))
+    until(lambda: mesh.http.post("/v1/match", json=body).status_code == httpx.codes.OK or None)
     assert mesh.call("GET", "/v1/users/u2999", domain=DOMAIN)["embeddings"][DOMAIN]["dim"] == DIM
 
 

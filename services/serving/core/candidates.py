@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from services.serving.core.list_codes import NO_LISTS, ListCodes, ListRows
 from services.serving.core.seen import Seen
 
 Floats = npt.NDArray[np.float32]
@@ -47,12 +48,26 @@ class Layout:
     @property
     def columns(self) -> tuple[FieldSpec, ...]:
         """Fields that are numbers, in the order of the columns."""
-        return tuple(f for f in self.fields if f.kind != "soft" and f.type != "string")
+        others = {"string", "list", "geo"}
+        return tuple(f for f in self.fields if f.kind != "soft" and f.type not in others)
 
     @property
     def strings(self) -> tuple[FieldSpec, ...]:
         """Fields that are strings to filter by, in the order of the codes."""
-        return tuple(f for f in self.fields if f.kind == "hard" and f.type == "string")
+        return self._hard("string")
+
+    @property
+    def lists(self) -> tuple[FieldSpec, ...]:
+        """Fields that are lists of strings to filter by, in the order of their codes."""
+        return self._hard("list")
+
+    @property
+    def points(self) -> tuple[FieldSpec, ...]:
+        """Fields that are places to filter by, in the order of the points."""
+        return self._hard("geo")
+
+    def _hard(self, kind: str) -> tuple[FieldSpec, ...]:
+        return tuple(f for f in self.fields if f.kind == "hard" and f.type == kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +79,9 @@ class ProfileRows:
     vectors: npt.NDArray[np.float16]
     columns: npt.NDArray[np.float64]
     strings: Mapping[str, Sequence[str]]
+    lists: Mapping[str, ListRows] = dataclasses.field(default_factory=dict)
+    points: Mapping[str, npt.NDArray[np.float64]] = dataclasses.field(default_factory=dict)
+    """[n, 2] Latitude and longitude in degrees, NaN for no value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +106,10 @@ class View:
     """One [rows] a column: what filters compare, exact where float32 would round."""
     codes: Sequence[npt.NDArray[np.int32]]
     """One [rows] a string field: index of the string in the field's dictionary, -1 for none."""
+    lists: Sequence[ListCodes]
+    """One a list field."""
+    points: Sequence[npt.NDArray[np.float64]]
+    """One [rows, 2] a geo field: latitude and longitude in degrees, NaN for none."""
 
 
 class Partition:
@@ -103,6 +125,7 @@ class Partition:
         """[users, 4] by number; changed in place, being statistics rather than facts."""
         self.seen = Seen()
         self.string_codes: list[dict[str, int]] = [{} for _ in layout.strings]
+        self.list_codes: list[dict[str, int]] = [{} for _ in layout.lists]
         self.view = self._empty(_FIRST_ROWS)
 
     def apply_profiles(self, rows: ProfileRows) -> None:
@@ -121,6 +144,14 @@ class Partition:
         ):
             strings = rows.strings[spec.name]
             field[start:end] = [codes.setdefault(s, len(codes)) if s else -1 for s in strings]
+        lists = [
+            entries.extended(start, rows.lists[spec.name], codes)
+            for spec, codes, entries in zip(
+                self.layout.lists, self.list_codes, view.lists, strict=True
+            )
+        ]
+        for spec, points in zip(self.layout.points, view.points, strict=True):
+            points[start:end] = rows.points[spec.name]
         row_of = self._number_users(rows, view.row_of)
         alive = np.concatenate([view.alive, np.ones(len(rows.numbers), np.bool_)])
         before = row_of[rows.numbers]
@@ -137,6 +168,8 @@ class Partition:
             features=view.features,
             columns=view.columns,
             codes=view.codes,
+            lists=lists,
+            points=view.points,
         )
 
     def apply_removals(self, numbers: npt.NDArray[np.int32]) -> None:
@@ -195,6 +228,7 @@ class Partition:
         bigger.features[: len(keep)] = view.features[keep]
         pairs = [*zip(bigger.columns, view.columns, strict=True)]
         pairs += zip(bigger.codes, view.codes, strict=True)  # type: ignore[arg-type]  # arrays all
+        pairs += zip(bigger.points, view.points, strict=True)
         for new, old in pairs:
             new[: len(keep)] = old[keep]
         row_of = np.full(len(view.row_of), -1, np.int32)
@@ -211,6 +245,8 @@ class Partition:
             features=bigger.features,
             columns=bigger.columns,
             codes=bigger.codes,
+            lists=[entries.moved(keep) for entries in view.lists],
+            points=bigger.points,
         )
 
     def _empty(self, rows: int) -> View:
@@ -226,4 +262,6 @@ class Partition:
             features=np.zeros((rows, len(layout.columns)), np.float32),
             columns=[np.zeros(rows) for _ in layout.columns],
             codes=[np.zeros(rows, np.int32) for _ in layout.strings],
+            lists=[NO_LISTS for _ in layout.lists],
+            points=[np.zeros((rows, 2)) for _ in layout.points],
         )

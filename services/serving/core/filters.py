@@ -62,6 +62,8 @@ def read_filters(partition: Partition, filters: Mapping[str, object]) -> list[Co
         spec = next((f for f in layout.fields if f.name == name and f.kind == "hard"), None)
         if spec is None:
             raise FilterInvalidError(path, f"is no hard field of the schema {layout.version}")
+        if spec.type not in OPERATORS:
+            raise FilterInvalidError(path, f"is of the type {spec.type}, which has no filter yet")
         conditions += _read_field(partition, path, spec, content)
     return conditions
 

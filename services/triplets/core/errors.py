@@ -9,6 +9,7 @@ TripletsError
 ├── MatchNotFoundError
 ├── MemoryResolverMissingError
 ├── SchemaIncompatibleError
+├── TemplateNotFoundError
 ├── UserChangedError
 └── UserNotFoundError
 """
@@ -90,6 +91,18 @@ class SchemaIncompatibleError(TripletsError):
 
     def __init__(self, field: str, rule: str) -> None:
         super().__init__(f"{field}: {rule}.", field=field, rule=rule)
+
+
+class TemplateNotFoundError(TripletsError):
+    """There is no such template of a schema."""
+
+    def __init__(self, template: str, templates: tuple[str, ...]) -> None:
+        known, template = ", ".join(templates), template[:64]
+        super().__init__(
+            f"There is no template {template!r}. There are {known}.",
+            template=template,
+            templates=known,
+        )
 
 
 class UserChangedError(TripletsError):

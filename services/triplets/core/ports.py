@@ -145,6 +145,8 @@ class ProfileBatch:
     vectors: npt.NDArray[np.float16]
     columns: npt.NDArray[np.float64]
     strings: Mapping[str, list[str]]
+    lists: Mapping[str, list[list[str]]]
+    points: Mapping[str, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from services.triplets.core.composite import check_list, check_point
 from services.triplets.core.errors import FieldInvalidError
 from services.triplets.core.schema import PRIORITIES, Field, Schema
 
-Value = str | float | bool
+Value = str | float | bool | list[str] | dict[str, float]
 Vector = npt.NDArray[np.float16]
 
 STRING_CHARACTERS_MAX = 1_000
@@ -103,6 +104,8 @@ def _check_value(path: str, field: Field, value: object) -> Value:
         case "timestamp":
             seconds_since_1970(path, value)
             return str(value)
+        case "list" | "geo":
+            return check_list(path, value) if field.type == "list" else check_point(path, value)
         case _:
             limit = TEXT_CHARACTERS_MAX if field.kind == "soft" else STRING_CHARACTERS_MAX
             return check_text(path, value, limit)
@@ -174,6 +177,7 @@ def _column_value(field: Field, value: Value | None) -> float:
         return float(field.members.index(str(value)))
     if field.type == "timestamp":
         return seconds_since_1970(field.name, value)
+    assert isinstance(value, int | float)  # the types of columns
     return float(value)
 
 

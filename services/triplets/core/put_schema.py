@@ -2,15 +2,29 @@
 
 from services.triplets.core.ports import TripletStore
 from services.triplets.core.schema import Schema, check_schema, successor
+from services.triplets.core.schema_change import SchemaChange, describe_change
 
 
-async def put_schema(store: TripletStore, tenant: str, schema: Schema) -> Schema:
+async def put_schema(
+    store: TripletStore, tenant: str, schema: Schema
+) -> tuple[Schema, SchemaChange]:
     """Makes `schema` the active one and returns it numbered; an equal one changes nothing."""
     check_schema(schema)
     if await store.create_domain(tenant, schema):
-        return schema
+        return schema, describe_change(None, schema, applied=True)
     async with store.open_domain(tenant, schema.domain) as unit:
-        new = successor(unit.schema, schema)
-        if new != unit.schema:
+        old = unit.schema
+        new = successor(old, schema)
+        if new != old:
             await unit.save_schema(new)
-    return new
+    return new, describe_change(old, new, applied=True)
+
+
+async def preview_schema(
+    store: TripletStore, tenant: str, schema: Schema
+) -> tuple[Schema, SchemaChange]:
+    """Returns what `put_schema` would return now, or raises what it would raise."""
+    check_schema(schema)
+    old = await store.read_schema(tenant, schema.domain)
+    new = schema if old is None else successor(old, schema)
+    return new, describe_change(old, new, applied=False)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from services.triplets.core.errors import FieldInvalidError, SchemaIncompatibleError
 
 KINDS = ("hard", "soft", "derived")
-TYPES = ("integer", "number", "boolean", "string", "enum", "timestamp")
+TYPES = ("integer", "number", "boolean", "string", "enum", "timestamp", "list", "geo")
+FILTER_TYPES = ("list", "geo")
+"""Heads cannot read them: they are there to filter by."""
 PRIORITIES = ("high", "medium", "low")
 CALLER = "caller"
 """Encoder name of a domain whose callers bring their own vectors."""
@@ -32,11 +34,13 @@ class Field:
     priority: str = "medium"
     members: tuple[str, ...] = ()
     description: str = ""
+    member_descriptions: tuple[tuple[str, str], ...] = ()
+    """Members and what they mean, for those that are described."""
 
     @property
     def is_column(self) -> bool:
         """Whether heads read the field as a number."""
-        return self.kind != "soft" and self.type != "string"
+        return self.kind != "soft" and self.type != "string" and self.type not in FILTER_TYPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,8 @@ def _check_field(path: str, field: Field) -> None:
         raise FieldInvalidError(f"{path}.description", rule)
     if field.kind == "soft" and field.type != "string":
         raise FieldInvalidError(f"{path}.type", "must be string for a soft field")
+    if field.kind == "derived" and field.type in FILTER_TYPES:
+        raise FieldInvalidError(f"{path}.type", f"is for hard fields: heads read no {field.type}")
     _check_members(path, field)
 
 
@@ -113,6 +119,12 @@ def _check_members(path: str, field: Field) -> None:
     if not lengths_fit or any("\0" in member for member in field.members):
         rule = f"must have 1 to {MEMBER_CHARACTERS_MAX} characters each, and no NUL"
         raise FieldInvalidError(f"{path}.members", rule)
+    for member, text in field.member_descriptions:
+        if member not in field.members:
+            raise FieldInvalidError(f"{path}.member_descriptions", f"{member!r} is no member")
+        if len(text) > DESCRIPTION_CHARACTERS_MAX or "\0" in text:
+            rule = f"must have at most {DESCRIPTION_CHARACTERS_MAX} characters each, and no NUL"
+            raise FieldInvalidError(f"{path}.member_descriptions", rule)
 
 
 def successor(old: Schema, new: Schema) -> Schema:

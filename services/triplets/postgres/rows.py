@@ -10,6 +10,7 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 
+from services.triplets.core.filter_columns import list_columns, point_columns, string_columns
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import RETRACTED_LEVEL
 from services.triplets.core.ports import PairBatch, ProfileBatch, TallyBatch
@@ -102,14 +103,16 @@ def spread(
 
 def profile_batch(schema: Schema, rows: list[asyncpg.Record]) -> ProfileBatch:
     """People to be sent."""
-    names = [f.name for f in schema.fields if f.kind == "hard" and f.type == "string"]
-    values = [json.loads(row["fields"]) for row in rows] if names else []
+    needed = any(f.kind == "hard" and not f.is_column for f in schema.fields)
+    values = [json.loads(row["fields"]) if needed else {} for row in rows]
     return ProfileBatch(
         user_ids=[row["user_id"] for row in rows],
         numbers=np.array([row["number"] for row in rows], np.int32),
         vectors=read_vectors(schema, rows),
         columns=read_columns(schema, rows),
-        strings={name: [v.get(name, "") for v in values] for name in names},
+        strings=string_columns(schema, values),
+        lists=list_columns(schema, values),
+        points=point_columns(schema, values),
     )
 
 
@@ -162,6 +165,13 @@ def read_schema(domain: str, text: str) -> Schema:
     """A domain's schema."""
     content = json.loads(text)
     fields = tuple(
-        Field(**{**field, "members": tuple(field["members"])}) for field in content["fields"]
+        Field(
+            **{
+                **field,
+                "members": tuple(field["members"]),
+                "member_descriptions": tuple(map(tuple, field.get("member_descriptions", ()))),
+            }
+        )
+        for field in content["fields"]
     )
     return Schema(**{**content, "domain": domain, "fields": fields})

@@ -21,6 +21,7 @@ ERRORS: ErrorTable = {
         Code.FAILED_PRECONDITION, "MEMORY_RESOLVER_MISSING"
     ),
     errors.SchemaIncompatibleError: ErrorRow(Code.FAILED_PRECONDITION, "SCHEMA_INCOMPATIBLE"),
+    errors.TemplateNotFoundError: ErrorRow(Code.NOT_FOUND, "TEMPLATE_NOT_FOUND"),
     errors.UserChangedError: ErrorRow(Code.ABORTED, "USER_CHANGED"),
     errors.UserNotFoundError: ErrorRow(Code.NOT_FOUND, "USER_NOT_FOUND"),
     **TEXT_ERRORS,

@@ -81,6 +81,15 @@ def _profiles(batch: ProfileBatch) -> pb.WatchProfilesResponse.Profiles:
             name: pb.WatchProfilesResponse.Strings(values=values)
             for name, values in batch.strings.items()
         },
+        lists={name: _lists(rows) for name, rows in batch.lists.items()},
+        points={name: points.astype("<f8").tobytes() for name, points in batch.points.items()},
+    )
+
+
+def _lists(rows: list[list[str]]) -> pb.WatchProfilesResponse.Lists:
+    return pb.WatchProfilesResponse.Lists(
+        values=[value for row in rows for value in row],
+        counts=np.array([len(row) for row in rows], "<i4").tobytes(),
     )
 
 

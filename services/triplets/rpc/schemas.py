@@ -6,8 +6,10 @@ from services.chassis.auth import current_tenant
 from services.chassis.interceptors import Context
 from services.triplets.core.errors import DomainNotFoundError, FieldInvalidError
 from services.triplets.core.ports import Encoder, TripletStore
-from services.triplets.core.put_schema import put_schema
+from services.triplets.core.put_schema import preview_schema, put_schema
 from services.triplets.core.schema import CALLER, Field, Schema
+from services.triplets.core.schema_change import SchemaChange
+from services.triplets.core.schema_templates import TEMPLATES, SchemaTemplate, find_template
 
 
 class SchemaServicer(schema_service_pb2_grpc.SchemaServiceServicer):
@@ -28,8 +30,39 @@ class SchemaServicer(schema_service_pb2_grpc.SchemaServiceServicer):
     async def PutSchema(
         self, request: schema_service_pb2.PutSchemaRequest, context: Context
     ) -> schema_pb2.Schema:
-        schema = _schema_from_proto(request.schema, self._encoder)
-        return schema_to_proto(await put_schema(self._store, current_tenant(), schema))
+        wanted = _schema_from_proto(request.schema, self._encoder)
+        put = preview_schema if request.validate_only else put_schema
+        schema, change = await put(self._store, current_tenant(), wanted)
+        answer = schema_to_proto(schema)
+        answer.change.CopyFrom(_change_to_proto(change))
+        return answer
+
+    async def ListSchemaTemplates(
+        self, request: schema_service_pb2.ListSchemaTemplatesRequest, context: Context
+    ) -> schema_service_pb2.ListSchemaTemplatesResponse:
+        return schema_service_pb2.ListSchemaTemplatesResponse(
+            schema_templates=[self._template(template) for template in TEMPLATES]
+        )
+
+    async def GetSchemaTemplate(
+        self, request: schema_service_pb2.GetSchemaTemplateRequest, context: Context
+    ) -> schema_service_pb2.SchemaTemplate:
+        return self._template(find_template(request.template))
+
+    def _template(self, template: SchemaTemplate) -> schema_service_pb2.SchemaTemplate:
+        schema = Schema(
+            domain=template.name,
+            number=1,
+            fields=template.fields,
+            encoder=self._encoder.name,
+            dim=self._encoder.dim,
+            reciprocal=template.reciprocal,
+        )
+        return schema_service_pb2.SchemaTemplate(
+            template=template.name,
+            description=template.description,
+            schema=schema_to_proto(schema),
+        )
 
 
 def schema_to_proto(schema: Schema) -> schema_pb2.Schema:
@@ -46,11 +79,25 @@ def schema_to_proto(schema: Schema) -> schema_pb2.Schema:
                 priority=field.priority,
                 members=field.members,
                 description=field.description,
+                member_descriptions=dict(field.member_descriptions),
             )
             for field in schema.fields
         ],
         embedding=schema_pb2.Schema.Embedding(encoder=schema.encoder, dim=schema.dim),
         reciprocal=schema.reciprocal,
+    )
+
+
+def _change_to_proto(change: SchemaChange) -> schema_pb2.Schema.Change:
+    return schema_pb2.Schema.Change(
+        applied=change.applied,
+        created=change.created,
+        previous_version=change.previous_version,
+        added_fields=change.added_fields,
+        added_members=change.added_members,
+        reworded_fields=change.reworded_fields,
+        reciprocal_changed=change.reciprocal_changed,
+        heads_stay_valid=True,  # whatever would break them is refused: see core/schema.py
     )
 
 
@@ -73,6 +120,7 @@ def _schema_from_proto(message: schema_pb2.Schema, encoder: Encoder) -> Schema:
                 priority=field.priority or "medium",
                 members=tuple(field.members),
                 description=field.description,
+                member_descriptions=tuple(sorted(field.member_descriptions.items())),
             )
             for field in message.fields
         ),

@@ -42,6 +42,18 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture
+def one_row(file: Path) -> Path:
+    """The file with a single, sound row."""
+    file.write_text('{"n": 1}\n')
+    return file
+
+
+def names_in(folder: Path) -> set[str]:
+    """Files in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
 async def run(file: Path, receiver: Receiver, goal: str = "dating/users") -> ImportCount:
     """Imports the file."""
     return await import_file(file, goal, {}, receiver.send, Console(quiet=True))
@@ -63,10 +75,7 @@ async def test_every_row_is_sent_and_the_rejected_ones_are_written_with_their_li
     assert await run(file, receiver) == ImportCount(100, 11)
     assert receiver.numbers == [n for n in range(100) if n != 50]
     assert rejected(file) == EXPECTED
-    assert {path.name for path in file.parent.iterdir()} == {
-        "rows.jsonl",
-        "rows.jsonl.rejected.jsonl",
-    }
+    assert names_in(file.parent) == {"rows.jsonl", "rows.jsonl.rejected.jsonl"}
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 6, 7, 12])
@@ -89,8 +98,6 @@ async def test_a_note_of_another_import_is_not_followed(file: Path) -> None:
         await run(file, Receiver(), "hiring/users")
 
 
-async def test_nothing_is_left_where_all_rows_were_taken(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"n": 1}\n')
-    assert await run(path, Receiver()) == ImportCount(1, 0)
-    assert [one.name for one in tmp_path.iterdir()] == ["rows.jsonl"]
+async def test_nothing_is_left_where_all_rows_were_taken(one_row: Path) -> None:
+    assert await run(one_row, Receiver()) == ImportCount(1, 0)
+    assert names_in(one_row.parent) == {"rows.jsonl"}

@@ -27,6 +27,8 @@ SCHEMA = Schema(
         Field(name="goal", kind="hard", type="enum", members=("fun", "love")),
         Field(name="joined", kind="hard", type="timestamp"),
         Field(name="taste", kind="derived", type="number"),
+        Field(name="tags", kind="hard", type="list"),
+        Field(name="place", kind="hard", type="geo"),
         Field(name="hobbies", kind="soft", type="string", priority="low"),
         Field(name="values", kind="soft", type="string", priority="high"),
     ),
@@ -39,6 +41,8 @@ FULL = {
     "goal": "love",
     "joined": "1970-01-02T00:00:00Z",
     "taste": 0.5,
+    "tags": ["calm", "tall"],
+    "place": {"lat": 47.56, "lon": -180.0},
     "hobbies": "climbing",
     "values": "honesty",
 }
@@ -70,6 +74,11 @@ def test_null_means_no_value() -> None:
         ("joined", "yesterday"),
         ("joined", "2026-05-17T08:00:00"),
         ("values", ["honesty"]),
+        ("tags", "calm"),
+        ("tags", ["x"] * 101),
+        ("place", [47.56, 7.59]),
+        ("place", {"lat": 47.56}),
+        ("place", {"lat": 47.56, "lon": 7.59, "alt": 1.0}),
         ("shoe_size", 44.0),
     ],
 )
@@ -77,6 +86,25 @@ def test_a_broken_value_names_its_field(name: str, value: object) -> None:
     with pytest.raises(FieldInvalidError) as caught:
         check_values(SCHEMA, FULL | {name: value})
     assert caught.value.metadata["field"] == f"fields.{name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "path"),
+    [
+        ("tags", ["calm", ""], "tags[1]"),
+        ("tags", ["x" * 129], "tags[0]"),
+        ("tags", ["a\0b"], "tags[0]"),
+        ("tags", [4.0], "tags[0]"),
+        ("place", {"lat": 90.1, "lon": 0.0}, "place.lat"),
+        ("place", {"lat": math.nan, "lon": 0.0}, "place.lat"),
+        ("place", {"lat": 0.0, "lon": -181.0}, "place.lon"),
+        ("place", {"lat": 0.0, "lon": True}, "place.lon"),
+    ],
+)
+def test_a_part_of_a_value_that_is_broken_is_named(name: str, value: object, path: str) -> None:
+    with pytest.raises(FieldInvalidError) as caught:
+        check_values(SCHEMA, FULL | {name: value})
+    assert caught.value.metadata["field"] == f"fields.{path}"
 
 
 def test_heads_read_numbers_and_nan_for_no_value() -> None:

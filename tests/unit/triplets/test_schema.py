@@ -10,6 +10,8 @@ from services.triplets.core.schema import Field, Schema, check_schema, successor
 AGE = Field(name="age", kind="hard", type="integer")
 GOAL = Field(name="goal", kind="hard", type="enum", members=("fun", "love"))
 ABOUT = Field(name="about", kind="soft", type="string")
+TAGS = Field(name="tags", kind="hard", type="list")
+PLACE = Field(name="place", kind="hard", type="geo")
 
 
 def schema(*fields: Field, domain: str = "dating", dim: int = 384) -> Schema:
@@ -18,7 +20,8 @@ def schema(*fields: Field, domain: str = "dating", dim: int = 384) -> Schema:
 
 
 def test_a_sound_schema_is_accepted() -> None:
-    check_schema(schema(AGE, GOAL, ABOUT))
+    described = dataclasses.replace(GOAL, member_descriptions=(("fun", "Wants to laugh."),))
+    check_schema(schema(AGE, described, ABOUT, TAGS, PLACE))
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,17 @@ def test_a_sound_schema_is_accepted() -> None:
         (schema(dataclasses.replace(AGE, type="float")), "fields[0].type"),
         (schema(dataclasses.replace(AGE, priority="top")), "fields[0].priority"),
         (schema(dataclasses.replace(ABOUT, type="integer")), "fields[0].type"),
+        (schema(dataclasses.replace(ABOUT, type="list")), "fields[0].type"),
+        (schema(dataclasses.replace(TAGS, kind="derived")), "fields[0].type"),
+        (schema(dataclasses.replace(PLACE, kind="derived")), "fields[0].type"),
+        (
+            schema(dataclasses.replace(GOAL, member_descriptions=(("money", "Rich."),))),
+            "fields[0].member_descriptions",
+        ),
+        (
+            schema(dataclasses.replace(GOAL, member_descriptions=(("fun", "x" * 1_001),))),
+            "fields[0].member_descriptions",
+        ),
         (schema(dataclasses.replace(GOAL, members=())), "fields[0].members"),
         (schema(dataclasses.replace(GOAL, members=("a", "a"))), "fields[0].members"),
         (schema(dataclasses.replace(GOAL, members=("",))), "fields[0].members"),
@@ -89,4 +103,4 @@ def test_what_would_break_stored_values_or_heads_is_refused(new: Schema, field: 
 def test_columns_are_what_heads_can_read() -> None:
     city = Field(name="city", kind="hard", type="string")
     taste = Field(name="taste", kind="derived", type="number")
-    assert schema(AGE, city, ABOUT, GOAL, taste).columns == (AGE, GOAL, taste)
+    assert schema(AGE, city, TAGS, ABOUT, PLACE, GOAL, taste).columns == (AGE, GOAL, taste)

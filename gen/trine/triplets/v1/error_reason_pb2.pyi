@@ -44,6 +44,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Outcomes have used the label, so it keeps its level and stays; metadata "field", "label" and "rule" say more."""
     ERROR_REASON_USER_CHANGED: _ErrorReason.ValueType  # 10
     """The person was changed by others again and again while their vector was made. Nothing was stored; try again."""
+    ERROR_REASON_TEMPLATE_NOT_FOUND: _ErrorReason.ValueType  # 11
+    """There is no such template of a schema; metadata "templates" lists those that there are."""
     ERROR_REASON_MATCH_NOT_FOUND: _ErrorReason.ValueType  # 12
     """No match is recorded under the id: none was answered by it, or not yet, or more than 90 days ago, or its record was left out."""
 
@@ -72,6 +74,8 @@ ERROR_REASON_LABEL_IN_USE: ErrorReason.ValueType  # 9
 """Outcomes have used the label, so it keeps its level and stays; metadata "field", "label" and "rule" say more."""
 ERROR_REASON_USER_CHANGED: ErrorReason.ValueType  # 10
 """The person was changed by others again and again while their vector was made. Nothing was stored; try again."""
+ERROR_REASON_TEMPLATE_NOT_FOUND: ErrorReason.ValueType  # 11
+"""There is no such template of a schema; metadata "templates" lists those that there are."""
 ERROR_REASON_MATCH_NOT_FOUND: ErrorReason.ValueType  # 12
 """No match is recorded under the id: none was answered by it, or not yet, or more than 90 days ago, or its record was left out."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

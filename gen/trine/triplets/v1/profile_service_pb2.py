@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from trine.triplets.v1 import schema_pb2 as trine_dot_triplets_dot_v1_dot_schema__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'trine/triplets/v1/profile_service.proto\x12\x11trine.triplets.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1etrine/triplets/v1/schema.proto\"\xab\x01\n\x14WatchProfilesRequest\x12\x45\n\x07\x63ursors\x18\x01 \x03(\x0b\x32..trine.triplets.v1.WatchProfilesRequest.CursorB\x04\xe2\x41\x01\x01\x1aL\n\x06\x43ursor\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\"\x87\x07\n\x15WatchProfilesResponse\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12/\n\x06schema\x18\x04 \x01(\x0b\x32\x19.trine.triplets.v1.SchemaB\x04\xe2\x41\x01\x03\x12I\n\x08profiles\x18\x05 \x01(\x0b\x32\x31.trine.triplets.v1.WatchProfilesResponse.ProfilesB\x04\xe2\x41\x01\x03\x12G\n\x07tallies\x18\x06 \x01(\x0b\x32\x30.trine.triplets.v1.WatchProfilesResponse.TalliesB\x04\xe2\x41\x01\x03\x12\x43\n\x05pairs\x18\x07 \x01(\x0b\x32..trine.triplets.v1.WatchProfilesResponse.PairsB\x04\xe2\x41\x01\x03\x12I\n\x08removals\x18\x08 \x01(\x0b\x32\x31.trine.triplets.v1.WatchProfilesResponse.RemovalsB\x04\xe2\x41\x01\x03\x1a\xa0\x02\n\x08Profiles\x12\x16\n\x08user_ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07numbers\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07vectors\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63olumns\x18\x04 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12U\n\x07strings\x18\x05 \x03(\x0b\x32>.trine.triplets.v1.WatchProfilesResponse.Profiles.StringsEntryB\x04\xe2\x41\x01\x03\x1a`\n\x0cStringsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12?\n\x05value\x18\x02 \x01(\x0b\x32\x30.trine.triplets.v1.WatchProfilesResponse.Strings:\x02\x38\x01\x1a\x1f\n\x07Strings\x12\x14\n\x06values\x18\x01 \x03(\tB\x04\xe2\x41\x01\x03\x1a!\n\x08Removals\x12\x15\n\x07numbers\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x1a\x36\n\x07Tallies\x12\x15\n\x07numbers\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63ounts\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x1a\x36\n\x05Pairs\x12\x15\n\x07numbers\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08standing\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x32v\n\x0eProfileService\x12\x64\n\rWatchProfiles\x12\'.trine.triplets.v1.WatchProfilesRequest\x1a(.trine.triplets.v1.WatchProfilesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'trine/triplets/v1/profile_service.proto\x12\x11trine.triplets.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1etrine/triplets/v1/schema.proto\"\xab\x01\n\x14WatchProfilesRequest\x12\x45\n\x07\x63ursors\x18\x01 \x03(\x0b\x32..trine.triplets.v1.WatchProfilesRequest.CursorB\x04\xe2\x41\x01\x01\x1aL\n\x06\x43ursor\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\"\xf1\t\n\x15WatchProfilesResponse\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12/\n\x06schema\x18\x04 \x01(\x0b\x32\x19.trine.triplets.v1.SchemaB\x04\xe2\x41\x01\x03\x12I\n\x08profiles\x18\x05 \x01(\x0b\x32\x31.trine.triplets.v1.WatchProfilesResponse.ProfilesB\x04\xe2\x41\x01\x03\x12G\n\x07tallies\x18\x06 \x01(\x0b\x32\x30.trine.triplets.v1.WatchProfilesResponse.TalliesB\x04\xe2\x41\x01\x03\x12\x43\n\x05pairs\x18\x07 \x01(\x0b\x32..trine.triplets.v1.WatchProfilesResponse.PairsB\x04\xe2\x41\x01\x03\x12I\n\x08removals\x18\x08 \x01(\x0b\x32\x31.trine.triplets.v1.WatchProfilesResponse.RemovalsB\x04\xe2\x41\x01\x03\x1a\xd5\x04\n\x08Profiles\x12\x16\n\x08user_ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07numbers\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07vectors\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63olumns\x18\x04 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12U\n\x07strings\x18\x05 \x03(\x0b\x32>.trine.triplets.v1.WatchProfilesResponse.Profiles.StringsEntryB\x04\xe2\x41\x01\x03\x12Q\n\x05lists\x18\x06 \x03(\x0b\x32<.trine.triplets.v1.WatchProfilesResponse.Profiles.ListsEntryB\x04\xe2\x41\x01\x03\x12S\n\x06points\x18\x07 \x03(\x0b\x32=.trine.triplets.v1.WatchProfilesResponse.Profiles.PointsEntryB\x04\xe2\x41\x01\x03\x1a`\n\x0cStringsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12?\n\x05value\x18\x02 \x01(\x0b\x32\x30.trine.triplets.v1.WatchProfilesResponse.Strings:\x02\x38\x01\x1a\\\n\nListsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12=\n\x05value\x18\x02 \x01(\x0b\x32..trine.triplets.v1.WatchProfilesResponse.Lists:\x02\x38\x01\x1a-\n\x0bPointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1a\x1f\n\x07Strings\x12\x14\n\x06values\x18\x01 \x03(\tB\x04\xe2\x41\x01\x03\x1a\x33\n\x05Lists\x12\x14\n\x06values\x18\x01 \x03(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63ounts\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x1a!\n\x08Removals\x12\x15\n\x07numbers\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x1a\x36\n\x07Tallies\x12\x15\n\x07numbers\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63ounts\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x1a\x36\n\x05Pairs\x12\x15\n\x07numbers\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08standing\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x32v\n\x0eProfileService\x12\x64\n\rWatchProfiles\x12\'.trine.triplets.v1.WatchProfilesRequest\x1a(.trine.triplets.v1.WatchProfilesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHPROFILESREQUEST'].fields_by_name['cursors']._serialized_options = b'\342A\001\001'
   _globals['_WATCHPROFILESRESPONSE_PROFILES_STRINGSENTRY']._loaded_options = None
   _globals['_WATCHPROFILESRESPONSE_PROFILES_STRINGSENTRY']._serialized_options = b'8\001'
+  _globals['_WATCHPROFILESRESPONSE_PROFILES_LISTSENTRY']._loaded_options = None
+  _globals['_WATCHPROFILESRESPONSE_PROFILES_LISTSENTRY']._serialized_options = b'8\001'
+  _globals['_WATCHPROFILESRESPONSE_PROFILES_POINTSENTRY']._loaded_options = None
+  _globals['_WATCHPROFILESRESPONSE_PROFILES_POINTSENTRY']._serialized_options = b'8\001'
   _globals['_WATCHPROFILESRESPONSE_PROFILES'].fields_by_name['user_ids']._loaded_options = None
   _globals['_WATCHPROFILESRESPONSE_PROFILES'].fields_by_name['user_ids']._serialized_options = b'\342A\001\003'
   _globals['_WATCHPROFILESRESPONSE_PROFILES'].fields_by_name['numbers']._loaded_options = None
@@ -53,8 +57,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHPROFILESRESPONSE_PROFILES'].fields_by_name['columns']._serialized_options = b'\342A\001\003'
   _globals['_WATCHPROFILESRESPONSE_PROFILES'].fields_by_name['strings']._loaded_options = None
   _globals['_WATCHPROFILESRESPONSE_PROFILES'].fields_by_name['strings']._serialized_options = b'\342A\001\003'
+  _globals['_WATCHPROFILESRESPONSE_PROFILES'].fields_by_name['lists']._loaded_options = None
+  _globals['_WATCHPROFILESRESPONSE_PROFILES'].fields_by_name['lists']._serialized_options = b'\342A\001\003'
+  _globals['_WATCHPROFILESRESPONSE_PROFILES'].fields_by_name['points']._loaded_options = None
+  _globals['_WATCHPROFILESRESPONSE_PROFILES'].fields_by_name['points']._serialized_options = b'\342A\001\003'
   _globals['_WATCHPROFILESRESPONSE_STRINGS'].fields_by_name['values']._loaded_options = None
   _globals['_WATCHPROFILESRESPONSE_STRINGS'].fields_by_name['values']._serialized_options = b'\342A\001\003'
+  _globals['_WATCHPROFILESRESPONSE_LISTS'].fields_by_name['values']._loaded_options = None
+  _globals['_WATCHPROFILESRESPONSE_LISTS'].fields_by_name['values']._serialized_options = b'\342A\001\003'
+  _globals['_WATCHPROFILESRESPONSE_LISTS'].fields_by_name['counts']._loaded_options = None
+  _globals['_WATCHPROFILESRESPONSE_LISTS'].fields_by_name['counts']._serialized_options = b'\342A\001\003'
   _globals['_WATCHPROFILESRESPONSE_REMOVALS'].fields_by_name['numbers']._loaded_options = None
   _globals['_WATCHPROFILESRESPONSE_REMOVALS'].fields_by_name['numbers']._serialized_options = b'\342A\001\003'
   _globals['_WATCHPROFILESRESPONSE_TALLIES'].fields_by_name['numbers']._loaded_options = None
@@ -86,19 +98,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHPROFILESREQUEST_CURSOR']._serialized_start=223
   _globals['_WATCHPROFILESREQUEST_CURSOR']._serialized_end=299
   _globals['_WATCHPROFILESRESPONSE']._serialized_start=302
-  _globals['_WATCHPROFILESRESPONSE']._serialized_end=1205
+  _globals['_WATCHPROFILESRESPONSE']._serialized_end=1567
   _globals['_WATCHPROFILESRESPONSE_PROFILES']._serialized_start=737
-  _globals['_WATCHPROFILESRESPONSE_PROFILES']._serialized_end=1025
-  _globals['_WATCHPROFILESRESPONSE_PROFILES_STRINGSENTRY']._serialized_start=929
-  _globals['_WATCHPROFILESRESPONSE_PROFILES_STRINGSENTRY']._serialized_end=1025
-  _globals['_WATCHPROFILESRESPONSE_STRINGS']._serialized_start=1027
-  _globals['_WATCHPROFILESRESPONSE_STRINGS']._serialized_end=1058
-  _globals['_WATCHPROFILESRESPONSE_REMOVALS']._serialized_start=1060
-  _globals['_WATCHPROFILESRESPONSE_REMOVALS']._serialized_end=1093
-  _globals['_WATCHPROFILESRESPONSE_TALLIES']._serialized_start=1095
-  _globals['_WATCHPROFILESRESPONSE_TALLIES']._serialized_end=1149
-  _globals['_WATCHPROFILESRESPONSE_PAIRS']._serialized_start=1151
-  _globals['_WATCHPROFILESRESPONSE_PAIRS']._serialized_end=1205
-  _globals['_PROFILESERVICE']._serialized_start=1207
-  _globals['_PROFILESERVICE']._serialized_end=1325
+  _globals['_WATCHPROFILESRESPONSE_PROFILES']._serialized_end=1334
+  _globals['_WATCHPROFILESRESPONSE_PROFILES_STRINGSENTRY']._serialized_start=1097
+  _globals['_WATCHPROFILESRESPONSE_PROFILES_STRINGSENTRY']._serialized_end=1193
+  _globals['_WATCHPROFILESRESPONSE_PROFILES_LISTSENTRY']._serialized_start=1195
+  _globals['_WATCHPROFILESRESPONSE_PROFILES_LISTSENTRY']._serialized_end=1287
+  _globals['_WATCHPROFILESRESPONSE_PROFILES_POINTSENTRY']._serialized_start=1289
+  _globals['_WATCHPROFILESRESPONSE_PROFILES_POINTSENTRY']._serialized_end=1334
+  _globals['_WATCHPROFILESRESPONSE_STRINGS']._serialized_start=1336
+  _globals['_WATCHPROFILESRESPONSE_STRINGS']._serialized_end=1367
+  _globals['_WATCHPROFILESRESPONSE_LISTS']._serialized_start=1369
+  _globals['_WATCHPROFILESRESPONSE_LISTS']._serialized_end=1420
+  _globals['_WATCHPROFILESRESPONSE_REMOVALS']._serialized_start=1422
+  _globals['_WATCHPROFILESRESPONSE_REMOVALS']._serialized_end=1455
+  _globals['_WATCHPROFILESRESPONSE_TALLIES']._serialized_start=1457
+  _globals['_WATCHPROFILESRESPONSE_TALLIES']._serialized_end=1511
+  _globals['_WATCHPROFILESRESPONSE_PAIRS']._serialized_start=1513
+  _globals['_WATCHPROFILESRESPONSE_PAIRS']._serialized_end=1567
+  _globals['_PROFILESERVICE']._serialized_start=1569
+  _globals['_PROFILESERVICE']._serialized_end=1687
 # @@protoc_insertion_point(module_scope)

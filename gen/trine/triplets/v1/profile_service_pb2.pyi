@@ -104,18 +104,61 @@ class WatchProfilesResponse(_message.Message):
             def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
             def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+        @_typing.final
+        class ListsEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            @_builtins.property
+            def value(self) -> Global___WatchProfilesResponse.Lists: ...
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: Global___WatchProfilesResponse.Lists | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
+        class PointsEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.bytes
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.bytes = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
         USER_IDS_FIELD_NUMBER: _builtins.int
         NUMBERS_FIELD_NUMBER: _builtins.int
         VECTORS_FIELD_NUMBER: _builtins.int
         COLUMNS_FIELD_NUMBER: _builtins.int
         STRINGS_FIELD_NUMBER: _builtins.int
+        LISTS_FIELD_NUMBER: _builtins.int
+        POINTS_FIELD_NUMBER: _builtins.int
         numbers: _builtins.bytes
         """The users' numbers in the domain, int32 [n]: dense, from 0, never reused."""
         vectors: _builtins.bytes
         """Vectors, float16 [n, dim]; a row of zeros for a person without one."""
         columns: _builtins.bytes
-        """Values of the schema's hard and derived fields in its order, float64 [n, fields]: numbers as they are, booleans 0 and 1,
-        enum members by index, timestamps in seconds since 1970, NaN for no value and for strings.
+        """Values of the schema's hard and derived fields in its order, strings, lists and geo points left out, float64 [n, fields]:
+        numbers as they are, booleans 0 and 1, enum members by index, timestamps in seconds since 1970, NaN for no value.
         """
         @_builtins.property
         def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -125,6 +168,14 @@ class WatchProfilesResponse(_message.Message):
         def strings(self) -> _containers.MessageMap[_builtins.str, Global___WatchProfilesResponse.Strings]:
             """Values of hard string fields, by field name."""
 
+        @_builtins.property
+        def lists(self) -> _containers.MessageMap[_builtins.str, Global___WatchProfilesResponse.Lists]:
+            """Values of list fields, by field name."""
+
+        @_builtins.property
+        def points(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+            """Values of geo fields, by field name: latitude and longitude in degrees, float64 [n, 2], NaN for no value."""
+
         def __init__(
             self,
             *,
@@ -133,10 +184,12 @@ class WatchProfilesResponse(_message.Message):
             vectors: _builtins.bytes = ...,
             columns: _builtins.bytes = ...,
             strings: _abc.Mapping[_builtins.str, Global___WatchProfilesResponse.Strings] | None = ...,
+            lists: _abc.Mapping[_builtins.str, Global___WatchProfilesResponse.Lists] | None = ...,
+            points: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "numbers", b"numbers", "strings", b"strings", "user_ids", b"user_ids", "vectors", b"vectors"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "lists", b"lists", "numbers", b"numbers", "points", b"points", "strings", b"strings", "user_ids", b"user_ids", "vectors", b"vectors"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -159,6 +212,32 @@ class WatchProfilesResponse(_message.Message):
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
         _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Lists(_message.Message):
+        """A column of lists."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        VALUES_FIELD_NUMBER: _builtins.int
+        COUNTS_FIELD_NUMBER: _builtins.int
+        counts: _builtins.bytes
+        """How many of them are each person's, int32 [n], little-endian; 0 for an empty list and for no value."""
+        @_builtins.property
+        def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """All strings of the first person's list, then the second's, and so on."""
+
+        def __init__(
+            self,
+            *,
+            values: _abc.Iterable[_builtins.str] | None = ...,
+            counts: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "values", b"values"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrine/triplets/v1/schema.proto\x12\x11trine.triplets.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xa3\x03\n\x06Schema\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x06\x66ields\x18\x03 \x03(\x0b\x32\x1f.trine.triplets.v1.Schema.FieldB\x04\xe2\x41\x01\x02\x12<\n\tembedding\x18\x04 \x01(\x0b\x32#.trine.triplets.v1.Schema.EmbeddingB\x04\xe2\x41\x01\x01\x12\x18\n\nreciprocal\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a\xa5\x01\n\x05\x46ield\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04kind\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04type\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08required\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08priority\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07members\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x64\x65scription\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x1a\x35\n\tEmbedding\x12\x15\n\x07\x65ncoder\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03\x64im\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrine/triplets/v1/schema.proto\x12\x11trine.triplets.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xe5\x06\n\x06Schema\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x06\x66ields\x18\x03 \x03(\x0b\x32\x1f.trine.triplets.v1.Schema.FieldB\x04\xe2\x41\x01\x02\x12<\n\tembedding\x18\x04 \x01(\x0b\x32#.trine.triplets.v1.Schema.EmbeddingB\x04\xe2\x41\x01\x01\x12\x18\n\nreciprocal\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x36\n\x06\x63hange\x18\x06 \x01(\x0b\x32 .trine.triplets.v1.Schema.ChangeB\x04\xe2\x41\x01\x03\x1a\xbc\x02\n\x05\x46ield\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04kind\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04type\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08required\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08priority\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07members\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x64\x65scription\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12Z\n\x13member_descriptions\x18\x08 \x03(\x0b\x32\x37.trine.triplets.v1.Schema.Field.MemberDescriptionsEntryB\x04\xe2\x41\x01\x01\x1a\x39\n\x17MemberDescriptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\xf0\x01\n\x06\x43hange\x12\x15\n\x07\x61pplied\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63reated\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10previous_version\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61\x64\x64\x65\x64_fields\x18\x04 \x03(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\radded_members\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0freworded_fields\x18\x06 \x03(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10heads_stay_valid\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12 \n\x12reciprocal_changed\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x03\x1a\x35\n\tEmbedding\x12\x15\n\x07\x65ncoder\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03\x64im\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trine.triplets.v1.schema_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SCHEMA_FIELD_MEMBERDESCRIPTIONSENTRY']._loaded_options = None
+  _globals['_SCHEMA_FIELD_MEMBERDESCRIPTIONSENTRY']._serialized_options = b'8\001'
   _globals['_SCHEMA_FIELD'].fields_by_name['name']._loaded_options = None
   _globals['_SCHEMA_FIELD'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_SCHEMA_FIELD'].fields_by_name['kind']._loaded_options = None
@@ -46,6 +48,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEMA_FIELD'].fields_by_name['members']._serialized_options = b'\342A\001\001'
   _globals['_SCHEMA_FIELD'].fields_by_name['description']._loaded_options = None
   _globals['_SCHEMA_FIELD'].fields_by_name['description']._serialized_options = b'\342A\001\001'
+  _globals['_SCHEMA_FIELD'].fields_by_name['member_descriptions']._loaded_options = None
+  _globals['_SCHEMA_FIELD'].fields_by_name['member_descriptions']._serialized_options = b'\342A\001\001'
+  _globals['_SCHEMA_CHANGE'].fields_by_name['applied']._loaded_options = None
+  _globals['_SCHEMA_CHANGE'].fields_by_name['applied']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEMA_CHANGE'].fields_by_name['created']._loaded_options = None
+  _globals['_SCHEMA_CHANGE'].fields_by_name['created']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEMA_CHANGE'].fields_by_name['previous_version']._loaded_options = None
+  _globals['_SCHEMA_CHANGE'].fields_by_name['previous_version']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEMA_CHANGE'].fields_by_name['added_fields']._loaded_options = None
+  _globals['_SCHEMA_CHANGE'].fields_by_name['added_fields']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEMA_CHANGE'].fields_by_name['added_members']._loaded_options = None
+  _globals['_SCHEMA_CHANGE'].fields_by_name['added_members']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEMA_CHANGE'].fields_by_name['reworded_fields']._loaded_options = None
+  _globals['_SCHEMA_CHANGE'].fields_by_name['reworded_fields']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEMA_CHANGE'].fields_by_name['heads_stay_valid']._loaded_options = None
+  _globals['_SCHEMA_CHANGE'].fields_by_name['heads_stay_valid']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEMA_CHANGE'].fields_by_name['reciprocal_changed']._loaded_options = None
+  _globals['_SCHEMA_CHANGE'].fields_by_name['reciprocal_changed']._serialized_options = b'\342A\001\003'
   _globals['_SCHEMA_EMBEDDING'].fields_by_name['encoder']._loaded_options = None
   _globals['_SCHEMA_EMBEDDING'].fields_by_name['encoder']._serialized_options = b'\342A\001\002'
   _globals['_SCHEMA_EMBEDDING'].fields_by_name['dim']._loaded_options = None
@@ -60,10 +80,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEMA'].fields_by_name['embedding']._serialized_options = b'\342A\001\001'
   _globals['_SCHEMA'].fields_by_name['reciprocal']._loaded_options = None
   _globals['_SCHEMA'].fields_by_name['reciprocal']._serialized_options = b'\342A\001\001'
+  _globals['_SCHEMA'].fields_by_name['change']._loaded_options = None
+  _globals['_SCHEMA'].fields_by_name['change']._serialized_options = b'\342A\001\003'
   _globals['_SCHEMA']._serialized_start=87
-  _globals['_SCHEMA']._serialized_end=506
-  _globals['_SCHEMA_FIELD']._serialized_start=286
-  _globals['_SCHEMA_FIELD']._serialized_end=451
-  _globals['_SCHEMA_EMBEDDING']._serialized_start=453
-  _globals['_SCHEMA_EMBEDDING']._serialized_end=506
+  _globals['_SCHEMA']._serialized_end=956
+  _globals['_SCHEMA_FIELD']._serialized_start=342
+  _globals['_SCHEMA_FIELD']._serialized_end=658
+  _globals['_SCHEMA_FIELD_MEMBERDESCRIPTIONSENTRY']._serialized_start=601
+  _globals['_SCHEMA_FIELD_MEMBERDESCRIPTIONSENTRY']._serialized_end=658
+  _globals['_SCHEMA_CHANGE']._serialized_start=661
+  _globals['_SCHEMA_CHANGE']._serialized_end=901
+  _globals['_SCHEMA_EMBEDDING']._serialized_start=903
+  _globals['_SCHEMA_EMBEDDING']._serialized_end=956
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,26 @@ class Schema(_message.Message):
 
         DESCRIPTOR: _descriptor.Descriptor
 
+        @_typing.final
+        class MemberDescriptionsEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.str
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
         NAME_FIELD_NUMBER: _builtins.int
         KIND_FIELD_NUMBER: _builtins.int
         TYPE_FIELD_NUMBER: _builtins.int
@@ -37,12 +57,16 @@ class Schema(_message.Message):
         PRIORITY_FIELD_NUMBER: _builtins.int
         MEMBERS_FIELD_NUMBER: _builtins.int
         DESCRIPTION_FIELD_NUMBER: _builtins.int
+        MEMBER_DESCRIPTIONS_FIELD_NUMBER: _builtins.int
         name: _builtins.str
         """Name: 1 to 64 characters of a-z, 0-9 and "_", starting with a letter."""
         kind: _builtins.str
         """"hard" (filters and features), "soft" (free text for the encoder) or "derived" (features computed by the caller)."""
         type: _builtins.str
-        """"integer", "number", "boolean", "string", "enum" or "timestamp". A soft field is a "string"."""
+        """"integer", "number", "boolean", "string", "enum" or "timestamp"; for a hard field also "list" (at most 100 strings of at
+        most 128 characters) or "geo" ({"lat": 47.56, "lon": 7.59}, in degrees), which heads do not read. A soft field is a
+        "string".
+        """
         required: _builtins.bool
         """Whether every user must have a value."""
         priority: _builtins.str
@@ -52,6 +76,10 @@ class Schema(_message.Message):
         @_builtins.property
         def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
             """Values that an enum field may take."""
+
+        @_builtins.property
+        def member_descriptions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+            """What members of an enum mean, by member."""
 
         def __init__(
             self,
@@ -63,10 +91,67 @@ class Schema(_message.Message):
             priority: _builtins.str = ...,
             members: _abc.Iterable[_builtins.str] | None = ...,
             description: _builtins.str = ...,
+            member_descriptions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "kind", b"kind", "members", b"members", "name", b"name", "priority", b"priority", "required", b"required", "type", b"type"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "kind", b"kind", "member_descriptions", b"member_descriptions", "members", b"members", "name", b"name", "priority", b"priority", "required", b"required", "type", b"type"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Change(_message.Message):
+        """A step from one schema to its successor. Whatever would break stored values or heads is refused instead."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        APPLIED_FIELD_NUMBER: _builtins.int
+        CREATED_FIELD_NUMBER: _builtins.int
+        PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
+        ADDED_FIELDS_FIELD_NUMBER: _builtins.int
+        ADDED_MEMBERS_FIELD_NUMBER: _builtins.int
+        REWORDED_FIELDS_FIELD_NUMBER: _builtins.int
+        HEADS_STAY_VALID_FIELD_NUMBER: _builtins.int
+        RECIPROCAL_CHANGED_FIELD_NUMBER: _builtins.int
+        applied: _builtins.bool
+        """Whether it was done; false for one that was asked about with validate_only."""
+        created: _builtins.bool
+        """Whether the domain comes into being by it."""
+        previous_version: _builtins.str
+        """Version before it; the same as the schema's where nothing changes. Empty for a new domain."""
+        heads_stay_valid: _builtins.bool
+        """Always true: heads in use go on with the columns that they learned from. New ones are read from the next run on."""
+        reciprocal_changed: _builtins.bool
+        """Whether a domain becomes reciprocal, or ceases to be."""
+        @_builtins.property
+        def added_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Fields that are new. People have no value there until one is given."""
+
+        @_builtins.property
+        def added_members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Enum members that are new, such as "goal.friends"."""
+
+        @_builtins.property
+        def reworded_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Fields of which only priority, descriptions or a requirement that is lifted change. A new priority or text reaches people's
+            vectors when they are next encoded.
+            """
+
+        def __init__(
+            self,
+            *,
+            applied: _builtins.bool = ...,
+            created: _builtins.bool = ...,
+            previous_version: _builtins.str = ...,
+            added_fields: _abc.Iterable[_builtins.str] | None = ...,
+            added_members: _abc.Iterable[_builtins.str] | None = ...,
+            reworded_fields: _abc.Iterable[_builtins.str] | None = ...,
+            heads_stay_valid: _builtins.bool = ...,
+            reciprocal_changed: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["added_fields", b"added_fields", "added_members", b"added_members", "applied", b"applied", "created", b"created", "heads_stay_valid", b"heads_stay_valid", "previous_version", b"previous_version", "reciprocal_changed", b"reciprocal_changed", "reworded_fields", b"reworded_fields"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -99,6 +184,7 @@ class Schema(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     EMBEDDING_FIELD_NUMBER: _builtins.int
     RECIPROCAL_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     """The matching field, such as "dating": 1 to 48 characters of a-z, 0-9, "-" and "_", starting with a letter."""
     version: _builtins.str
@@ -113,6 +199,10 @@ class Schema(_message.Message):
     def embedding(self) -> Global___Schema.Embedding:
         """Where the people's vectors come from; absent means the mesh's own encoder."""
 
+    @_builtins.property
+    def change(self) -> Global___Schema.Change:
+        """In an answer to PUT: what it did, or would do."""
+
     def __init__(
         self,
         *,
@@ -121,10 +211,11 @@ class Schema(_message.Message):
         fields: _abc.Iterable[Global___Schema.Field] | None = ...,
         embedding: Global___Schema.Embedding | None = ...,
         reciprocal: _builtins.bool = ...,
+        change: Global___Schema.Change | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "embedding", b"embedding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "embedding", b"embedding", "fields", b"fields", "reciprocal", b"reciprocal", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "domain", b"domain", "embedding", b"embedding", "fields", b"fields", "reciprocal", b"reciprocal", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,25 +28,49 @@ from trine.gateway.v1 import authorization_pb2 as trine_dot_gateway_dot_v1_dot_a
 from trine.triplets.v1 import schema_pb2 as trine_dot_triplets_dot_v1_dot_schema__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trine/triplets/v1/schema_service.proto\x12\x11trine.triplets.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\x1a\x1etrine/triplets/v1/schema.proto\"(\n\x10GetSchemaRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"C\n\x10PutSchemaRequest\x12/\n\x06schema\x18\x01 \x01(\x0b\x32\x19.trine.triplets.v1.SchemaB\x04\xe2\x41\x01\x02\x32\xf8\x01\n\rSchemaService\x12n\n\tGetSchema\x12#.trine.triplets.v1.GetSchemaRequest\x1a\x19.trine.triplets.v1.Schema\"!\xea\xc7\x18\x0bschema:read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/schema\x12w\n\tPutSchema\x12#.trine.triplets.v1.PutSchemaRequest\x1a\x19.trine.triplets.v1.Schema\"*\xea\xc7\x18\x0cschema:write\x82\xd3\xe4\x93\x02\x14\x1a\n/v1/schema:\x06schemab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trine/triplets/v1/schema_service.proto\x12\x11trine.triplets.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\x1a\x1etrine/triplets/v1/schema.proto\"t\n\x0eSchemaTemplate\x12\x16\n\x08template\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12/\n\x06schema\x18\x03 \x01(\x0b\x32\x19.trine.triplets.v1.SchemaB\x04\xe2\x41\x01\x03\"(\n\x10GetSchemaRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"`\n\x10PutSchemaRequest\x12/\n\x06schema\x18\x01 \x01(\x0b\x32\x19.trine.triplets.v1.SchemaB\x04\xe2\x41\x01\x02\x12\x1b\n\rvalidate_only\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x1c\n\x1aListSchemaTemplatesRequest\"`\n\x1bListSchemaTemplatesResponse\x12\x41\n\x10schema_templates\x18\x01 \x03(\x0b\x32!.trine.triplets.v1.SchemaTemplateB\x04\xe2\x41\x01\x03\"2\n\x18GetSchemaTemplateRequest\x12\x16\n\x08template\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xb8\x04\n\rSchemaService\x12n\n\tGetSchema\x12#.trine.triplets.v1.GetSchemaRequest\x1a\x19.trine.triplets.v1.Schema\"!\xea\xc7\x18\x0bschema:read\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/schema\x12w\n\tPutSchema\x12#.trine.triplets.v1.PutSchemaRequest\x1a\x19.trine.triplets.v1.Schema\"*\xea\xc7\x18\x0cschema:write\x82\xd3\xe4\x93\x02\x14\x1a\n/v1/schema:\x06schema\x12\xa0\x01\n\x13ListSchemaTemplates\x12-.trine.triplets.v1.ListSchemaTemplatesRequest\x1a..trine.triplets.v1.ListSchemaTemplatesResponse\"*\xea\xc7\x18\x0bschema:read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/schemaTemplates\x12\x9a\x01\n\x11GetSchemaTemplate\x12+.trine.triplets.v1.GetSchemaTemplateRequest\x1a!.trine.triplets.v1.SchemaTemplate\"5\xea\xc7\x18\x0bschema:read\x82\xd3\xe4\x93\x02 \x12\x1e/v1/schemaTemplates/{template}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trine.triplets.v1.schema_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SCHEMATEMPLATE'].fields_by_name['template']._loaded_options = None
+  _globals['_SCHEMATEMPLATE'].fields_by_name['template']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEMATEMPLATE'].fields_by_name['description']._loaded_options = None
+  _globals['_SCHEMATEMPLATE'].fields_by_name['description']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEMATEMPLATE'].fields_by_name['schema']._loaded_options = None
+  _globals['_SCHEMATEMPLATE'].fields_by_name['schema']._serialized_options = b'\342A\001\003'
   _globals['_GETSCHEMAREQUEST'].fields_by_name['domain']._loaded_options = None
   _globals['_GETSCHEMAREQUEST'].fields_by_name['domain']._serialized_options = b'\342A\001\002'
   _globals['_PUTSCHEMAREQUEST'].fields_by_name['schema']._loaded_options = None
   _globals['_PUTSCHEMAREQUEST'].fields_by_name['schema']._serialized_options = b'\342A\001\002'
+  _globals['_PUTSCHEMAREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_PUTSCHEMAREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_LISTSCHEMATEMPLATESRESPONSE'].fields_by_name['schema_templates']._loaded_options = None
+  _globals['_LISTSCHEMATEMPLATESRESPONSE'].fields_by_name['schema_templates']._serialized_options = b'\342A\001\003'
+  _globals['_GETSCHEMATEMPLATEREQUEST'].fields_by_name['template']._loaded_options = None
+  _globals['_GETSCHEMATEMPLATEREQUEST'].fields_by_name['template']._serialized_options = b'\342A\001\002'
   _globals['_SCHEMASERVICE'].methods_by_name['GetSchema']._loaded_options = None
   _globals['_SCHEMASERVICE'].methods_by_name['GetSchema']._serialized_options = b'\352\307\030\013schema:read\202\323\344\223\002\014\022\n/v1/schema'
   _globals['_SCHEMASERVICE'].methods_by_name['PutSchema']._loaded_options = None
   _globals['_SCHEMASERVICE'].methods_by_name['PutSchema']._serialized_options = b'\352\307\030\014schema:write\202\323\344\223\002\024\032\n/v1/schema:\006schema'
-  _globals['_GETSCHEMAREQUEST']._serialized_start=194
-  _globals['_GETSCHEMAREQUEST']._serialized_end=234
-  _globals['_PUTSCHEMAREQUEST']._serialized_start=236
-  _globals['_PUTSCHEMAREQUEST']._serialized_end=303
-  _globals['_SCHEMASERVICE']._serialized_start=306
-  _globals['_SCHEMASERVICE']._serialized_end=554
+  _globals['_SCHEMASERVICE'].methods_by_name['ListSchemaTemplates']._loaded_options = None
+  _globals['_SCHEMASERVICE'].methods_by_name['ListSchemaTemplates']._serialized_options = b'\352\307\030\013schema:read\202\323\344\223\002\025\022\023/v1/schemaTemplates'
+  _globals['_SCHEMASERVICE'].methods_by_name['GetSchemaTemplate']._loaded_options = None
+  _globals['_SCHEMASERVICE'].methods_by_name['GetSchemaTemplate']._serialized_options = b'\352\307\030\013schema:read\202\323\344\223\002 \022\036/v1/schemaTemplates/{template}'
+  _globals['_SCHEMATEMPLATE']._serialized_start=194
+  _globals['_SCHEMATEMPLATE']._serialized_end=310
+  _globals['_GETSCHEMAREQUEST']._serialized_start=312
+  _globals['_GETSCHEMAREQUEST']._serialized_end=352
+  _globals['_PUTSCHEMAREQUEST']._serialized_start=354
+  _globals['_PUTSCHEMAREQUEST']._serialized_end=450
+  _globals['_LISTSCHEMATEMPLATESREQUEST']._serialized_start=452
+  _globals['_LISTSCHEMATEMPLATESREQUEST']._serialized_end=480
+  _globals['_LISTSCHEMATEMPLATESRESPONSE']._serialized_start=482
+  _globals['_LISTSCHEMATEMPLATESRESPONSE']._serialized_end=578
+  _globals['_GETSCHEMATEMPLATEREQUEST']._serialized_start=580
+  _globals['_GETSCHEMATEMPLATEREQUEST']._serialized_end=630
+  _globals['_SCHEMASERVICE']._serialized_start=633
+  _globals['_SCHEMASERVICE']._serialized_end=1201
 # @@protoc_insertion_point(module_scope)

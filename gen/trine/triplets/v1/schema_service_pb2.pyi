@@ -3,8 +3,10 @@
 isort:skip_file
 Declaring what a domain knows about its people."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from trine.triplets.v1 import schema_pb2 as _schema_pb2
 import builtins as _builtins
 import sys
@@ -16,6 +18,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class SchemaTemplate(_message.Message):
+    """A schema to begin with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    template: _builtins.str
+    """Name, such as "dating"."""
+    description: _builtins.str
+    """What it is for."""
+    @_builtins.property
+    def schema(self) -> _schema_pb2.Schema:
+        """The schema, under the template's name as its domain."""
+
+    def __init__(
+        self,
+        *,
+        template: _builtins.str = ...,
+        description: _builtins.str = ...,
+        schema: _schema_pb2.Schema | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "schema", b"schema", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchemaTemplate: _TypeAlias = SchemaTemplate  # noqa: Y015
 
 @_typing.final
 class GetSchemaRequest(_message.Message):
@@ -46,6 +80,9 @@ class PutSchemaRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SCHEMA_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """Whether to say what would change, and change nothing."""
     @_builtins.property
     def schema(self) -> _schema_pb2.Schema:
         """The schema; its domain says which domain it is for."""
@@ -54,11 +91,75 @@ class PutSchemaRequest(_message.Message):
         self,
         *,
         schema: _schema_pb2.Schema | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PutSchemaRequest: _TypeAlias = PutSchemaRequest  # noqa: Y015
+
+@_typing.final
+class ListSchemaTemplatesRequest(_message.Message):
+    """Request of ListSchemaTemplates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSchemaTemplatesRequest: _TypeAlias = ListSchemaTemplatesRequest  # noqa: Y015
+
+@_typing.final
+class ListSchemaTemplatesResponse(_message.Message):
+    """Response of ListSchemaTemplates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_TEMPLATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def schema_templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___SchemaTemplate]:
+        """All of them."""
+
+    def __init__(
+        self,
+        *,
+        schema_templates: _abc.Iterable[Global___SchemaTemplate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["schema_templates", b"schema_templates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSchemaTemplatesResponse: _TypeAlias = ListSchemaTemplatesResponse  # noqa: Y015
+
+@_typing.final
+class GetSchemaTemplateRequest(_message.Message):
+    """Request of GetSchemaTemplate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    template: _builtins.str
+    """Name of the template."""
+    def __init__(
+        self,
+        *,
+        template: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSchemaTemplateRequest: _TypeAlias = GetSchemaTemplateRequest  # noqa: Y015

@@ -46,6 +46,16 @@ class SchemaServiceStub:
                 request_serializer=trine_dot_triplets_dot_v1_dot_schema__service__pb2.PutSchemaRequest.SerializeToString,
                 response_deserializer=trine_dot_triplets_dot_v1_dot_schema__pb2.Schema.FromString,
                 _registered_method=True)
+        self.ListSchemaTemplates = channel.unary_unary(
+                '/trine.triplets.v1.SchemaService/ListSchemaTemplates',
+                request_serializer=trine_dot_triplets_dot_v1_dot_schema__service__pb2.ListSchemaTemplatesRequest.SerializeToString,
+                response_deserializer=trine_dot_triplets_dot_v1_dot_schema__service__pb2.ListSchemaTemplatesResponse.FromString,
+                _registered_method=True)
+        self.GetSchemaTemplate = channel.unary_unary(
+                '/trine.triplets.v1.SchemaService/GetSchemaTemplate',
+                request_serializer=trine_dot_triplets_dot_v1_dot_schema__service__pb2.GetSchemaTemplateRequest.SerializeToString,
+                response_deserializer=trine_dot_triplets_dot_v1_dot_schema__service__pb2.SchemaTemplate.FromString,
+                _registered_method=True)
 
 
 class SchemaServiceServicer:
@@ -60,7 +70,22 @@ class SchemaServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PutSchema(self, request, context):
-        """Declares a domain, or replaces its schema by a compatible one: fields may be added, enum members appended.
+        """Declares a domain, or replaces its schema by a compatible one: fields may be added, enum members appended. The answer says
+        what changed. With validate_only it says what would change, or why it would be refused, and nothing is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSchemaTemplates(self, request, context):
+        """Lists the templates of schemas that come with the mesh.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSchemaTemplate(self, request, context):
+        """Returns a template, whose schema may be put as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +103,16 @@ def add_SchemaServiceServicer_to_server(servicer, server):
                     servicer.PutSchema,
                     request_deserializer=trine_dot_triplets_dot_v1_dot_schema__service__pb2.PutSchemaRequest.FromString,
                     response_serializer=trine_dot_triplets_dot_v1_dot_schema__pb2.Schema.SerializeToString,
+            ),
+            'ListSchemaTemplates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSchemaTemplates,
+                    request_deserializer=trine_dot_triplets_dot_v1_dot_schema__service__pb2.ListSchemaTemplatesRequest.FromString,
+                    response_serializer=trine_dot_triplets_dot_v1_dot_schema__service__pb2.ListSchemaTemplatesResponse.SerializeToString,
+            ),
+            'GetSchemaTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSchemaTemplate,
+                    request_deserializer=trine_dot_triplets_dot_v1_dot_schema__service__pb2.GetSchemaTemplateRequest.FromString,
+                    response_serializer=trine_dot_triplets_dot_v1_dot_schema__service__pb2.SchemaTemplate.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +170,60 @@ class SchemaService:
             '/trine.triplets.v1.SchemaService/PutSchema',
             trine_dot_triplets_dot_v1_dot_schema__service__pb2.PutSchemaRequest.SerializeToString,
             trine_dot_triplets_dot_v1_dot_schema__pb2.Schema.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSchemaTemplates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.triplets.v1.SchemaService/ListSchemaTemplates',
+            trine_dot_triplets_dot_v1_dot_schema__service__pb2.ListSchemaTemplatesRequest.SerializeToString,
+            trine_dot_triplets_dot_v1_dot_schema__service__pb2.ListSchemaTemplatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSchemaTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.triplets.v1.SchemaService/GetSchemaTemplate',
+            trine_dot_triplets_dot_v1_dot_schema__service__pb2.GetSchemaTemplateRequest.SerializeToString,
+            trine_dot_triplets_dot_v1_dot_schema__service__pb2.SchemaTemplate.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,7 +20,13 @@ class SchemaServiceStub:
     GetSchema: _aio.UnaryUnaryMultiCallable[_schema_service_pb2.GetSchemaRequest, _schema_pb2.Schema]
     """Returns the active schema of a domain."""
     PutSchema: _aio.UnaryUnaryMultiCallable[_schema_service_pb2.PutSchemaRequest, _schema_pb2.Schema]
-    """Declares a domain, or replaces its schema by a compatible one: fields may be added, enum members appended."""
+    """Declares a domain, or replaces its schema by a compatible one: fields may be added, enum members appended. The answer says
+    what changed. With validate_only it says what would change, or why it would be refused, and nothing is done.
+    """
+    ListSchemaTemplates: _aio.UnaryUnaryMultiCallable[_schema_service_pb2.ListSchemaTemplatesRequest, _schema_service_pb2.ListSchemaTemplatesResponse]
+    """Lists the templates of schemas that come with the mesh."""
+    GetSchemaTemplate: _aio.UnaryUnaryMultiCallable[_schema_service_pb2.GetSchemaTemplateRequest, _schema_service_pb2.SchemaTemplate]
+    """Returns a template, whose schema may be put as it is."""
 
 class SchemaServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads and declares schemas. A domain exists from its first schema on."""
@@ -39,6 +45,24 @@ class SchemaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _schema_service_pb2.PutSchemaRequest,
         context: _aio.ServicerContext[_schema_service_pb2.PutSchemaRequest, _abc.Awaitable[_schema_pb2.Schema]],
     ) -> _abc.Awaitable[_schema_pb2.Schema]:
-        """Declares a domain, or replaces its schema by a compatible one: fields may be added, enum members appended."""
+        """Declares a domain, or replaces its schema by a compatible one: fields may be added, enum members appended. The answer says
+        what changed. With validate_only it says what would change, or why it would be refused, and nothing is done.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSchemaTemplates(
+        self,
+        request: _schema_service_pb2.ListSchemaTemplatesRequest,
+        context: _aio.ServicerContext[_schema_service_pb2.ListSchemaTemplatesRequest, _abc.Awaitable[_schema_service_pb2.ListSchemaTemplatesResponse]],
+    ) -> _abc.Awaitable[_schema_service_pb2.ListSchemaTemplatesResponse]:
+        """Lists the templates of schemas that come with the mesh."""
+
+    @_abc_1.abstractmethod
+    def GetSchemaTemplate(
+        self,
+        request: _schema_service_pb2.GetSchemaTemplateRequest,
+        context: _aio.ServicerContext[_schema_service_pb2.GetSchemaTemplateRequest, _abc.Awaitable[_schema_service_pb2.SchemaTemplate]],
+    ) -> _abc.Awaitable[_schema_service_pb2.SchemaTemplate]:
+        """Returns a template, whose schema may be put as it is."""
 
 def add_SchemaServiceServicer_to_server(servicer: SchemaServiceServicer, server: _aio.Server) -> None: ...
