@@ -144,3 +144,37 @@ def test_a_reciprocal_domain_counts_both_ways(mesh: Mesh) -> None:
         product = scores["cross_encoder_forward"] * scores["cross_encoder_back"]
         assert match["score"] == pytest.approx(product)
         assert match["explanation_back"]["score"] == scores["cross_encoder_back"]
+
+
+def test_places_and_lists_are_filtered_by(mesh: Mesh) -> None:
+    fields = [
+        {"name": "location", "kind": "hard", "type": "geo"},
+        {"name": "likes", "kind": "hard", "type": "list"},
+    ]
+    mesh.call("PUT", "/v1/schema", {"domain": "places", "fields": fields})
+    people: dict[str, Json] = {
+        "basel": {"location": {"lat": 47.56, "lon": 7.59}, "likes": ["art", "tea"]},
+        "zurich": {"location": {"lat": 47.38, "lon": 8.54}, "likes": ["tea"]},
+        "paris": {"location": {"lat": 48.86, "lon": 2.35}, "likes": ["art"]},
+        "nowhere": {"likes": ["golf"]},
+    }
+    for user_id, values in people.items():
+        user = {"user_id": user_id, "domain": "places", "fields": values}
+        mesh.call("POST", "/v1/users", user)
+
+    def found(user_id: str, **filters: Any) -> set[str]:
+        body = {"user_id": user_id, "domain": "places", "filters": filters}
+        answer: Json = mesh.http.post("/v1/match", json=body).json()
+        return {match["user_id"] for match in answer.get("matches", [])}
+
+    until(lambda: True if len(found("nowhere")) == 3 else None)
+    assert found("basel", location_within_km=100) == {"zurich"}
+    assert found("zurich", location={"within_km": 600}) == {"basel", "paris"}
+    london = {"within_km": 400, "of": {"lat": 51.51, "lon": -0.13}}
+    assert found("nowhere", location=london) == {"paris"}
+    assert found("nowhere", likes={"all": ["art", "tea"]}) == {"basel"}
+    assert found("basel", likes=["art"], location_within_km=5) == set()
+    body = {"user_id": "nowhere", "domain": "places", "filters": {"location_within_km": 5}}
+    refusal = mesh.refused("POST", "/v1/match", body)
+    assert refusal["metadata"]["field"] == "filters.location_within_km"
+    assert "own place" in refusal["metadata"]["rule"]

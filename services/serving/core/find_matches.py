@@ -153,7 +153,7 @@ class _Match:
         view = self._view
         mask = view.alive.copy()
         for condition in self._request.conditions:
-            mask &= condition(view)
+            mask &= condition(view, self._seeker)
         mask[self._seeker] = False
         if self._request.exclude or self._request.exclude_seen:
             mask[self._excluded()] = False

@@ -32,7 +32,7 @@ def passing(filters: dict[str, object]) -> list[int]:
     view = PEOPLE.view
     mask = np.ones(view.size, np.bool_)
     for condition in read_filters(PEOPLE, filters):
-        mask &= condition(view)
+        mask &= condition(view, 0)
     return [int(number) for number in view.numbers[: view.size][mask]]
 
 
@@ -185,7 +185,7 @@ def test_whoever_passes_meets_every_operator_and_nobody_else_does(
     expected = [meets(filters, *person) for person in zip(*made.values(), strict=True)]
     mask = np.ones(40, np.bool_)
     for condition in read_filters(crowd, filters):
-        mask &= condition(crowd.view)
+        mask &= condition(crowd.view, 0)
     assert mask.tolist() == expected
 
 
@@ -193,21 +193,21 @@ def test_strings_that_come_in_later_are_found_by_their_parts() -> None:
     made = partition(rows([0], cities=["Oslo"]))
     (condition,) = read_filters(made, {"city": {"contains": "berg"}})
     made.apply_profiles(rows([1], cities=["Bergen"]))
-    assert condition(made.view).tolist() == [False, True]
+    assert condition(made.view, 0).tolist() == [False, True]
 
 
 def test_conditions_of_a_batch_look_at_each_view_once() -> None:
     asked: list[View] = []
 
-    def adults(view: View) -> Mask:
+    def adults(view: View, _: int) -> Mask:
         asked.append(view)
         return view.columns[0][: view.size] >= 30
 
     made = partition(rows([0, 1], age=[20, 30], cities=["NY", "NY"]))
     (condition,) = remembered([adults, *read_filters(made, {"city": "NY"})])
-    assert [condition(made.view).tolist() for _ in range(3)] == [[False, True]] * 3
+    assert [condition(made.view, 0).tolist() for _ in range(3)] == [[False, True]] * 3
     made.apply_profiles(rows([2], age=[40], cities=["LA"]))
-    assert condition(made.view).tolist() == [False, True, False]
+    assert condition(made.view, 0).tolist() == [False, True, False]
     assert len(asked) == 2
     assert remembered([]) == []
 
@@ -216,4 +216,4 @@ def test_large_integers_are_compared_exactly() -> None:
     salary = 20_000_001.0  # float32 would round it
     made = partition(rows([0, 1], age=[salary, salary + 1]))
     (condition,) = read_filters(made, {"age": salary})
-    assert condition(made.view).tolist() == [True, False]
+    assert condition(made.view, 0).tolist() == [True, False]

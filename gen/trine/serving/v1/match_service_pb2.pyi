@@ -73,13 +73,17 @@ class FindMatchesRequest(_message.Message):
     """Adds to each match an explanation and reasons. "limit" is then at most 100."""
     @_builtins.property
     def filters(self) -> _struct_pb2.Struct:
-        """Conditions on the candidates' hard fields, at most 64 fields, all of which must hold. By field name, one of
+        """Conditions on the candidates' hard fields, at most 64, all of which must hold. By field name, one of
         - a value: equal. Numbers for integers and numbers, true or false for booleans, RFC 3339 for timestamps, else a string;
-        - a list of 1 to 1,000 values: one of them;
-        - an object of operators, all of which must hold: "in" and "not_in" (a list), "not" (a value), "exists" (true or false);
+          of a list field: it has the value;
+        - a list of 1 to 1,000 values: one of them; of a list field: it has any of them;
+        - an object of operators, all of which must hold: "exists" (true or false) and "not" (a value); "in" and "not_in" (a list);
           "gt", "gte", "lt", "lte" for integers, numbers and timestamps; "contains" for strings (part of it, whatever the case).
+          A list field knows "contains" (a value), "any" and "all" (lists), "not" and "exists"; a geo field "exists" and
+          {"within_km": 50, "of": {"lat": 47.56, "lon": 7.59}}: at most so far from there, without "of" from the seeker's own point.
+          "location_within_km": 50 is short for "location": {"within_km": 50}, for any geo field.
         A candidate without a value for the field meets none but "not", "not_in" and {"exists": false}.
-        {"age": {"gte": 25, "lt": 40}, "goal": ["fun", "love"], "city": {"contains": "york"}, "smoker": {"not": true}}
+        {"age": {"gte": 25, "lt": 40}, "goal": ["fun", "love"], "city": {"contains": "york"}, "likes": {"all": ["art", "tea"]}}
         """
 
     @_builtins.property
