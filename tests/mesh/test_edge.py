@@ -75,7 +75,13 @@ REFUSALS: list[Refusal] = [
     ),
     ("POST /v1/feedback", feedback(item("u0", "u1")) | NOWHERE, 404, "DOMAIN_NOT_FOUND", None),
     ("POST /v1/feedback", feedback(item("u0", "u1", weight="x")), 400, "REQUEST_MALFORMED", None),
-    ("POST /v1/feedback", feedback(item("u0", "u\0")), 400, "FIELD_INVALID", None),
+    (
+        "POST /v1/feedback",
+        feedback(item("u0", "u\0")),
+        400,
+        "FIELD_INVALID",
+        "items[0].candidate_id",
+    ),
     ("POST /v1/feedback", {"domain": BIG}, 413, "REQUEST_TOO_LARGE", None),
     ("POST /v1/users", PERSON | NOWHERE, 404, "DOMAIN_NOT_FOUND", None),
     ("POST /v1/users", PERSON, 400, "FIELD_INVALID", "context"),
@@ -96,7 +102,7 @@ REFUSALS: list[Refusal] = [
     ("GET /v1/runs?page_size=-1", {}, 400, "FIELD_INVALID", "page_size"),
     ("POST /v1/heads:rollBack", {"domain": "errors"}, 404, "HEAD_NOT_FOUND", None),
     ("GET /v1/nowhere", {}, 404, "METHOD_NOT_FOUND", None),
-    ("DELETE /v1/users/u0", {}, 404, "METHOD_NOT_FOUND", None),
+    ("PATCH /v1/users/u0", {}, 404, "METHOD_NOT_FOUND", None),
     ("GET /v1/schema?domain=errors&colour=red", {}, 400, "REQUEST_MALFORMED", None),
 ]
 
