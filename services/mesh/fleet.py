@@ -26,6 +26,10 @@ PASSED_ON = (
     "TRINE_JUDGE_MODEL",
     "TRINE_JUDGE_KEY",
     "TRINE_JUDGE_SECONDS",
+    "TRINE_READER_URL",
+    "TRINE_READER_MODEL",
+    "TRINE_READER_KEY",
+    "TRINE_READER_SECONDS",
 )
 """Settings that whoever starts the mesh may make."""
 

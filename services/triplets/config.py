@@ -16,3 +16,9 @@ class Config:
     serving_address: str
     encoder: str = "all-minilm-l6-v2"
     encoder_dim: int = 384
+    reader_url: str = ""
+    """Where an endpoint speaks the OpenAI chat protocol, up to /v1; none means no reader."""
+    reader_model: str = ""
+    reader_key: str = field(default="", repr=False)
+    reader_seconds: float = 3.0
+    """For each of its two attempts."""

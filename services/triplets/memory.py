@@ -326,6 +326,17 @@ class MemoryDomainUnit(MemoryReplies):
             user.profile = dataclasses.replace(user.profile, vector=vector, encoder=encoder)
             user.update_time = datetime.datetime.now(datetime.UTC)
 
+    async def save_values(self, profile: Profile, columns: Sequence[float]) -> None:
+        """Replaces the values of an existing user and where they come from."""
+        self.state.revision = self.revision
+        user = self.state.users[profile.user_id]
+        user.revision = self.revision
+        user.profile = dataclasses.replace(
+            user.profile, values=profile.values, provenance=profile.provenance
+        )
+        user.columns = list(columns)
+        user.update_time = datetime.datetime.now(datetime.UTC)
+
     async def words_about(self, number: int) -> Mapping[Pair, Word]:
         """Returns the standing words that a user gave or received."""
         words = self.state.standing(self.revision)

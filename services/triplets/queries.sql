@@ -104,6 +104,15 @@ update users set
 where domain_id = $1 and user_id = $2
 returning number;
 
+-- name: save_values
+update users set
+    revision = $3,
+    fields = $4,
+    provenance = $5,
+    columns = $6,
+    update_time = statement_timestamp()
+where domain_id = $1 and user_id = $2;
+
 -- name: drop_contexts
 delete from contexts where domain_id = $1 and number = $2 and context_id = any($3::text[]);
 

@@ -17,6 +17,7 @@ from trine.triplets.v1 import (
 from services.chassis.artifacts import open_artifacts
 from services.chassis.auth import Authenticator, resolver
 from services.chassis.channel import open_channel
+from services.chassis.chat import Chat
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
@@ -27,9 +28,12 @@ from services.triplets.artifacts import SafetensorsSnapshots
 from services.triplets.clients import ServingEncoder
 from services.triplets.config import Config
 from services.triplets.core.exposure import ExposureStore
+from services.triplets.core.extraction.extract import Extractor
 from services.triplets.core.ports import Encoder, SnapshotWriter, TripletStore
+from services.triplets.gazetteer import GeoNamesGazetteer
 from services.triplets.postgres import MIGRATIONS, SCHEMA, PostgresTripletStore
 from services.triplets.postgres.exposures import PostgresExposureStore
+from services.triplets.reader import ChatReader
 from services.triplets.rpc.domains import DomainServicer, SnapshotServicer
 from services.triplets.rpc.errors import ERRORS
 from services.triplets.rpc.exposures import ExposureServicer
@@ -52,6 +56,8 @@ def register(
     encoder: Encoder,
     writer: SnapshotWriter,
     clock: Clock,
+    *,
+    extractor: Extractor,
 ) -> None:
     """Puts all servicers on a server."""
     domain_service_pb2_grpc.add_DomainServiceServicer_to_server(DomainServicer(store), server)
@@ -67,8 +73,16 @@ def register(
         SnapshotServicer(store, writer), server
     )
     user_service_pb2_grpc.add_UserServiceServicer_to_server(
-        UserServicer(store, encoder, clock), server
+        UserServicer(store, encoder, extractor, clock), server
     )
+
+
+def open_reader(config: Config) -> ChatReader | None:
+    """The language model that reads fields out of texts, if one is configured."""
+    if not config.reader_url:
+        return None
+    key, seconds = config.reader_key, config.reader_seconds
+    return ChatReader(Chat(config.reader_url, config.reader_model, key, seconds))
 
 
 def add_exposures(server: grpc.aio.Server, exposures: ExposureStore) -> None:
@@ -89,11 +103,12 @@ async def run_triplets(config: Config) -> None:
         match = await enter(open_channel(config.serving_address, config.mesh_token))
         store = PostgresTripletStore(pool)
         encoder = ServingEncoder(match, config.encoder, config.encoder_dim)
+        extractor = Extractor(encoder, GeoNamesGazetteer(), open_reader(config))
         writer = SafetensorsSnapshots(open_artifacts(config.artifacts_url))
         exposures = PostgresExposureStore(pool)
 
         def add(server: grpc.aio.Server) -> None:
-            register(server, store, encoder, writer, clock)
+            register(server, store, encoder, writer, clock, extractor=extractor)
             add_exposures(server, exposures)
 
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)

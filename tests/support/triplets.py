@@ -24,9 +24,11 @@ from services.chassis.artifacts import ObjectArtifacts, memory_artifacts
 from services.chassis.clock import SystemClock
 from services.triplets.artifacts import SafetensorsSnapshots
 from services.triplets.core.errors import EncoderUnavailableError
+from services.triplets.core.extraction.extract import Extractor
 from services.triplets.memory import MemoryTripletStore
 from services.triplets.rpc.errors import ERRORS
 from services.triplets.wiring import NAMES, register
+from tests.support.places import MemoryGazetteer
 from tests.support.server import ACME, running
 
 FIELDS: list[dict[str, object]] = [
@@ -133,7 +135,9 @@ async def open_store() -> AsyncIterator[Store]:
     encoder, artifacts, memory = Encoder(), memory_artifacts(), MemoryTripletStore()
 
     def add(server: grpc.aio.Server) -> None:
-        register(server, memory, encoder, SafetensorsSnapshots(artifacts), SystemClock())
+        extractor = Extractor(encoder, MemoryGazetteer())
+        writer = SafetensorsSnapshots(artifacts)
+        register(server, memory, encoder, writer, SystemClock(), extractor=extractor)
 
     async with running(ERRORS, add, NAMES) as channel:
         yield Store(channel, encoder, artifacts)

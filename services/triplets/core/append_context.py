@@ -1,4 +1,4 @@
-"""Adding to what is known of a person: encoded first, then stored if nothing came in between."""
+"""Adding to what is known of a person: read first, then stored if nothing came in between."""
 
 import dataclasses
 import datetime
@@ -12,13 +12,16 @@ from services.triplets.core.errors import (
     UserChangedError,
     UserNotFoundError,
 )
+from services.triplets.core.extraction.extract import EXTRACTION, Extractor, added_values
 from services.triplets.core.outcome import AHEAD_MAX, OCCURRED_AT_MIN
 from services.triplets.core.ports import DomainUnit, Encoder, TripletStore
 from services.triplets.core.profile import (
     TEXT_CHARACTERS_MAX,
+    Profile,
     StoredProfile,
     Vector,
     check_text,
+    column_values,
     encoder_text,
 )
 from services.triplets.core.schema import CALLER
@@ -36,18 +39,31 @@ class PreparedContext:
     vector: Vector | None
     """The person's new vector; None if it stays."""
     encoder: str
+    profile: Profile | None
+    """The person with the values that the context tells; None if it tells none."""
+    fields_updated: Sequence[str]
+    """Fields whose value is another with the context, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What a context has done."""
+
+    fields_updated: Sequence[str]
+    embeddings_refreshed: bool
 
 
 async def prepare_context(
     store: TripletStore,
     encoder: Encoder,
+    extractor: Extractor,
     *,
     tenant: str,
     domain: str,
     user_id: str,
     context: Context,
 ) -> PreparedContext:
-    """Encodes the person anew with the context. Changes nothing."""
+    """Reads the context, and encodes the person anew with it. Changes nothing."""
     stored = await store.read_profile(tenant, domain, user_id)
     if stored is None:
         if await store.read_schema(tenant, domain) is None:
@@ -57,6 +73,7 @@ async def prepare_context(
     known = await store.read_contexts(tenant, domain, user_id)
     kept = add_context(known, context)
     kept_ids = {one.context_id for one in kept}
+    profile, updated = await _read_values(extractor, stored, context)
     return PreparedContext(
         user_id=user_id,
         seen_revision=stored.revision,
@@ -64,11 +81,13 @@ async def prepare_context(
         dropped=[one.context_id for one in known if one.context_id not in kept_ids],
         vector=await _new_vector(encoder, stored, kept),
         encoder=stored.schema.encoder,
+        fields_updated=updated,
+        profile=profile,
     )
 
 
-async def append_context(unit: DomainUnit, prepared: PreparedContext) -> bool:
-    """Stores a prepared context; whether the vector changed.
+async def append_context(unit: DomainUnit, prepared: PreparedContext) -> Appended:
+    """Stores a prepared context and what it tells.
 
     Raises:
         UserChangedError: the person is not as they were when it was prepared; prepare it anew.
@@ -86,7 +105,10 @@ async def append_context(unit: DomainUnit, prepared: PreparedContext) -> bool:
         vector=prepared.vector,
         encoder=prepared.encoder,
     )
-    return prepared.vector is not None
+    if prepared.profile is not None:
+        columns = column_values(unit.schema, prepared.profile.values)
+        await unit.save_values(prepared.profile, columns)
+    return Appended(prepared.fields_updated, prepared.vector is not None)
 
 
 def check_context(context: Context, now: datetime.datetime) -> Context:
@@ -100,6 +122,27 @@ def check_context(context: Context, now: datetime.datetime) -> Context:
     if not OCCURRED_AT_MIN <= context.occurred_at <= now + AHEAD_MAX:
         raise FieldInvalidError("occurred_at", "must be between 1900 and a day from now")
     return dataclasses.replace(context, content=content)
+
+
+async def _read_values(
+    extractor: Extractor, stored: StoredProfile, context: Context
+) -> tuple[Profile | None, list[str]]:
+    """The person with what the context tells of fields that the caller did not give."""
+    profile = stored.profile
+    read = {name for name, origin in profile.provenance.items() if origin.source == EXTRACTION}
+    # Values from before there was provenance are the caller's too.
+    given = profile.values.keys() - read
+    found = await extractor.extract(stored.schema, context.content, given)
+    added = added_values(profile.provenance, found, context.occurred_at)
+    if not added.values:
+        return None, []
+    updated = [name for name, value in added.values.items() if profile.values.get(name) != value]
+    changed = dataclasses.replace(
+        profile,
+        values={**profile.values, **added.values},
+        provenance={**profile.provenance, **added.provenance},
+    )
+    return changed, sorted(updated)
 
 
 async def _new_vector(

@@ -101,6 +101,10 @@ class DomainUnit(Protocol):
         """
         ...
 
+    async def save_values(self, profile: Profile, columns: Sequence[float]) -> None:
+        """Replaces the values of an existing user and where they come from, and nothing else."""
+        ...
+
     async def words_about(self, number: int) -> Mapping[Pair, Word]:
         """Returns the standing words that a user gave or received."""
         ...

@@ -30,9 +30,13 @@ class Provenance(NamedTuple):
     """Where a value comes from."""
 
     source: str
-    """"fields" for one that the caller gave."""
+    """"fields" for one that the caller gave, "extraction" for one that was read out of a text."""
     at: datetime.datetime
-    """When it was given."""
+    """When it was given, or said."""
+    confidence: float = 1.0
+    """From 0 to 1."""
+    evidence: str = ""
+    """The words that it was read from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +73,18 @@ def check_user_id(path: str, user_id: str) -> None:
 
 
 def check_values(schema: Schema, values: Mapping[str, object]) -> dict[str, Value]:
-    """Returns the values that are not null, each of its field's type.
+    """Returns the values that are not null, each of its field's type, none missing.
 
     Raises:
         FieldInvalidError: names the first field and the rule it breaks.
     """
+    checked = check_types(schema, values)
+    check_required(schema, checked)
+    return checked
+
+
+def check_types(schema: Schema, values: Mapping[str, object]) -> dict[str, Value]:
+    """Returns the values that are not null, each of its field's type."""
     fields = {field.name: field for field in schema.fields}
     checked: dict[str, Value] = {}
     for name, value in values.items():
@@ -81,14 +92,19 @@ def check_values(schema: Schema, values: Mapping[str, object]) -> dict[str, Valu
         if name not in fields:
             raise FieldInvalidError(path, f"is no field of the schema {schema.version}")
         if value is not None:
-            checked[name] = _check_value(path, fields[name], value)
-    for field in schema.fields:
-        if field.required and field.name not in checked:
-            raise FieldInvalidError(f"fields.{field.name}", "must have a value")
+            checked[name] = check_value(path, fields[name], value)
     return checked
 
 
-def _check_value(path: str, field: Field, value: object) -> Value:
+def check_required(schema: Schema, values: Mapping[str, Value]) -> None:
+    """Refuses values that lack one of a required field."""
+    for field in schema.fields:
+        if field.required and field.name not in values:
+            raise FieldInvalidError(f"fields.{field.name}", "must have a value")
+
+
+def check_value(path: str, field: Field, value: object) -> Value:
+    """Returns the value if it is of the field's type."""
     match field.type:
         case "integer" | "number":
             return _check_number(path, field, value)

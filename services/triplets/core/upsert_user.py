@@ -9,15 +9,17 @@ from services.triplets.core.errors import (
     FieldInvalidError,
     MemoryResolverMissingError,
 )
+from services.triplets.core.extraction.extract import Extractor, added_values
 from services.triplets.core.ports import DomainUnit, Encoder, TripletStore
 from services.triplets.core.profile import (
     TEXT_CHARACTERS_MAX,
     Profile,
     Provenance,
     StoredProfile,
+    check_required,
     check_text,
+    check_types,
     check_user_id,
-    check_values,
     check_vector,
     column_values,
     encoder_text,
@@ -39,13 +41,17 @@ class UserDraft:
 async def prepare_profile(
     store: TripletStore,
     encoder: Encoder,
+    extractor: Extractor,
     *,
     tenant: str,
     domain: str,
     draft: UserDraft,
     now: datetime.datetime,
 ) -> Profile:
-    """Checks a draft against the domain's schema and encodes its text. Changes nothing."""
+    """Checks a draft against the domain's schema, and reads and encodes its text.
+
+    Changes nothing.
+    """
     check_user_id("user_id", draft.user_id)
     if draft.memory_ref:
         raise MemoryResolverMissingError
@@ -53,7 +59,7 @@ async def prepare_profile(
     if schema is None:
         raise DomainNotFoundError(domain)
     context = check_text("context", draft.context, TEXT_CHARACTERS_MAX)
-    values = check_values(schema, draft.values)
+    values = check_types(schema, extractor.resolve_places(schema, draft.values))
     if not (context or values or draft.vector):
         raise FieldInvalidError("context", "must be given unless fields or vector are")
     if draft.vector and schema.encoder != CALLER:
@@ -61,6 +67,11 @@ async def prepare_profile(
             "vector", f"must be absent: vectors of this domain come from {schema.encoder}"
         )
     vector = check_vector(draft.vector, schema.dim) if draft.vector else None
+    provenance = dict.fromkeys(values, Provenance("fields", now))
+    found = await extractor.extract(schema, context, values)
+    added = added_values(provenance, found, now)
+    values |= added.values
+    check_required(schema, values)
     if schema.encoder != CALLER and (text := encoder_text(schema, values, context)):
         vector = (await encoder.encode([text]))[0]
     return Profile(
@@ -69,7 +80,7 @@ async def prepare_profile(
         values=values,
         vector=vector,
         encoder="" if vector is None else schema.encoder,
-        provenance=dict.fromkeys(values, Provenance("fields", now)),
+        provenance=provenance | added.provenance,
     )
 
 

@@ -64,8 +64,8 @@ def read_stored(row: asyncpg.Record) -> StoredProfile:
         vector=None if vector is None else np.frombuffer(vector, "<f2"),
         encoder=row["encoder"],
         provenance={
-            name: Provenance(source, datetime.datetime.fromisoformat(at))
-            for name, (source, at) in given.items()
+            name: Provenance(source, datetime.datetime.fromisoformat(at), *read)
+            for name, (source, at, *read) in given.items()
         },
     )
     return StoredProfile(
@@ -78,7 +78,10 @@ def read_stored(row: asyncpg.Record) -> StoredProfile:
 
 def user_row(profile: Profile, columns: Sequence[float]) -> tuple[object, ...]:
     """A person as they are kept, behind their number; see save_users."""
-    given = {name: [p.source, p.at.isoformat()] for name, p in profile.provenance.items()}
+    given = {
+        name: [p.source, p.at.isoformat(), *([p.confidence, p.evidence] if p.evidence else [])]
+        for name, p in profile.provenance.items()
+    }
     return (
         profile.user_id,
         profile.context,

@@ -142,6 +142,20 @@ class PostgresDomainUnit(PostgresReplies):
             "contexts", records=records, columns=_CONTEXT_COLUMNS
         )
 
+    async def save_values(self, profile: Profile, columns: Sequence[float]) -> None:
+        """Replaces the values of an existing user and where they come from."""
+        self._dirty = True
+        _, _, fields, provenance, packed, _, _ = user_row(profile, columns)
+        await self._connection.execute(
+            SQL["save_values"],
+            self._domain_id,
+            profile.user_id,
+            self.revision,
+            fields,
+            provenance,
+            packed,
+        )
+
     async def words_about(self, number: int) -> Mapping[Pair, Word]:
         """Returns the standing words that a user gave or received."""
         return _words(await self._connection.fetch(SQL["words_about"], self._domain_id, number))

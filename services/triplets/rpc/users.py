@@ -22,6 +22,7 @@ from services.triplets.core.errors import (
     UserChangedError,
     UserNotFoundError,
 )
+from services.triplets.core.extraction.extract import Extractor
 from services.triplets.core.ports import DomainUnit, Encoder, TripletStore
 from services.triplets.core.profile import StoredProfile, Value
 from services.triplets.core.upsert_user import UserDraft, prepare_profile, save_profile
@@ -34,9 +35,12 @@ ATTEMPTS_MAX = 10
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     """Stores, returns and erases people."""
 
-    def __init__(self, store: TripletStore, encoder: Encoder, clock: Clock) -> None:
+    def __init__(
+        self, store: TripletStore, encoder: Encoder, extractor: Extractor, clock: Clock
+    ) -> None:
         self._store = store
         self._encoder = encoder
+        self._extractor = extractor
         self._clock = clock
 
     async def UpsertUser(
@@ -53,6 +57,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         profile = await prepare_profile(
             self._store,
             self._encoder,
+            self._extractor,
             tenant=tenant,
             domain=domain,
             draft=draft,
@@ -106,6 +111,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         prepared = await prepare_context(
             self._store,
             self._encoder,
+            self._extractor,
             tenant=tenant,
             domain=domain,
             user_id=request.user_id,
@@ -113,11 +119,13 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         )
 
         async def act(unit: DomainUnit) -> pb.AppendContextResponse:
+            appended = await append_context(unit, prepared)
             return pb.AppendContextResponse(
                 user_id=request.user_id,
                 domain=domain,
                 context_id=added.context_id,
-                embeddings_refreshed=await append_context(unit, prepared),
+                fields_updated=appended.fields_updated,
+                embeddings_refreshed=appended.embeddings_refreshed,
             )
 
         opening = self._store.open_domain(tenant, domain)
@@ -180,8 +188,11 @@ def _to_proto(stored: StoredProfile) -> user_pb2.User:
         embedding = user_pb2.User.Embedding(dim=schema.dim, version=profile.encoder)
         user.embeddings[schema.domain].CopyFrom(embedding)
     for name, origin in profile.provenance.items():
-        user.provenance[name].source = origin.source
-        user.provenance[name].at.FromDatetime(origin.at)
+        told = user_pb2.User.Provenance(
+            source=origin.source, confidence=origin.confidence, evidence=origin.evidence
+        )
+        told.at.FromDatetime(origin.at)
+        user.provenance[name].CopyFrom(told)
     user.last_enriched_at.FromDatetime(stored.update_time)
     return user
 

@@ -61,7 +61,9 @@ class Schema(_message.Message):
         name: _builtins.str
         """Name: 1 to 64 characters of a-z, 0-9 and "_", starting with a letter."""
         kind: _builtins.str
-        """"hard" (filters and features), "soft" (free text for the encoder) or "derived" (features computed by the caller)."""
+        """"hard" (filters and features), "soft" (free text for the encoder) or "derived" (features computed by the caller, or read out
+        of texts).
+        """
         type: _builtins.str
         """"integer", "number", "boolean", "string", "enum" or "timestamp"; for a hard field also "list" (at most 100 strings of at
         most 128 characters) or "geo" ({"lat": 47.56, "lon": 7.59}, in degrees), which heads do not read. A soft field is a
@@ -72,14 +74,14 @@ class Schema(_message.Message):
         priority: _builtins.str
         """"high", "medium" or "low": the order in which soft fields reach the encoder. Empty means medium."""
         description: _builtins.str
-        """What the field means, for people."""
+        """What the field means, for people; "in kg" tells the unit of numbers that are read out of texts."""
         @_builtins.property
         def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
             """Values that an enum field may take."""
 
         @_builtins.property
         def member_descriptions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-            """What members of an enum mean, by member."""
+            """What members of an enum mean, by member: texts that say the like give the field that member."""
 
         def __init__(
             self,

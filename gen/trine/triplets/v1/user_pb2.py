@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctrine/triplets/v1/user.proto\x12\x11trine.triplets.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x05\n\x04User\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eschema_version\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x06\x66ields\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12.\n\x07\x64\x65rived\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x41\n\nembeddings\x18\x06 \x03(\x0b\x32\'.trine.triplets.v1.User.EmbeddingsEntryB\x04\xe2\x41\x01\x03\x12:\n\x10last_enriched_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x41\n\nprovenance\x18\x08 \x03(\x0b\x32\'.trine.triplets.v1.User.ProvenanceEntryB\x04\xe2\x41\x01\x03\x12.\n\x07\x64omains\x18\t \x03(\x0b\x32\x17.trine.triplets.v1.UserB\x04\xe2\x41\x01\x03\x1aT\n\x0f\x45mbeddingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.trine.triplets.v1.User.Embedding:\x02\x38\x01\x1aU\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".trine.triplets.v1.User.Provenance:\x02\x38\x01\x1aP\n\nProvenance\x12\x14\n\x06source\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a\x35\n\tEmbedding\x12\x11\n\x03\x64im\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctrine/triplets/v1/user.proto\x12\x11trine.triplets.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x06\n\x04User\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eschema_version\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x06\x66ields\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12.\n\x07\x64\x65rived\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x41\n\nembeddings\x18\x06 \x03(\x0b\x32\'.trine.triplets.v1.User.EmbeddingsEntryB\x04\xe2\x41\x01\x03\x12:\n\x10last_enriched_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x41\n\nprovenance\x18\x08 \x03(\x0b\x32\'.trine.triplets.v1.User.ProvenanceEntryB\x04\xe2\x41\x01\x03\x12.\n\x07\x64omains\x18\t \x03(\x0b\x32\x17.trine.triplets.v1.UserB\x04\xe2\x41\x01\x03\x1aT\n\x0f\x45mbeddingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.trine.triplets.v1.User.Embedding:\x02\x38\x01\x1aU\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".trine.triplets.v1.User.Provenance:\x02\x38\x01\x1a\x82\x01\n\nProvenance\x12\x14\n\x06source\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x18\n\nconfidence\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65vidence\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x1a\x35\n\tEmbedding\x12\x11\n\x03\x64im\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USER_PROVENANCE'].fields_by_name['source']._serialized_options = b'\342A\001\003'
   _globals['_USER_PROVENANCE'].fields_by_name['at']._loaded_options = None
   _globals['_USER_PROVENANCE'].fields_by_name['at']._serialized_options = b'\342A\001\003'
+  _globals['_USER_PROVENANCE'].fields_by_name['confidence']._loaded_options = None
+  _globals['_USER_PROVENANCE'].fields_by_name['confidence']._serialized_options = b'\342A\001\003'
+  _globals['_USER_PROVENANCE'].fields_by_name['evidence']._loaded_options = None
+  _globals['_USER_PROVENANCE'].fields_by_name['evidence']._serialized_options = b'\342A\001\003'
   _globals['_USER_EMBEDDING'].fields_by_name['dim']._loaded_options = None
   _globals['_USER_EMBEDDING'].fields_by_name['dim']._serialized_options = b'\342A\001\003'
   _globals['_USER_EMBEDDING'].fields_by_name['version']._loaded_options = None
@@ -65,13 +69,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USER'].fields_by_name['domains']._loaded_options = None
   _globals['_USER'].fields_by_name['domains']._serialized_options = b'\342A\001\003'
   _globals['_USER']._serialized_start=148
-  _globals['_USER']._serialized_end=876
+  _globals['_USER']._serialized_end=927
   _globals['_USER_EMBEDDINGSENTRY']._serialized_start=568
   _globals['_USER_EMBEDDINGSENTRY']._serialized_end=652
   _globals['_USER_PROVENANCEENTRY']._serialized_start=654
   _globals['_USER_PROVENANCEENTRY']._serialized_end=739
-  _globals['_USER_PROVENANCE']._serialized_start=741
-  _globals['_USER_PROVENANCE']._serialized_end=821
-  _globals['_USER_EMBEDDING']._serialized_start=823
-  _globals['_USER_EMBEDDING']._serialized_end=876
+  _globals['_USER_PROVENANCE']._serialized_start=742
+  _globals['_USER_PROVENANCE']._serialized_end=872
+  _globals['_USER_EMBEDDING']._serialized_start=874
+  _globals['_USER_EMBEDDING']._serialized_end=927
 # @@protoc_insertion_point(module_scope)

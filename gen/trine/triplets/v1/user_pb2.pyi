@@ -76,21 +76,29 @@ class User(_message.Message):
 
         SOURCE_FIELD_NUMBER: _builtins.int
         AT_FIELD_NUMBER: _builtins.int
+        CONFIDENCE_FIELD_NUMBER: _builtins.int
+        EVIDENCE_FIELD_NUMBER: _builtins.int
         source: _builtins.str
-        """"fields": the caller gave it."""
+        """"fields": the caller gave it. "extraction": it was read out of a text, because the caller gave none."""
+        confidence: _builtins.float
+        """How sure it is, from 0 to 1; 1 for what the caller gave."""
+        evidence: _builtins.str
+        """Words that it was read from, at most 200 characters; empty for what the caller gave."""
         @_builtins.property
         def at(self) -> _timestamp_pb2.Timestamp:
-            """When it was given."""
+            """When it was given, or said."""
 
         def __init__(
             self,
             *,
             source: _builtins.str = ...,
             at: _timestamp_pb2.Timestamp | None = ...,
+            confidence: _builtins.float = ...,
+            evidence: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "source", b"source"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "confidence", b"confidence", "evidence", b"evidence", "source", b"source"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

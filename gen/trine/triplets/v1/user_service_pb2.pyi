@@ -45,7 +45,10 @@ class UpsertUserRequest(_message.Message):
     """A repeat with the same id returns the first answer, for a day. The header "idempotency-key" says the same."""
     @_builtins.property
     def fields(self) -> _struct_pb2.Struct:
-        """Values by field name, as the domain's schema declares them. Null means no value."""
+        """Values by field name, as the domain's schema declares them. Null means no value. A value that is not given is read out of the
+        context where that tells it plainly, for hard and derived fields: rather none than a wrong one. A geo field takes a place's
+        name too, such as "New York, NY".
+        """
 
     @_builtins.property
     def vector(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -289,7 +292,9 @@ class AppendContextResponse(_message.Message):
     """Whether the person's vector changed. It does not where callers bring vectors, or where newer texts fill the encoder's window."""
     @_builtins.property
     def fields_updated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Fields whose value changed. None: fields are what the caller gave."""
+        """Fields whose value changed, by name. A value that the caller gave stays; one read out of a text gives way to one of a later
+        text.
+        """
 
     def __init__(
         self,
