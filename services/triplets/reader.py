@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
+import structlog
+
 from services.chassis.chat import Chat, ChatFailedError
 from services.triplets.core.extraction.ports import ReaderFailedError
 from services.triplets.core.schema import Field
 
 ATTEMPTS = 2
+
+_log = structlog.get_logger()
 
 _TASK = (
     "You read facts about one person out of a text. The user's message is JSON: a list of fields "
@@ -40,6 +44,7 @@ class ChatReader:
             try:
                 return await self._chat.ask(_TASK, {"fields": asked, "text": text})
             except ChatFailedError as error:
+                _log.warning("reader_failed", reason=str(error), attempts_left=attempts_left)
                 if not attempts_left:
                     raise ReaderFailedError(str(error)) from error
         raise AssertionError("the last attempt returns or raises")

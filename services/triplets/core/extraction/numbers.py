@@ -268,9 +268,9 @@ def _read_clause(
     wanted: Wanted, clause: str, before: str, amounts: Sequence[Quantity]
 ) -> list[Found]:
     if "age" in wanted.own and len(wanted.own) == 1 and not wanted.bound:
-        bare = _BARE_AGE.fullmatch(clause)
+        bare = _BARE_AGE.fullmatch(clause) or _introduced_age(clause, before)
         if bare and not is_of_another(clause, "", before, wanted.subjects):
-            age = int(bare[1] or bare[2] or bare[3])
+            age = int(next(group for group in bare.groups() if group))
             return [found(float(age), NAMED, clause)] if age in AGES else []
     if is_wish(clause) and not wanted.bound:
         return []
@@ -282,6 +282,12 @@ def _read_clause(
             rough = amount.plus or _ABOUT.search(clause[: amount.start])
             results.append(found(value, ROUGH if rough else confidence, clause))
     return results
+
+
+def _introduced_age(clause: str, before: str) -> re.Match[str] | None:
+    """The age in "I'm Ann, 29"."""
+    introduced = re.fullmatch(r"(?:.*\W)?(?:I'm|I am|[Mm]y name is) [A-Z]\w+, ", before)
+    return re.fullmatch(r"(\d{2})", clause) if introduced else None
 
 
 def _fit(
