@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.chassis.chat import Chat
 from services.chassis.environment import read_environment
 from services.serving.config import Config
 from services.serving.core.errors import JudgeFailedError
@@ -67,7 +68,7 @@ def endpoint(status: int = 200, body: bytes = b"", *, late: bool = False) -> Ite
 
 def judge_at(server: Endpoint, key: str = "", seconds: float = 5.0) -> ChatJudge:
     """A client of an endpoint."""
-    return ChatJudge(f"http://127.0.0.1:{server.server_port}/v1/", "wise", key, seconds)
+    return ChatJudge(Chat(f"http://127.0.0.1:{server.server_port}/v1/", "wise", key, seconds))
 
 
 def said(text: str) -> bytes:
@@ -99,13 +100,13 @@ async def test_without_a_key_none_is_sent() -> None:
     [
         (500, b"", "status 500"),
         (401, b"secret text", "status 401"),
-        (200, b"", "no scores"),
-        (200, b"[]", "no scores"),
-        (200, b'{"choices": []}', "no scores"),
-        (200, said("I cannot judge people."), "no scores"),
-        (200, said('{"points": [1]}'), "no scores"),
-        (200, said('{"scores": 3}'), "no scores"),
-        (200, b'{"choices": [{"message": {"content": null}}]}', "no scores"),
+        (200, b"", "nothing that can be read"),
+        (200, b"[]", "nothing that can be read"),
+        (200, b'{"choices": []}', "nothing that can be read"),
+        (200, said("I cannot judge people."), "nothing that can be read"),
+        (200, said('{"points": [1]}'), "nothing that can be read"),
+        (200, said('{"scores": 3}'), "nothing that can be read"),
+        (200, b'{"choices": [{"message": {"content": null}}]}', "nothing that can be read"),
     ],
 )
 async def test_whatever_else_is_answered_is_a_failure(
@@ -125,7 +126,7 @@ async def test_a_late_answer_is_not_waited_for() -> None:
 
 
 async def test_nobody_there_is_a_failure() -> None:
-    judge = ChatJudge(f"http://{free_address()}", "wise", "", 1.0)
+    judge = ChatJudge(Chat(f"http://{free_address()}", "wise", "", 1.0))
     with pytest.raises(JudgeFailedError, match="cannot be reached"):
         await judge.score({}, PEOPLE)
 
@@ -144,4 +145,4 @@ def test_without_a_url_there_is_no_judge() -> None:
 
 def test_only_http_is_spoken() -> None:
     with pytest.raises(ValueError, match="http"):
-        ChatJudge("file:///etc", "wise", "", 1.0)
+        Chat("file:///etc", "wise", "", 1.0)
