@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 CONCURRENCY = 8
-"""The HTTP library looks through all its connections at every call: 32 of them cost twice as much."""
+"""The HTTP library looks through all its connections at every call: 32 cost twice as much."""
 SECONDS_MAX = 30.0
 
 Json = dict[str, Any]
