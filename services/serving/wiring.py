@@ -16,6 +16,7 @@ from services.chassis.artifacts import open_artifacts
 from services.chassis.auth import Authenticator, resolver
 from services.chassis.bus import open_bus
 from services.chassis.channel import open_channel
+from services.chassis.chat import Chat
 from services.chassis.clock import SystemClock
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.server import SERVING, exposing_metrics, serving, set_health, until_signal
@@ -63,7 +64,7 @@ def open_judge(config: Config) -> ChatJudge | None:
     if not config.judge_url:
         return None
     key, seconds = config.judge_key, config.judge_seconds
-    return ChatJudge(config.judge_url, config.judge_model, key, seconds)
+    return ChatJudge(Chat(config.judge_url, config.judge_model, key, seconds))
 
 
 async def run_serving(config: Config) -> None:
