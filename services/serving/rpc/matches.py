@@ -66,7 +66,8 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
             assert self._judge is not None
             model = response.models_used[JUDGE]
             model.tier, model.version = JUDGE_TIER, self._judge.model
-            model.note = result.judge_failure
+            if result.judge_failure:
+                model.note = result.judge_failure
         elif result.end is not None:
             response.next_page_token = write_token(result.end, served.head.head, name)
         if request.explain:

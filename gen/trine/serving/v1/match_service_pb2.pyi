@@ -258,19 +258,21 @@ class FindMatchesResponse(_message.Message):
         version: _builtins.str
         """Version of the head; of the encoder in the general tier; the judge's model."""
         note: _builtins.str
-        """Why the stage did not decide and the order so far stands; empty where it did."""
+        """Why the stage did not decide and the order so far stands; absent where it did."""
         def __init__(
             self,
             *,
             tier: _builtins.str = ...,
             version: _builtins.str = ...,
-            note: _builtins.str = ...,
+            note: _builtins.str | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "tier", b"tier", "version", b"version"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "tier", b"tier", "version", b"version"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
+        _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+        _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
     MATCHES_FIELD_NUMBER: _builtins.int
     PIPELINE_STATS_FIELD_NUMBER: _builtins.int
