@@ -43,7 +43,7 @@ test-long: $(INSTALLED)  ## learning quality through the mesh, how often the gat
 	$(BIN)/python -m tests.bench.gate
 
 generate: $(INSTALLED)  ## generates gen/ from protos/
-	$(BIN)/trine generate
+	$(BIN)/python -m services.mesh.generate
 
 clean:  ## removes the installation; stored data stays
 	rm -rf $(VENV)

@@ -1,4 +1,4 @@
-"""The command line: trine up, down, status, demo, import, generate."""
+"""The command line: trine up, down, status, demo, import."""
 
 import asyncio
 import json
@@ -141,14 +141,6 @@ def _import(file: Path, domain: str, url: str, key: str, what: str) -> None:
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
         console.print(f"[red]{text}[/]")
         raise typer.Exit(1) from error
-
-
-@app.command()
-def generate() -> None:
-    """Generates gen/ from protos/."""
-    from services.mesh.generate import regenerate  # noqa: PLC0415  # a development dependency
-
-    regenerate()
 
 
 def start(home: Home) -> dict[str, Any]:

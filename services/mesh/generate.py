@@ -75,3 +75,7 @@ def _protoc(files: Iterable[str], *outputs: str) -> None:
 def _read(folder: Path) -> dict[str, bytes]:
     found = (path for path in folder.rglob("*") if path.suffix in {".py", ".pyi", ".json"})
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+if __name__ == "__main__":
+    regenerate()
