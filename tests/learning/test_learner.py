@@ -73,8 +73,9 @@ def test_the_next_head_is_measured_against_the_one_in_use() -> None:
     first = learn(content)
     second = learn(content, incumbent=first.files)
     assert second.evaluation.incumbent_calibrated
-    found = auc(second)
-    assert found.incumbent == pytest.approx(found.challenger, abs=0.02)
+    found = second.evaluation
+    # Learned from the same, it is as good: it must not know what the gate asks.
+    assert np.allclose(found.incumbent_scores, found.challenger_scores, atol=1e-4)
 
 
 def test_an_incumbent_of_another_schema_is_read_by_names() -> None:

@@ -74,7 +74,9 @@ def score_fold(
         seekers=seekers.int().cpu().numpy(),
         levels=snapshot.levels[rows].int().cpu().numpy(),
         challenger_scores=scores.cpu().numpy(),
-        incumbent_scores=_score_incumbent(snapshot, rows, counts, cosines, incumbent),
+        incumbent_scores=_score_incumbent(
+            snapshot, rows, counts, table, cosines, incumbent=incumbent
+        ),
         incumbent_calibrated=incumbent is not None,
     )
 
@@ -83,18 +85,18 @@ def _score_incumbent(
     snapshot: Snapshot,
     rows: Tensor,
     counts: Tensor,
+    table: Tensor,
     cosines: Tensor,
+    *,
     incumbent: HeadFiles | None,
 ) -> Floats:
     known: Floats = cosines.float().cpu().numpy()
     if incumbent is None:  # the encoder alone
         return known[:, 0]
     head = OnnxHead(incumbent)
-    states = head.describe(
-        _columns_for(snapshot, incumbent.columns),
-        counts.cpu().numpy(),
-        _table_for(head.table, snapshot.users_count),
-    )
+    # Not its own table: that one knows those of the gate's outcomes that came before the head did.
+    columns = _columns_for(snapshot, incumbent.columns)
+    states = head.describe(columns, counts.cpu().numpy(), table.cpu().numpy())
     seekers, candidates = (n[rows].cpu().numpy() for n in (snapshot.seekers, snapshot.candidates))
     scores = np.zeros(len(rows), np.float32)
     starts = np.flatnonzero(np.diff(seekers, prepend=-1))
@@ -114,11 +116,3 @@ def _columns_for(snapshot: Snapshot, wanted: tuple[Column, ...]) -> Floats:
         if column.name in places:
             columns[:, index] = values[:, places[column.name]]
     return columns
-
-
-def _table_for(table: Floats, users_count: int) -> Floats:
-    """A head's table, with zeros for people who came after it."""
-    extended = np.zeros((users_count, table.shape[1]), np.float32)
-    size = min(len(table), users_count)
-    extended[:size] = table[:size]
-    return extended

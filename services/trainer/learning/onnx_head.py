@@ -3,7 +3,6 @@
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from safetensors.numpy import load
 
 from services.trainer.core.ports import HeadFiles
 
@@ -18,7 +17,6 @@ class OnnxHead:
         self._person = _open(files.person)
         self._light = _open(files.light)
         self._cross = _open(files.cross)
-        self.table: Floats = load(files.table)["table"]
 
     def map_query(self, columns_1c: Floats, vectors_1d: Floats) -> Floats:
         """Returns [1, d]."""
