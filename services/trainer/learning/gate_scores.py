@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.trainer.core.ports import Column, Evaluation, HeadFiles
+from services.trainer.core.ports import Column, Evaluation
 from services.trainer.learning.head import Head
 from services.trainer.learning.onnx_head import Floats, OnnxHead
 from services.trainer.learning.snapshot import Parts, Snapshot, count_outcomes, people_fold
@@ -60,7 +60,7 @@ def score_fold(
     table: Tensor,
     head: Head,
     *,
-    incumbent: HeadFiles | None,
+    incumbent: OnnxHead | None,
 ) -> Evaluation:
     """Scores a fold's outcomes by both heads; the table is that of the fold's history."""
     rows, history = fold.rows, fold.history
@@ -88,22 +88,21 @@ def _score_incumbent(
     table: Tensor,
     cosines: Tensor,
     *,
-    incumbent: HeadFiles | None,
+    incumbent: OnnxHead | None,
 ) -> Floats:
     known: Floats = cosines.float().cpu().numpy()
     if incumbent is None:  # the encoder alone
         return known[:, 0]
-    head = OnnxHead(incumbent)
     # Not its own table: that one knows those of the gate's outcomes that came before the head did.
     columns = _columns_for(snapshot, incumbent.columns)
-    states = head.describe(columns, counts.cpu().numpy(), table.cpu().numpy())
+    states = incumbent.describe(columns, counts.cpu().numpy(), table.cpu().numpy())
     seekers, candidates = (n[rows].cpu().numpy() for n in (snapshot.seekers, snapshot.candidates))
     scores = np.zeros(len(rows), np.float32)
     starts = np.flatnonzero(np.diff(seekers, prepend=-1))
     for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
         seeker = states[seekers[start : start + 1]]
         pair = (seeker, states[candidates[start:end]], known[start:end])
-        scores[start:end] = head.score_cross(*pair)[:, 0]
+        scores[start:end] = incumbent.score_cross(*pair)[:, 0]
     return scores
 
 

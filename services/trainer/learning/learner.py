@@ -10,6 +10,7 @@ from services.trainer.core.watch import Phase, Watch
 from services.trainer.learning.gate_scores import gate_folds, join, score_fold
 from services.trainer.learning.head import CrossPart, Head
 from services.trainer.learning.journal import Journal
+from services.trainer.learning.onnx_head import OnnxHead
 from services.trainer.learning.package import package_head
 from services.trainer.learning.snapshot import read_snapshot, split_outcomes
 from services.trainer.learning.stages import LIGHT, Stages
@@ -56,10 +57,11 @@ class TorchLearner:
         person, linear = light.models(fit)
         pairs = CrossPart(linear, None if cross is None else cross.model)
         head = Head(query_map.model, person, linear, pairs)
+        in_use = None if incumbent is None else OnnxHead(incumbent)
         evaluations = []
         for fold in gate_folds(arrays, parts, recipe.gate_folds, recipe.evaluation_outcomes_max):
             table = light.table(fit, person, fold.history)
-            evaluations.append(score_fold(arrays, fold, table, head, incumbent=incumbent))
+            evaluations.append(score_fold(arrays, fold, table, head, incumbent=in_use))
             watch.check()
 
         watch.enter(Phase.EXPORTING)

@@ -13,6 +13,7 @@ class OnnxHead:
     """The parts of a head as sessions."""
 
     def __init__(self, files: HeadFiles) -> None:
+        self.columns = files.columns
         self._query_map = _open(files.query_map)
         self._person = _open(files.person)
         self._light = _open(files.light)
