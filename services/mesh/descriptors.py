@@ -5,7 +5,12 @@ from pathlib import Path
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor
 from google.rpc import error_details_pb2
-from trine.scheduler.v1 import head_service_pb2, run_service_pb2, training_service_pb2
+from trine.scheduler.v1 import (
+    head_service_pb2,
+    matching_service_pb2,
+    run_service_pb2,
+    training_service_pb2,
+)
 from trine.serving.v1 import match_service_pb2
 from trine.triplets.v1 import (
     exposure_service_pb2,
@@ -17,6 +22,7 @@ from trine.triplets.v1 import (
 
 PUBLIC_FILES: tuple[FileDescriptor, ...] = (
     head_service_pb2.DESCRIPTOR,
+    matching_service_pb2.DESCRIPTOR,
     run_service_pb2.DESCRIPTOR,
     training_service_pb2.DESCRIPTOR,
     match_service_pb2.DESCRIPTOR,

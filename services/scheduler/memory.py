@@ -13,6 +13,7 @@ from services.chassis.replies import MemoryReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.head import Ancestor, Head, PromotedHead
+from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.ports import (
     Clock,
     HeadEventKind,
@@ -51,6 +52,7 @@ class _State:
     pinned: set[DomainKey] = field(default_factory=set)
     promotions: list[tuple[DomainKey, str, str]] = field(default_factory=list)
     policies: dict[DomainKey, PolicyChoice] = field(default_factory=dict)
+    matching_policies: dict[DomainKey, MatchingPolicy] = field(default_factory=dict)
     token: int = 0
     events: list[tuple[str, object]] = field(default_factory=list)
     replies: MemoryReplies = field(default_factory=MemoryReplies)
@@ -139,18 +141,20 @@ class MemorySchedulerStore:
         return self._state.pointers.get(key, "") if key in self._state.pinned else None
 
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
-        """Returns the heads in use by (tenant, domain)."""
+        """Returns what is in use by (tenant, domain)."""
         found = []
-        for (tenant, domain), name in sorted(self._state.pointers.items()):
-            if (tenant, domain) > after and name:
-                head = self._state.heads[tenant, name]
+        for tenant, domain in sorted({*self._state.pointers, *self._state.matching_policies}):
+            head = await self.head_in_use(tenant, domain)
+            policy = await self.read_matching_policy(tenant, domain)
+            if (tenant, domain) > after and (head or policy.exploration):
                 found.append(
                     PromotedHead(
                         tenant=tenant,
                         domain=domain,
-                        head=name,
-                        tier=head.tier,
-                        manifest_digest=head.manifest_digest,
+                        head=head.head if head else "",
+                        tier=head.tier if head else "",
+                        manifest_digest=head.manifest_digest if head else "",
+                        exploration=policy.exploration,
                     )
                 )
         return found[:limit]
@@ -173,6 +177,10 @@ class MemorySchedulerStore:
     async def list_policies(self) -> dict[DomainKey, PolicyChoice]:
         """Returns all choices."""
         return dict(self._state.policies)
+
+    async def read_matching_policy(self, tenant: str, domain: str) -> MatchingPolicy:
+        """Returns how a domain's matches are made."""
+        return self._state.matching_policies.get((tenant, domain), MatchingPolicy())
 
     async def past_runs(self, limit: int) -> list[PastRun]:
         """Returns what the newest successful runs took."""
@@ -353,6 +361,10 @@ class MemorySchedulerUnit(MemoryReplies):
     async def save_policy(self, tenant: str, domain: str, choice: PolicyChoice) -> None:
         """Keeps what a tenant chose for a domain."""
         self._state.policies[tenant, domain] = choice
+
+    async def save_matching_policy(self, tenant: str, domain: str, policy: MatchingPolicy) -> None:
+        """Keeps how a domain's matches are made."""
+        self._state.matching_policies[tenant, domain] = policy
 
     async def emit_run(self, kind: RunEventKind, run: Run) -> None:
         """Keeps an event about a run."""

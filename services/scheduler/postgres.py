@@ -16,6 +16,7 @@ from services.chassis.replies import PostgresReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.head import Ancestor, Head, PromotedHead
+from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.ports import HeadEventKind, Heartbeat, RunEventKind, SchedulerUnit
 from services.scheduler.core.run import (
     ACTIVE,
@@ -106,7 +107,7 @@ class PostgresSchedulerStore:
         return head
 
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
-        """Returns the heads in use by (tenant, domain)."""
+        """Returns what is in use by (tenant, domain)."""
         rows = await self._pool.fetch(_SQL["list_promoted"], *after, limit)
         return [PromotedHead(**dict(row)) for row in rows]
 
@@ -131,6 +132,11 @@ class PostgresSchedulerStore:
         """Returns all choices by (tenant, domain)."""
         rows = [dict(row) for row in await self._pool.fetch(_SQL["list_policies"])]
         return {(row.pop("tenant"), row.pop("domain")): PolicyChoice(**row) for row in rows}
+
+    async def read_matching_policy(self, tenant: str, domain: str) -> MatchingPolicy:
+        """Returns how a domain's matches are made."""
+        row = await self._pool.fetchrow(_SQL["read_matching_policy"], tenant, domain)
+        return MatchingPolicy() if row is None else MatchingPolicy(**dict(row))
 
     async def past_runs(self, limit: int) -> list[PastRun]:
         """Returns what the newest successful runs took."""
@@ -323,6 +329,11 @@ class PostgresSchedulerUnit(PostgresReplies):
         """Keeps what a tenant chose for a domain."""
         chosen = dataclasses.astuple(choice)
         await self._connection.execute(_SQL["save_policy"], tenant, domain, *chosen)
+
+    async def save_matching_policy(self, tenant: str, domain: str, policy: MatchingPolicy) -> None:
+        """Keeps how a domain's matches are made."""
+        chosen = dataclasses.astuple(policy)
+        await self._connection.execute(_SQL["save_matching_policy"], tenant, domain, *chosen)
 
     async def emit_run(self, kind: RunEventKind, run: Run) -> None:
         """Writes an event about a run into the outbox."""

@@ -166,9 +166,13 @@ where
 order by h.create_time desc, h.head desc limit $4;
 
 -- name: list_promoted
-select h.tenant, h.domain, h.head, h.tier, h.manifest_digest
-from pointers as p join heads as h on h.tenant = p.tenant and h.head = p.head
-where (p.tenant, p.domain) > ($1, $2) order by p.tenant, p.domain limit $3;
+select
+    tenant, domain,
+    coalesce(h.head, '') as head, coalesce(h.tier, '') as tier, coalesce(h.manifest_digest, '') as manifest_digest,
+    coalesce(m.exploration, 0) as exploration
+from pointers as p full join matching_policies as m using (tenant, domain) left join heads as h using (tenant, domain, head)
+where (tenant, domain) > ($1, $2) and (h.head is not null or m.exploration > 0)
+order by tenant, domain limit $3;
 
 -- name: list_runs
 select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
@@ -202,6 +206,13 @@ select triplets_budget, cool_down_seconds, interval_seconds from training_polici
 
 -- name: list_policies
 select tenant, domain, triplets_budget, cool_down_seconds, interval_seconds from training_policies;
+
+-- name: save_matching_policy
+insert into matching_policies (tenant, domain, exploration) values ($1, $2, $3)
+on conflict (tenant, domain) do update set exploration = excluded.exploration;
+
+-- name: read_matching_policy
+select exploration from matching_policies where tenant = $1 and domain = $2;
 
 -- name: past_runs
 select

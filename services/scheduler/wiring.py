@@ -8,6 +8,7 @@ import structlog
 from trine.scheduler.v1 import (
     head_service_pb2_grpc,
     lease_service_pb2_grpc,
+    matching_service_pb2_grpc,
     promotion_service_pb2_grpc,
     run_service_pb2_grpc,
     training_service_pb2_grpc,
@@ -38,12 +39,13 @@ from services.scheduler.postgres import MIGRATIONS, SCHEMA, PostgresSchedulerSto
 from services.scheduler.rpc.errors import ERRORS
 from services.scheduler.rpc.heads import HeadServicer, PromotionServicer
 from services.scheduler.rpc.leases import LeaseServicer
+from services.scheduler.rpc.matching import MatchingServicer
 from services.scheduler.rpc.runs import RunServicer
 from services.scheduler.rpc.training import TrainingServicer
 
 NAMES = [
     f"trine.scheduler.v1.{noun}Service"
-    for noun in ("Head", "Lease", "Promotion", "Run", "Training")
+    for noun in ("Head", "Lease", "Matching", "Promotion", "Run", "Training")
 ]
 CONSIDER_SECONDS = 1.0
 REAP_SECONDS = 1.0
@@ -68,6 +70,9 @@ def register(
     )
     lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(
         LeaseServicer(store, clock, lease_seconds), server
+    )
+    matching_service_pb2_grpc.add_MatchingServiceServicer_to_server(
+        MatchingServicer(store, triplets), server
     )
     promotion_service_pb2_grpc.add_PromotionServiceServicer_to_server(
         PromotionServicer(store), server

@@ -32,20 +32,20 @@ Step = profile_service_pb2.WatchProfilesResponse
 
 
 class SchedulerPromotions:
-    """The scheduler's word on which heads shall be in use."""
+    """The scheduler's word on what shall be in use."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = promotion_service_pb2_grpc.PromotionServiceStub(channel)
 
     async def list(self) -> Sequence[DesiredHead]:
-        """Returns all of them."""
+        """Returns every domain with a head or an exploration."""
         found: list[DesiredHead] = []
         token = ""
         while True:
             request = promotion_service_pb2.ListPromotedHeadsRequest(page_token=token)
             page = await self._stub.ListPromotedHeads(request)
             found += [
-                DesiredHead(h.tenant, h.domain, h.head, h.tier, h.manifest_digest)
+                DesiredHead(h.tenant, h.domain, h.head, h.tier, h.manifest_digest, h.exploration)
                 for h in page.heads
             ]
             token = page.next_page_token

@@ -27,13 +27,15 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotedHead:
-    """A head in use."""
+    """What is in use in a domain; head, tier and digest are empty for the encoder alone."""
 
     tenant: str
     domain: str
     head: str
     tier: str
     manifest_digest: str
+    exploration: float = 0.0
+    """Share of the matches to be explored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

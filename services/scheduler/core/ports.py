@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.head import Ancestor, Head, PromotedHead
 from services.scheduler.core.manifest import Manifest
+from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.run import Failure, Job, LossPoint, Run, State
 from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Verdict
@@ -159,6 +160,10 @@ class SchedulerUnit(Protocol):
         """Keeps what a tenant chose for a domain, instead of what it chose before."""
         ...
 
+    async def save_matching_policy(self, tenant: str, domain: str, policy: MatchingPolicy) -> None:
+        """Keeps how a domain's matches are made, instead of how they were made before."""
+        ...
+
     async def emit_run(self, kind: RunEventKind, run: Run) -> None:
         """Tells the world about a run once the unit has committed."""
         ...
@@ -209,7 +214,10 @@ class SchedulerStore(Protocol):
         ...
 
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
-        """Returns the heads in use by (tenant, domain), from the first above `after`."""
+        """Returns what is in use by (tenant, domain), from the first above `after`.
+
+        Domains with neither a head nor an exploration are left out.
+        """
         ...
 
     async def last_run_time(self, tenant: str, domain: str) -> datetime.datetime | None:
@@ -226,6 +234,10 @@ class SchedulerStore(Protocol):
 
     async def list_policies(self) -> dict[tuple[str, str], PolicyChoice]:
         """Returns all choices by (tenant, domain)."""
+        ...
+
+    async def read_matching_policy(self, tenant: str, domain: str) -> MatchingPolicy:
+        """Returns how a domain's matches are made; the mesh's default at first."""
         ...
 
     async def past_runs(self, limit: int) -> list[PastRun]:

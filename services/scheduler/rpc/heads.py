@@ -122,7 +122,7 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
 
 
 class PromotionServicer(promotion_service_pb2_grpc.PromotionServiceServicer):
-    """Tells serving which heads shall be in use."""
+    """Tells serving what shall be in use."""
 
     def __init__(self, store: SchedulerStore) -> None:
         self._store = store
@@ -142,6 +142,7 @@ class PromotionServicer(promotion_service_pb2_grpc.PromotionServiceServicer):
                     head=head.head,
                     tier=head.tier,
                     manifest_digest=head.manifest_digest,
+                    exploration=head.exploration,
                 )
                 for head in heads
             ],

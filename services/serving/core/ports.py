@@ -82,20 +82,23 @@ class IndexBuilder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DesiredHead:
-    """A head that the scheduler wants to be in use."""
+    """What the scheduler wants to be in use in a domain."""
 
     tenant: str
     domain: str
     head: str
+    """Empty for the encoder alone, which has no tier and digest to name."""
     tier: str
     manifest_digest: str
+    exploration: float = 0.0
+    """Share of the matches to be explored."""
 
 
 class Promotions(Protocol):
-    """The scheduler's word on which heads shall be in use."""
+    """The scheduler's word on what shall be in use."""
 
     async def list(self) -> Sequence[DesiredHead]:
-        """Returns all of them."""
+        """Returns every domain with a head or an exploration."""
         ...
 
 

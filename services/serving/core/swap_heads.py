@@ -58,6 +58,8 @@ class Registry:
         self._clock = clock
         self.domains: dict[DomainKey, ServedDomain] = {}
         self.failed: dict[DomainKey, FailedHead] = {}
+        self.explorations: dict[DomainKey, float] = {}
+        """Share of the matches to be explored, of the domains that explore."""
 
     def install(self, key: DomainKey, partition: Partition) -> None:
         """Serves a domain from a new set of candidates, by the head in use if it still fits."""
@@ -101,9 +103,11 @@ class HeadSwapper:
     async def sync(self) -> None:
         """Asks what shall be in use and makes it so."""
         desired = {(head.tenant, head.domain): head for head in await self._promotions.list()}
+        explorations = {key: head.exploration for key, head in desired.items()}
+        self._registry.explorations = {key: share for key, share in explorations.items() if share}
         for key, served in list(self._registry.domains.items()):
             wanted = desired.get(key)
-            if wanted is None:
+            if wanted is None or not wanted.head:
                 self._registry.failed.pop(key, None)
                 if served.head.bundle is not None:
                     await self._swap(key, served, general_head(served.partition.layout))

@@ -1,5 +1,6 @@
 """Heads follow the scheduler's word; whatever goes wrong leaves the head in use where it is."""
 
+import dataclasses
 import datetime
 
 import numpy as np
@@ -160,6 +161,24 @@ async def test_without_a_wanted_head_the_encoder_is_back() -> None:
     await world.swapper.sync()
     assert world.in_use == "test"
     assert world.results == ["loaded", "removed"]
+
+
+async def test_explorations_are_as_wanted_with_a_head_and_without_one() -> None:
+    world = World()
+    world.desired = [DesiredHead(*KEY, "", "", "", 0.25), DesiredHead("x", "y", "", "", "", 0.5)]
+    await world.swapper.sync()
+    assert world.registry.explorations == {KEY: 0.25, ("x", "y"): 0.5}
+    assert (world.in_use, world.loads) == ("test", [])
+    world.desired = [dataclasses.replace(HEAD_1, exploration=0.125)]
+    await world.swapper.sync()
+    assert world.registry.explorations == {KEY: 0.125}
+    assert world.in_use == HEAD_1.head
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    assert world.registry.explorations == {}
+    world.desired = [DesiredHead(*KEY, "", "", "", 0.25)]
+    await world.swapper.sync()
+    assert world.in_use == "test"
 
 
 async def test_a_refused_head_leaves_the_one_in_use() -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*trine/scheduler/v1/promotion_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x81\x01\n\x0cPromotedHead\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\"M\n\x18ListPromotedHeadsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"q\n\x19ListPromotedHeadsResponse\x12\x35\n\x05heads\x18\x01 \x03(\x0b\x32 .trine.scheduler.v1.PromotedHeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\x84\x01\n\x10PromotionService\x12p\n\x11ListPromotedHeads\x12,.trine.scheduler.v1.ListPromotedHeadsRequest\x1a-.trine.scheduler.v1.ListPromotedHeadsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*trine/scheduler/v1/promotion_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x9c\x01\n\x0cPromotedHead\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xploration\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03\"M\n\x18ListPromotedHeadsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"q\n\x19ListPromotedHeadsResponse\x12\x35\n\x05heads\x18\x01 \x03(\x0b\x32 .trine.scheduler.v1.PromotedHeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\x84\x01\n\x10PromotionService\x12p\n\x11ListPromotedHeads\x12,.trine.scheduler.v1.ListPromotedHeadsRequest\x1a-.trine.scheduler.v1.ListPromotedHeadsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROMOTEDHEAD'].fields_by_name['tier']._serialized_options = b'\342A\001\003'
   _globals['_PROMOTEDHEAD'].fields_by_name['manifest_digest']._loaded_options = None
   _globals['_PROMOTEDHEAD'].fields_by_name['manifest_digest']._serialized_options = b'\342A\001\003'
+  _globals['_PROMOTEDHEAD'].fields_by_name['exploration']._loaded_options = None
+  _globals['_PROMOTEDHEAD'].fields_by_name['exploration']._serialized_options = b'\342A\001\003'
   _globals['_LISTPROMOTEDHEADSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPROMOTEDHEADSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTPROMOTEDHEADSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -51,11 +53,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROMOTEDHEADSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_LISTPROMOTEDHEADSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
   _globals['_PROMOTEDHEAD']._serialized_start=100
-  _globals['_PROMOTEDHEAD']._serialized_end=229
-  _globals['_LISTPROMOTEDHEADSREQUEST']._serialized_start=231
-  _globals['_LISTPROMOTEDHEADSREQUEST']._serialized_end=308
-  _globals['_LISTPROMOTEDHEADSRESPONSE']._serialized_start=310
-  _globals['_LISTPROMOTEDHEADSRESPONSE']._serialized_end=423
-  _globals['_PROMOTIONSERVICE']._serialized_start=426
-  _globals['_PROMOTIONSERVICE']._serialized_end=558
+  _globals['_PROMOTEDHEAD']._serialized_end=256
+  _globals['_LISTPROMOTEDHEADSREQUEST']._serialized_start=258
+  _globals['_LISTPROMOTEDHEADSREQUEST']._serialized_end=335
+  _globals['_LISTPROMOTEDHEADSRESPONSE']._serialized_start=337
+  _globals['_LISTPROMOTEDHEADSRESPONSE']._serialized_end=450
+  _globals['_PROMOTIONSERVICE']._serialized_start=453
+  _globals['_PROMOTIONSERVICE']._serialized_end=585
 # @@protoc_insertion_point(module_scope)
