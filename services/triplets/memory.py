@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.chassis.replies import MemoryReplies
+from services.triplets.core.change_bell import ChangeBell
 from services.triplets.core.context import Context
 from services.triplets.core.errors import DomainNotFoundError
 from services.triplets.core.filter_columns import list_columns, point_columns, string_columns
@@ -95,14 +96,14 @@ class MemoryTripletStore:
         self._domains: dict[tuple[str, str], _Domain] = {}
         self._replies = MemoryReplies()
         self._lock = asyncio.Lock()
-        self._changed = asyncio.Condition()
+        self._bell = ChangeBell()
 
     async def create_domain(self, tenant: str, schema: Schema) -> bool:
         """Creates a domain; False if it exists already."""
         if (tenant, schema.domain) in self._domains:
             return False
         self._domains[tenant, schema.domain] = _Domain(schema)
-        await self._tell()
+        await self._bell.ring()
         return True
 
     @asynccontextmanager
@@ -116,11 +117,7 @@ class MemoryTripletStore:
             yield unit
             self._domains[tenant, domain] = unit.state
             self._replies = replies
-        await self._tell()
-
-    async def _tell(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+        await self._bell.ring()
 
     def open_domain(self, tenant: str, domain: str) -> AbstractAsyncContextManager[DomainUnit]:
         """Locks a domain for changes."""
@@ -128,11 +125,7 @@ class MemoryTripletStore:
 
     async def wait_for_change(self, seconds: float) -> None:
         """Returns when something has changed, or after so many seconds."""
-        async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait(), seconds)
-            except TimeoutError:
-                return
+        await self._bell.wait(seconds)
 
     async def read_schema(self, tenant: str, domain: str) -> Schema | None:
         """Returns the schema of a domain."""

@@ -1,8 +1,9 @@
 """Pausing a run, and letting it go on."""
 
-from services.scheduler.core.errors import RunEndedError, RunNotFoundError, RunStateError
+from services.scheduler.core.errors import RunStateError
+from services.scheduler.core.lock_run import lock_run
 from services.scheduler.core.ports import SchedulerUnit
-from services.scheduler.core.run import ACTIVE, MOVES, Run, State
+from services.scheduler.core.run import MOVES, Run, State
 
 
 async def pause_run(unit: SchedulerUnit, tenant: str, run_id: str) -> Run:
@@ -13,7 +14,7 @@ async def pause_run(unit: SchedulerUnit, tenant: str, run_id: str) -> Run:
         RunNotFoundError: there is no such run.
         RunStateError: it has nothing left to train, or is stopping.
     """
-    run = await _lock(unit, tenant, run_id)
+    run = await lock_run(unit, tenant, run_id)
     if run.state in {State.PAUSING, State.PAUSED}:
         return run
     if State.PAUSED in MOVES[run.state]:
@@ -33,7 +34,7 @@ async def resume_run(unit: SchedulerUnit, tenant: str, run_id: str) -> Run:
         RunNotFoundError: there is no such run.
         RunStateError: its trainer has not given it back yet.
     """
-    run = await _lock(unit, tenant, run_id)
+    run = await lock_run(unit, tenant, run_id)
     if run.state is State.PAUSING:
         raise RunStateError(run_id, run.state, "it can be resumed once it is paused")
     if run.state is not State.PAUSED:
@@ -41,12 +42,3 @@ async def resume_run(unit: SchedulerUnit, tenant: str, run_id: str) -> Run:
     resumed = await unit.move_run(run, State.QUEUED)
     await unit.emit_run("resumed", resumed)
     return resumed
-
-
-async def _lock(unit: SchedulerUnit, tenant: str, run_id: str) -> Run:
-    run = await unit.lock_run(tenant, run_id)
-    if run is None:
-        raise RunNotFoundError(run_id)
-    if run.state not in ACTIVE:
-        raise RunEndedError(run_id, run.state)
-    return run

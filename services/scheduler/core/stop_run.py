@@ -1,8 +1,9 @@
 """Ending a run early, with what it has learned."""
 
-from services.scheduler.core.errors import RunEndedError, RunNotFoundError, RunStateError
+from services.scheduler.core.errors import RunStateError
+from services.scheduler.core.lock_run import lock_run
 from services.scheduler.core.ports import SchedulerUnit
-from services.scheduler.core.run import ACTIVE, MOVES, Run, State
+from services.scheduler.core.run import MOVES, Run, State
 
 
 async def stop_run(unit: SchedulerUnit, tenant: str, run_id: str) -> Run:
@@ -13,13 +14,9 @@ async def stop_run(unit: SchedulerUnit, tenant: str, run_id: str) -> Run:
         RunNotFoundError: there is no such run.
         RunStateError: it has learned nothing yet, is pausing, or has learned everything.
     """
-    run = await unit.lock_run(tenant, run_id)
-    if run is None:
-        raise RunNotFoundError(run_id)
+    run = await lock_run(unit, tenant, run_id, State.STOPPED)
     if run.state is State.STOPPED:
         return run
-    if run.state not in ACTIVE:
-        raise RunEndedError(run_id, run.state)
     if run.start_time is None:
         raise RunStateError(run_id, run.state, "it has learned nothing that could be kept")
     if run.state is State.STOPPING or (run.state is State.QUEUED and run.stop_requested):

@@ -10,6 +10,7 @@ import asyncpg
 import numpy as np
 
 from services.chassis.database import Connection, Pool
+from services.triplets.core.change_bell import ChangeBell
 from services.triplets.core.context import Context
 from services.triplets.core.errors import DomainNotFoundError
 from services.triplets.core.label import Label
@@ -43,7 +44,7 @@ class PostgresTripletStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._changed = asyncio.Condition()
+        self._bell = ChangeBell()
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def create_domain(self, tenant: str, schema: Schema) -> bool:
@@ -51,7 +52,7 @@ class PostgresTripletStore:
         values = (tenant, schema.domain, schema_json(schema))
         created = bool(await self._pool.fetchval(SQL["create_domain"], *values))
         if created:
-            await self._tell()
+            await self._bell.ring()
         return created
 
     @asynccontextmanager
@@ -66,11 +67,7 @@ class PostgresTripletStore:
             unit = PostgresDomainUnit(connection, tenant, domain, row)
             yield unit
             await unit.flush()
-        await self._tell()
-
-    async def _tell(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+        await self._bell.ring()
 
     def open_domain(self, tenant: str, domain: str) -> AbstractAsyncContextManager[DomainUnit]:
         """Locks a domain for changes."""
@@ -78,11 +75,7 @@ class PostgresTripletStore:
 
     async def wait_for_change(self, seconds: float) -> None:
         """Returns when this process has changed something, or after so many seconds."""
-        async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait(), seconds)
-            except TimeoutError:
-                return
+        await self._bell.wait(seconds)
 
     async def read_schema(self, tenant: str, domain: str) -> Schema | None:
         """Returns the schema of a domain."""
