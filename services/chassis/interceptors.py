@@ -8,7 +8,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -17,6 +17,7 @@ import structlog
 from services.chassis.auth import (
     AccessDeniedError,
     Authenticator,
+    Caller,
     required_scope,
     set_current_caller,
 )
@@ -26,6 +27,10 @@ from services.chassis.telemetry import RpcMetrics
 # These say nothing about tenants, and probes and tools call them without a key. Envoy does not
 # route reflection.
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+ADMIT_AGAIN_SECONDS = 1.0
+"""How often the key of a running stream is looked at: with what a key stays fresh for, a revoked
+one ends its streams within 5 seconds."""
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # quoted: generic in the stubs alone
 Handler: TypeAlias = Any
@@ -150,20 +155,56 @@ class _Call:
         call = _Running(self._metrics)
         try:
             await self._admit(context)
-            with self._streams.joined():
-                async for response in behaviour(request, context):
-                    yield response
+            async with self._admitted_on(context):
+                with self._streams.joined():
+                    async for response in behaviour(request, context):
+                        yield response
         except BaseException as error:
             await self._refuse(error, context, call)
         call.finish("OK")
 
     async def _admit(self, context: Context) -> None:
+        set_current_caller(await self._authenticate(context))
+
+    async def _authenticate(self, context: Context) -> Caller:
         metadata = {
             key: value
             for key, value in context.invocation_metadata() or ()
             if isinstance(value, str)
         }
-        set_current_caller(await self._authenticator.authenticate(metadata, self._scope))
+        return await self._authenticator.authenticate(metadata, self._scope)
+
+    @asynccontextmanager
+    async def _admitted_on(self, context: Context) -> AsyncIterator[None]:
+        """Ends what runs inside once its caller would not be admitted any more.
+
+        Raises:
+            AccessDeniedError: says why.
+        """
+        if not self._scope:
+            yield  # the mesh's token holds as long as the mesh
+            return
+        inside = asyncio.current_task()
+        assert inside is not None
+
+        async def look() -> None:
+            try:
+                while True:
+                    await asyncio.sleep(ADMIT_AGAIN_SECONDS)
+                    await self._authenticate(context)
+            except Exception:
+                inside.cancel()
+                raise
+
+        looking = asyncio.create_task(look())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if looking.done():
+                looking.result()
+            raise
+        finally:
+            looking.cancel()
 
     async def _refuse(self, error: BaseException, context: Context, call: "_Running") -> NoReturn:
         if isinstance(error, asyncio.CancelledError) and self._streams.ending:

@@ -271,24 +271,11 @@ def test_inside_an_internal_rpc_wants_the_meshs_token(mesh: Mesh) -> None:
 
 
 def test_a_revoked_key_is_dead_within_five_seconds(mesh: Mesh) -> None:
-    async def change(revoke: str | None) -> access_service_pb2.CreateApiKeyResponse | None:
-        metadata = (("trine-mesh-token", mesh.home.read_secrets().mesh_token),)
-        async with grpc.aio.insecure_channel(mesh.told["services"]["gateway"]) as channel:
-            stub = access_service_pb2_grpc.AccessServiceStub(channel)
-            if revoke is None:
-                request = access_service_pb2.CreateApiKeyRequest(tenant="demo")
-                return await stub.CreateApiKey(request, metadata=metadata)
-            await stub.RevokeApiKey(
-                access_service_pb2.RevokeApiKeyRequest(key_id=revoke), metadata=metadata
-            )
-            return None
-
-    created = run_async(change(None))
-    headers = {"Authorization": f"Bearer {created.api_key}"}
+    key_id, headers = mesh.new_key()
 
     def call() -> int:
         return mesh.http.post("/v1/match", json=MATCH, headers=headers).status_code
 
     assert call() == 200
-    run_async(change(created.key_id))
+    mesh.revoke(key_id)
     until(lambda: True if call() == 401 else None, seconds_max=5)

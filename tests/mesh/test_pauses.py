@@ -1,11 +1,13 @@
 """Runs that are watched, paused and stopped on a real mesh, seen through Envoy."""
 
+import contextlib
 import json
 import re
 import time
 import zlib
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from services.chassis.artifacts import open_artifacts
@@ -124,4 +126,21 @@ def test_a_watcher_may_go_at_any_time(mesh: Mesh) -> None:
         with mesh.http.stream("GET", f"/v1/runs/{run_id}:watch") as response:
             assert response.status_code == 200
             assert json.loads(next(response.iter_lines()))["run_id"] == run_id
+    mesh.call("POST", f"/v1/runs/{run_id}:cancel", {})
+
+
+def test_a_watch_ends_with_its_key(mesh: Mesh) -> None:
+    run_id = start(mesh)
+    mesh.call("POST", f"/v1/runs/{run_id}:pause", {})
+    until_status(mesh, run_id, "paused")
+    key_id, headers = mesh.new_key()
+    with mesh.http.stream("GET", f"/v1/runs/{run_id}:watch", headers=headers) as response:
+        lines = response.iter_lines()
+        assert json.loads(next(lines))["status"] == "paused"
+        mesh.revoke(key_id)
+        revoked = time.monotonic()
+        with contextlib.suppress(httpx.RemoteProtocolError):  # it breaks off: 200 has been said
+            for _ in lines:
+                assert time.monotonic() - revoked < 6
+    assert time.monotonic() - revoked < 6
     mesh.call("POST", f"/v1/runs/{run_id}:cancel", {})

@@ -10,7 +10,9 @@ import pytest
 from trine.scheduler.v1 import lease_service_pb2 as lease_pb
 from trine.scheduler.v1 import lease_service_pb2_grpc, run_service_pb2, run_service_pb2_grpc
 
+from services.chassis import auth, interceptors
 from services.scheduler.core import watch_runs
+from tests.support import server
 from tests.support.scheduler import DIGEST, Scheduler, open_service
 from tests.support.server import ACME, MESH, OTHER, Refusal, refused
 
@@ -115,6 +117,23 @@ async def test_a_watcher_that_goes_makes_room_for_the_next(
         refusal = Refusal(caught.value)
         assert (refusal.reason, refusal.code.name) == ("WATCHERS_EXHAUSTED", "RESOURCE_EXHAUSTED")
         stream.cancel()
+
+
+async def test_a_watch_ends_once_its_key_is_revoked(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptors, "ADMIT_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.02)
+    run_id = (await scheduler.train(force=True)).run_id
+    stream = aiter(watch(scheduler, run_id))
+    await anext(stream)
+    await scheduler.lease()
+    assert (await anext(stream)).status == "starting"  # looked at again and again, and good
+    monkeypatch.setattr(server, "GRANTS", {})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await asyncio.wait_for(anext(stream), 5)
+    refusal = Refusal(caught.value)
+    assert (refusal.reason, refusal.code.name) == ("API_KEY_INVALID", "UNAUTHENTICATED")
 
 
 async def admitted(scheduler: Scheduler, run_id: str) -> Any:

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
+from trine.gateway.v1 import access_service_pb2 as pb
+from trine.gateway.v1 import access_service_pb2_grpc
 
 from services.mesh.home import Home
 from services.mesh.launch import bring_down, bring_up
@@ -102,6 +105,25 @@ class Mesh:
 
         found: Json = until(run, seconds_max)
         return found
+
+    def new_key(self) -> tuple[str, dict[str, str]]:
+        """Makes another key of the tenant: its id and the headers of a call that bears it."""
+        made = self._ask_for_keys("CreateApiKey", pb.CreateApiKeyRequest(tenant="demo"))
+        return made.key_id, {"Authorization": f"Bearer {made.api_key}"}
+
+    def revoke(self, key_id: str) -> None:
+        """Revokes a key."""
+        self._ask_for_keys("RevokeApiKey", pb.RevokeApiKeyRequest(key_id=key_id))
+
+    def _ask_for_keys(self, method: str, request: Any) -> Any:
+        metadata = (("trine-mesh-token", self.home.read_secrets().mesh_token),)
+
+        async def ask() -> Any:
+            async with grpc.aio.insecure_channel(self.told["services"]["gateway"]) as channel:
+                stub = access_service_pb2_grpc.AccessServiceStub(channel)
+                return await getattr(stub, method)(request, metadata=metadata)
+
+        return run_async(ask())
 
     def attempt(self, method: str, path: str, body: Json | None = None) -> Json | None:
         """Calls the API and returns the answer's JSON; None if a part of the mesh is away."""

@@ -96,7 +96,8 @@ class RunServiceServicer:
     def WatchRun(self, request, context):
         """Sends a run now, after each change (state, progress, loss curve), at least every 15 seconds, and for the last time once it
         has ended. Every message is the whole run; changes that come faster than twice a second, or faster than the watcher
-        reads, are sent as one. Over REST each line is one run. A tenant may have 100 watchers at once.
+        reads, are sent as one. Over REST each line is one run. A tenant may have 100 watchers at once. A key that is revoked
+        or expires ends its streams within 5 seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

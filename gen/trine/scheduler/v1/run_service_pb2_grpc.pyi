@@ -26,7 +26,8 @@ class RunServiceStub:
     WatchRun: _aio.UnaryStreamMultiCallable[_run_service_pb2.WatchRunRequest, _run_pb2.Run]
     """Sends a run now, after each change (state, progress, loss curve), at least every 15 seconds, and for the last time once it
     has ended. Every message is the whole run; changes that come faster than twice a second, or faster than the watcher
-    reads, are sent as one. Over REST each line is one run. A tenant may have 100 watchers at once.
+    reads, are sent as one. Over REST each line is one run. A tenant may have 100 watchers at once. A key that is revoked
+    or expires ends its streams within 5 seconds.
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunRequest, _run_pb2.Run]
     """Cancels a run that has not ended: no head comes of it. Cancelling a cancelled run changes nothing."""
@@ -76,7 +77,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_run_pb2.Run]:
         """Sends a run now, after each change (state, progress, loss curve), at least every 15 seconds, and for the last time once it
         has ended. Every message is the whole run; changes that come faster than twice a second, or faster than the watcher
-        reads, are sent as one. Over REST each line is one run. A tenant may have 100 watchers at once.
+        reads, are sent as one. Over REST each line is one run. A tenant may have 100 watchers at once. A key that is revoked
+        or expires ends its streams within 5 seconds.
         """
 
     @_abc_1.abstractmethod
