@@ -85,6 +85,11 @@ def _exposure(exposure: Exposure) -> exposure_service_pb2.RecordExposuresRequest
         scores=exposure.scores.tolist(),
     )
     message.match_time.FromDatetime(exposure.match_time)
+    if exposure.exploration is not None:
+        message.exploration.share = exposure.exploration.share
+        message.exploration.explored = exposure.exploration.explored
+        message.exploration.ranker_ranks.extend(exposure.exploration.ranker_ranks.tolist())
+        message.exploration.propensities.extend(exposure.exploration.propensities.tolist())
     return message
 
 

@@ -30,6 +30,7 @@ def _pack(arrays: DomainArrays, triplets: Triplets) -> bytes:
             {"name": field.name, "type": field.type, "members": list(field.members)}
             for field in arrays.schema.columns
         ],
+        "reciprocal": arrays.schema.reciprocal,
     }
     tensors = {
         "user_hashes": triplets.id_hashes.view(np.int64),
@@ -42,6 +43,14 @@ def _pack(arrays: DomainArrays, triplets: Triplets) -> bytes:
         "times": arrays.times,
         "triplets": triplets.indices,
         "triplet_weights": triplets.weights,
+        "page_seekers": arrays.pages.seekers,
+        "page_times": arrays.pages.times,
+        "page_explored": arrays.pages.explored,
+        "slot_pages": arrays.pages.slot_pages,
+        "slot_candidates": arrays.pages.candidates,
+        "slot_ranks": arrays.pages.ranks,
+        "slot_propensities": arrays.pages.propensities,
+        "slot_levels": arrays.pages.levels,
     }
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     # One metadata entry: safetensors does not promise an order for several.

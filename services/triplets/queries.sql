@@ -229,14 +229,48 @@ select seeker, candidate, level, weight, occurred_at from (
 
 -- name: record_exposure
 insert into exposures
-(match_id, domain_id, head, tier, run_id, match_time, seeker, first_rank, candidates, scores)
-select $3, domain_id, $4, $5, $6, $7, $8, $9, $10, $11 from domains where tenant = $1 and domain = $2
+(
+    match_id, domain_id, head, tier, run_id, match_time, seeker, first_rank, candidates, scores,
+    exploration, explored, ranker_ranks, propensities
+)
+select $3, domain_id, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 from domains where tenant = $1 and domain = $2
 on conflict do nothing;
 
 -- name: read_exposure
-select e.domain_id, e.match_id, d.domain, e.head, e.tier, e.run_id, e.match_time, e.seeker, e.first_rank, e.candidates, e.scores
+select
+    e.domain_id, e.match_id, d.domain, e.head, e.tier, e.run_id, e.match_time, e.seeker, e.first_rank, e.candidates, e.scores,
+    e.exploration as share, e.explored, e.ranker_ranks, e.propensities
 from exposures as e join domains as d using (domain_id)
 where d.tenant = $1 and e.match_id = $2;
+
+-- name: logged_pages
+-- The newest pages of matches that might have been explored, oldest first, each with what came of its candidates: the level of
+-- the last word that names the match, -1 where none does.
+with newest as (
+    select match_id, match_time, seeker, explored, candidates, propensities from exposures
+    where domain_id = $1 and exploration is not null order by match_id desc limit $3
+),
+
+fitting as (
+    select *, sum(cardinality(candidates)) over (order by match_id desc) as slots from newest
+)
+
+select
+    (extract(epoch from f.match_time) * 1000000)::bigint as match_micros, f.seeker, f.explored, f.candidates, f.propensities, levels.levels
+from fitting as f
+cross join lateral (
+    select array_agg(coalesce(tied.level, -1) order by s.rank) as levels
+    from unnest(f.candidates) with ordinality as s (candidate, rank)
+    left join lateral (
+        select o.level from outcomes as o
+        where
+            o.domain_id = $1 and o.seeker = f.seeker and o.candidate = s.candidate
+            and o.match_id = f.match_id and o.revision <= $2
+        order by o.occurred_at desc, o.level desc, o.weight desc limit 1
+    ) as tied on true
+) as levels
+where f.slots <= $4 and cardinality(f.candidates) > 0
+order by f.match_id;
 
 -- name: read_names
 select number, user_id from users where domain_id = $1 and number = any($2::integer[]);

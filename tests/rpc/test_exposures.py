@@ -74,6 +74,22 @@ async def test_a_match_is_read_as_it_was_recorded(kept: Kept) -> None:
     assert shown == [("cleo", 11, 0.75), ("bob", 12, 0.5)]
 
 
+async def test_without_exploration_the_rankers_order_is_certain(kept: Kept) -> None:
+    await kept.record(candidates=[2, 1], scores=[0.75, 0.5])
+    found = await kept.get()
+    assert (found.exploration, found.explored) == (0.0, False)
+    assert [(s.ranker_rank, s.propensity) for s in found.shown] == [(1, 1.0), (2, 1.0)]
+
+
+async def test_an_explored_match_says_where_the_ranker_had_put_each(kept: Kept) -> None:
+    order = {"share": 0.5, "explored": True, "ranker_ranks": [2, 1], "propensities": [0.25, 0.25]}
+    await kept.record(candidates=[1, 2], scores=[0.5, 0.75], exploration=order)
+    found = await kept.get()
+    assert (found.exploration, found.explored) == (0.5, True)
+    shown = [(s.user_id, s.rank, s.ranker_rank, s.propensity, s.score) for s in found.shown]
+    assert shown == [("bob", 1, 2, 0.25, 0.5), ("cleo", 2, 1, 0.25, 0.75)]
+
+
 async def test_a_repeat_changes_nothing_and_an_unknown_domain_is_left_out(kept: Kept) -> None:
     await kept.record(candidates=[1], scores=[0.5])
     await kept.record(candidates=[2], scores=[0.1])
@@ -145,6 +161,40 @@ async def test_every_answer_leaves_an_exposure(serving: Serving) -> None:
         assert (exposure.tier, exposure.run_id) == ("tenant", serving.run_id)
 
 
+async def test_exploration_is_of_first_pages_and_loses_nobody(serving: Serving) -> None:
+    await serving.load()
+    plain = [m.user_id for m in (await serving.match(limit=6)).matches]
+    serving.registry.explorations = {("acme", "dating"): 1.0}
+    first = await serving.match(limit=3, explain=True)
+    second = await serving.match(limit=3, page_token=first.next_page_token)
+    batch = (await serving.match_all("u0", limit=3)).results[0].answer
+    judged = await serving.match(limit=3, stages={"llm_judge": True})
+    assert {m.user_id for m in first.matches} == set(plain[:3])
+    assert [m.user_id for m in second.matches] == plain[3:]
+    assert {m.user_id for m in batch.matches} == set(plain[:3])
+    for match in first.matches:  # what is explained is whom the page shows
+        assert match.explanation.score == pytest.approx(match.score, abs=1e-5)
+    exposures = await serving.exposures.take()
+    explorations = {e.match_id: e.exploration for e in exposures}
+    for answer in (first, batch):
+        exploration = explorations[answer.match_id]
+        assert exploration is not None
+        assert (exploration.share, exploration.explored) == (1.0, True)
+        assert [plain[rank - 1] for rank in exploration.ranker_ranks] == [
+            m.user_id for m in answer.matches
+        ]
+        assert exploration.propensities.tolist() == pytest.approx([1 / 3] * 3)
+    assert explorations[second.match_id] is None
+    assert explorations[judged.match_id] is None
+
+
+async def test_another_domains_matches_are_not_explored(serving: Serving) -> None:
+    serving.registry.explorations = {("acme", "hiring"): 1.0, ("globex", "dating"): 1.0}
+    await serving.match(limit=3)
+    (exposure,) = await serving.exposures.take()
+    assert exposure.exploration is None
+
+
 async def test_a_full_log_costs_no_match(serving: Serving) -> None:
     serving.exposures._rows_max = 12
     assert len((await serving.match()).matches) == 10
@@ -200,6 +250,7 @@ async def test_exposures_are_delivered_even_at_the_second_try(serving: Serving) 
     def add(server: grpc.aio.Server) -> None:
         exposure_service_pb2_grpc.add_ExposureServiceServicer_to_server(store, server)
 
+    serving.registry.explorations = {("acme", "dating"): 1.0}
     answer = await serving.match(limit=2)
     address = free_address()
     async with (
@@ -211,6 +262,8 @@ async def test_exposures_are_delivered_even_at_the_second_try(serving: Serving) 
     (exposure,) = store.received[1].exposures
     assert exposure.match_id == answer.match_id
     assert [f"u{number}" for number in exposure.candidates] == [m.user_id for m in answer.matches]
+    assert exposure.exploration.propensities == [0.5, 0.5]
+    assert sorted(exposure.exploration.ranker_ranks) == [1, 2]
     assert serving.dropped == 0
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from services.serving.core.explore import Exploration
+
 LOG_ROWS_MAX = 200_000
 """Candidates in the log at most: a few MB."""
 BATCH_EXPOSURES_MAX = 500
@@ -36,8 +38,10 @@ class Exposure:
     seeker: int
     first_rank: int
     candidates: npt.NDArray[np.int32]
-    """Users' numbers, best first."""
+    """Users' numbers as they were shown: best first, unless the match was explored."""
     scores: npt.NDArray[np.float64]
+    exploration: Exploration | None = None
+    """None where the ranker's order is certain to be shown."""
 
 
 def new_match_id(now: datetime.datetime) -> str:

@@ -17,6 +17,7 @@ from services.serving.core.errors import (
     NotReadyError,
     ServingError,
 )
+from services.serving.core.explore import explore
 from services.serving.core.exposure import Exposure, ExposureLog, new_match_id
 from services.serving.core.find_matches import MatchRequest, MatchResult, find_matches
 from services.serving.core.judge_matches import judge_matches
@@ -61,7 +62,7 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         name = fingerprint(request, _UNDECISIVE)
         wish = read_request(served, request, name, judge_configured=self._judge is not None)
         result = await self._find(served, wish)
-        response = self._answer(served, request.domain, result)
+        response, result = self._answer(served, request.domain, wish, result)
         if JUDGE in result.seconds:
             assert self._judge is not None
             model = response.models_used[JUDGE]
@@ -91,22 +92,27 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
                 result.error.reason, result.error.message = told.reason, told.message
                 result.error.metadata.update(told.metadata)
             else:
-                result.answer.CopyFrom(self._answer(served, request.domain, found))
+                answer, _ = self._answer(served, request.domain, wish, found)
+                result.answer.CopyFrom(answer)
         return response
 
     def _answer(
-        self, served: ServedDomain, domain: str, result: MatchResult
-    ) -> pb.FindMatchesResponse:
-        """The answer, whose record goes its own way."""
+        self, served: ServedDomain, domain: str, wish: MatchRequest, result: MatchResult
+    ) -> tuple[pb.FindMatchesResponse, MatchResult]:
+        """The answer, whose record goes its own way, and the result as it is shown."""
         observe_stages(result.seconds)
         MATCHES.labels(served.head.tier).inc()
-        response = _to_proto(served, result)
         now = self._clock.now()
-        response.match_id = new_match_id(now)
+        match_id = new_match_id(now)
+        share, exploration = self._exploration(domain, wish), None
+        if share:
+            result, exploration = explore(result, match_id, share)
+        response = _to_proto(served, result)
+        response.match_id = match_id
         scores = next(reversed(result.stage_scores.values()))
         self._exposures.put(
             Exposure(
-                match_id=response.match_id,
+                match_id=match_id,
                 tenant=current_tenant(),
                 domain=domain,
                 head=served.head.head,
@@ -117,9 +123,19 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
                 first_rank=result.first_rank,
                 candidates=result.numbers,
                 scores=scores,
+                exploration=exploration,
             )
         )
-        return response
+        return response, result
+
+    def _exploration(self, domain: str, wish: MatchRequest) -> float:
+        """Share of matches like this one that are explored.
+
+        Later pages are not, nor is what a judge ranks: the gate weighs first pages of heads.
+        """
+        if wish.after is not None or wish.stages[JUDGE].enabled:
+            return 0.0
+        return self._registry.explorations.get((current_tenant(), domain), 0.0)
 
     async def _find(self, served: ServedDomain, wish: MatchRequest) -> MatchResult:
         loop = asyncio.get_running_loop()

@@ -1,8 +1,12 @@
 """Freezing a domain into arrays that a run learns from."""
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+
+from services.triplets.core.pages import Pages, settle_pages
 from services.triplets.core.ports import DomainArrays, SnapshotWriter, TripletStore
 from services.triplets.core.triplet import Triplets, form_triplets, hash_ids
 
@@ -29,6 +33,7 @@ async def create_snapshot(
         arrays = await store.read_arrays(tenant, domain, revision)
         # Seconds of pure computation for a large domain: off the loop.
         triplets = await asyncio.to_thread(_form, arrays)
+        arrays = dataclasses.replace(arrays, pages=_settled(arrays))
         digest = await writer.write(arrays, triplets)
         users_count = len(arrays.user_ids)
         async with store.open_domain(tenant, domain) as unit:
@@ -50,3 +55,8 @@ def _form(arrays: DomainArrays) -> Triplets:
         arrays.weights,
         hash_ids(arrays.user_ids),
     )
+
+
+def _settled(arrays: DomainArrays) -> Pages:
+    there = np.array([bool(user_id) for user_id in arrays.user_ids], np.bool_)
+    return settle_pages(arrays.pages, there, arrays.seekers, arrays.candidates)

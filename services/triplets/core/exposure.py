@@ -9,6 +9,20 @@ KEEP_DAYS = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exploration:
+    """How a page came to stand in its order."""
+
+    share: float
+    """Probability with which it was shuffled."""
+    explored: bool
+    """Whether it was."""
+    ranker_ranks: Sequence[int]
+    """From 1, one a candidate."""
+    propensities: Sequence[float]
+    """Probability with which each candidate stands where it was shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
     """One match. People are numbers: nothing here names whoever is erased."""
 
@@ -22,8 +36,10 @@ class Exposure:
     seeker: int
     first_rank: int
     candidates: Sequence[int]
-    """Best first."""
+    """In the order of the page: best first, unless it was explored."""
     scores: Sequence[float]
+    exploration: Exploration | None = None
+    """None where the ranker's order was certain to be shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

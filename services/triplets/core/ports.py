@@ -12,6 +12,7 @@ import numpy.typing as npt
 from services.triplets.core.context import Context
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import Outcome, Pair, Word
+from services.triplets.core.pages import NO_PAGES, Pages
 from services.triplets.core.profile import Profile, StoredProfile, Vector
 from services.triplets.core.schema import Schema
 from services.triplets.core.tally import Tally
@@ -188,7 +189,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainArrays:
-    """A domain as of a revision: users by number, standing outcomes by (seeker, candidate)."""
+    """A domain as of a revision: users by number, standing outcomes by (seeker, candidate).
+
+    Pages are those shown by now; what came of them is as of the revision.
+    """
 
     schema: Schema
     read_revision: int = 0
@@ -203,6 +207,8 @@ class DomainArrays:
     weights: npt.NDArray[np.float32]
     times: npt.NDArray[np.int64]
     """Microseconds since 1970."""
+    pages: Pages = NO_PAGES
+    """As logged; see settle_pages."""
 
 
 class TripletStore(Protocol):

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from services.chassis.database import Pool
-from services.triplets.core.exposure import KEEP_DAYS, Exposure, NamedExposure
+from services.triplets.core.exposure import KEEP_DAYS, Exploration, Exposure, NamedExposure
 from services.triplets.postgres.queries import SQL
+
+_EXPLORATION_COLUMNS = ("share", "explored", "ranker_ranks", "propensities")
 
 
 class PostgresExposureStore:
@@ -19,6 +21,7 @@ class PostgresExposureStore:
             (
                 *(e.tenant, e.domain, e.match_id, e.head, e.tier, e.run_id, e.match_time),
                 *(e.seeker, e.first_rank, list(e.candidates), list(e.scores)),
+                *_exploration_row(e.exploration),
             )
             for e in exposures
         ]
@@ -31,7 +34,9 @@ class PostgresExposureStore:
             return None
         content = dict(row)
         domain_id = content.pop("domain_id")
-        exposure = Exposure(tenant=tenant, **content)
+        explored = {name: content.pop(name) for name in _EXPLORATION_COLUMNS}
+        exploration = None if explored["share"] is None else Exploration(**explored)
+        exposure = Exposure(tenant=tenant, exploration=exploration, **content)
         numbers = [exposure.seeker, *exposure.candidates]
         names = await self._pool.fetch(SQL["read_names"], domain_id, numbers)
         return NamedExposure(
@@ -41,3 +46,10 @@ class PostgresExposureStore:
     async def prune(self) -> None:
         """Forgets what is old."""
         await self._pool.execute(SQL["prune_exposures"], KEEP_DAYS)
+
+
+def _exploration_row(exploration: Exploration | None) -> tuple[object, ...]:
+    if exploration is None:
+        return (None, None, None, None)
+    ranks, propensities = list(exploration.ranker_ranks), list(exploration.propensities)
+    return (exploration.share, exploration.explored, ranks, propensities)

@@ -2,9 +2,10 @@
 
 import dataclasses
 import datetime
+import itertools
 import json
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from services.triplets.core.filter_columns import list_columns, point_columns, string_columns
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import RETRACTED_LEVEL
+from services.triplets.core.pages import Pages
 from services.triplets.core.ports import PairBatch, ProfileBatch, TallyBatch
 from services.triplets.core.profile import Profile, Provenance, StoredProfile
 from services.triplets.core.schema import Field, Schema
@@ -51,6 +53,25 @@ def outcome_micros(outcomes: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     """When outcomes occurred, in microseconds since 1970."""
     micros: npt.NDArray[np.int64] = outcomes["occurred_at"].astype(np.int64) + _EPOCH_MICROS
     return micros
+
+
+def read_pages(rows: list[asyncpg.Record]) -> Pages:
+    """Pages that were logged; see logged_pages."""
+    sizes = [len(row["candidates"]) for row in rows]
+
+    def joined(name: str) -> list[Any]:
+        return list(itertools.chain.from_iterable(row[name] for row in rows))
+
+    return Pages(
+        seekers=np.array([row["seeker"] for row in rows], np.int32),
+        times=np.array([row["match_micros"] for row in rows], np.int64),
+        explored=np.array([row["explored"] for row in rows], np.bool_),
+        slot_pages=np.repeat(np.arange(len(rows), dtype=np.int32), sizes),
+        candidates=np.array(joined("candidates"), np.int32),
+        ranks=np.array([rank for size in sizes for rank in range(1, size + 1)], np.int32),
+        propensities=np.array(joined("propensities"), np.float64),
+        levels=np.array(joined("levels"), np.int8),
+    )
 
 
 def read_stored(row: asyncpg.Record) -> StoredProfile:

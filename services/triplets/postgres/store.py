@@ -15,6 +15,7 @@ from services.triplets.core.context import Context
 from services.triplets.core.errors import DomainNotFoundError
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import RETRACTED_LEVEL
+from services.triplets.core.pages import PAGES_MAX, SLOTS_MAX
 from services.triplets.core.ports import Change, DomainArrays, DomainCounts, DomainUnit
 from services.triplets.core.profile import StoredProfile
 from services.triplets.core.schema import Schema
@@ -26,6 +27,7 @@ from services.triplets.postgres.rows import (
     read_columns,
     read_labels,
     read_outcomes,
+    read_pages,
     read_schema,
     read_stored,
     read_vectors,
@@ -172,6 +174,8 @@ class PostgresTripletStore:
                 output=output,
                 format="binary",
             )
+            key = (head["domain_id"], revision)
+            logged = await connection.fetch(SQL["logged_pages"], *key, PAGES_MAX, SLOTS_MAX)
         outcomes = read_outcomes(output.getbuffer())
         places = numbers, users_count
         return DomainArrays(
@@ -187,6 +191,7 @@ class PostgresTripletStore:
             levels=outcomes["level"].astype(np.int8),
             weights=outcomes["weight"].astype(np.float32),
             times=outcome_micros(outcomes),
+            pages=read_pages(logged),
         )
 
 

@@ -1,6 +1,7 @@
 """ExposureService: what matches showed, between wire and core."""
 
 import datetime
+from collections.abc import Sequence
 
 from trine.triplets.v1 import exposure_service_pb2 as pb
 from trine.triplets.v1 import exposure_service_pb2_grpc
@@ -8,7 +9,12 @@ from trine.triplets.v1 import exposure_service_pb2_grpc
 from services.chassis.auth import current_tenant
 from services.chassis.interceptors import Context
 from services.triplets.core.errors import FieldInvalidError, MatchNotFoundError
-from services.triplets.core.exposure import Exposure, ExposureStore, NamedExposure
+from services.triplets.core.exposure import (
+    Exploration,
+    Exposure,
+    ExposureStore,
+    NamedExposure,
+)
 
 EXPOSURES_MAX = 500
 MATCH_ID_CHARACTERS_MAX = 64
@@ -53,6 +59,16 @@ def _from_proto(message: pb.RecordExposuresRequest.Exposure) -> Exposure:
         first_rank=message.first_rank,
         candidates=message.candidates,
         scores=message.scores,
+        exploration=_exploration(message.exploration) if message.HasField("exploration") else None,
+    )
+
+
+def _exploration(message: pb.Exploration) -> Exploration:
+    return Exploration(
+        share=message.share,
+        explored=message.explored,
+        ranker_ranks=message.ranker_ranks,
+        propensities=message.propensities,
     )
 
 
@@ -67,10 +83,22 @@ def _to_proto(found: NamedExposure) -> pb.GetExposureResponse:
         run_id=exposure.run_id,
     )
     response.match_time.FromDatetime(exposure.match_time)
-    ranked = enumerate(
-        zip(exposure.candidates, exposure.scores, strict=True), start=exposure.first_rank
-    )
-    for rank, (number, score) in ranked:
+    ranks = range(exposure.first_rank, exposure.first_rank + len(exposure.candidates))
+    ranker_ranks: Sequence[int] = ranks
+    propensities: Sequence[float] = [1.0] * len(ranks)
+    if exposure.exploration is not None:
+        response.exploration = exposure.exploration.share
+        response.explored = exposure.exploration.explored
+        ranker_ranks = exposure.exploration.ranker_ranks
+        propensities = exposure.exploration.propensities
+    columns = (exposure.candidates, ranks, exposure.scores, ranker_ranks, propensities)
+    for number, rank, score, ranker_rank, propensity in zip(*columns, strict=True):
         if number in names:
-            response.shown.add(user_id=names[number], rank=rank, score=score)
+            response.shown.add(
+                user_id=names[number],
+                rank=rank,
+                score=score,
+                ranker_rank=ranker_rank,
+                propensity=propensity,
+            )
     return response

@@ -287,7 +287,9 @@ class FindMatchesResponse(_message.Message):
     """
     @_builtins.property
     def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___FindMatchesResponse.Match]:
-        """The best candidates, best first; equal scores by user id."""
+        """The best candidates, best first; equal scores by user id. Where the domain explores (MatchingPolicy), some first pages show
+        theirs in a random order: GET /v1/matches/{match_id} says which.
+        """
 
     @_builtins.property
     def pipeline_stats(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:

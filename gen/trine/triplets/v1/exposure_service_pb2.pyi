@@ -56,22 +56,30 @@ class GetExposureResponse(_message.Message):
         USER_ID_FIELD_NUMBER: _builtins.int
         RANK_FIELD_NUMBER: _builtins.int
         SCORE_FIELD_NUMBER: _builtins.int
+        RANKER_RANK_FIELD_NUMBER: _builtins.int
+        PROPENSITY_FIELD_NUMBER: _builtins.int
         user_id: _builtins.str
         """The candidate."""
         rank: _builtins.int
         """From 1; a later page goes on counting."""
         score: _builtins.float
         """The score."""
+        ranker_rank: _builtins.int
+        """Rank that the ranker gave, which is where the candidate stands unless the match was explored."""
+        propensity: _builtins.float
+        """Probability with which exploration and ranker together show the candidate at this rank; 1 without exploration."""
         def __init__(
             self,
             *,
             user_id: _builtins.str = ...,
             rank: _builtins.int = ...,
             score: _builtins.float = ...,
+            ranker_rank: _builtins.int = ...,
+            propensity: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["rank", b"rank", "score", b"score", "user_id", b"user_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["propensity", b"propensity", "rank", b"rank", "ranker_rank", b"ranker_rank", "score", b"score", "user_id", b"user_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -83,6 +91,8 @@ class GetExposureResponse(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     MATCH_TIME_FIELD_NUMBER: _builtins.int
     SHOWN_FIELD_NUMBER: _builtins.int
+    EXPLORATION_FIELD_NUMBER: _builtins.int
+    EXPLORED_FIELD_NUMBER: _builtins.int
     match_id: _builtins.str
     """The match."""
     domain: _builtins.str
@@ -95,13 +105,19 @@ class GetExposureResponse(_message.Message):
     """"tenant", "domain" or "general"."""
     run_id: _builtins.str
     """Run that made the head; empty in the general tier."""
+    exploration: _builtins.float
+    """Share of the matches like this one that are explored; 0 where none is."""
+    explored: _builtins.bool
+    """Whether this one was: its page was shown in a random order. Sorting the ranker's candidates by the SHA-256 of
+    "<match_id>:<ranker_rank>" gives that order again.
+    """
     @_builtins.property
     def match_time(self) -> _timestamp_pb2.Timestamp:
         """When it was answered."""
 
     @_builtins.property
     def shown(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetExposureResponse.Shown]:
-        """Who was shown, best first. Whoever has been erased since is left out."""
+        """Who was shown, in the order of the page: best first, unless the match was explored. Whoever has been erased since is left out."""
 
     def __init__(
         self,
@@ -114,10 +130,12 @@ class GetExposureResponse(_message.Message):
         run_id: _builtins.str = ...,
         match_time: _timestamp_pb2.Timestamp | None = ...,
         shown: _abc.Iterable[Global___GetExposureResponse.Shown] | None = ...,
+        exploration: _builtins.float = ...,
+        explored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["match_time", b"match_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "head", b"head", "match_id", b"match_id", "match_time", b"match_time", "run_id", b"run_id", "shown", b"shown", "tier", b"tier", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "exploration", b"exploration", "explored", b"explored", "head", b"head", "match_id", b"match_id", "match_time", b"match_time", "run_id", b"run_id", "shown", b"shown", "tier", b"tier", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -146,6 +164,7 @@ class RecordExposuresRequest(_message.Message):
         FIRST_RANK_FIELD_NUMBER: _builtins.int
         CANDIDATES_FIELD_NUMBER: _builtins.int
         SCORES_FIELD_NUMBER: _builtins.int
+        EXPLORATION_FIELD_NUMBER: _builtins.int
         match_id: _builtins.str
         """The match: 1 to 64 characters that sort by time."""
         tenant: _builtins.str
@@ -168,11 +187,15 @@ class RecordExposuresRequest(_message.Message):
 
         @_builtins.property
         def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-            """The candidates' numbers, best first."""
+            """The candidates' numbers, in the order of the page."""
 
         @_builtins.property
         def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
             """Their scores."""
+
+        @_builtins.property
+        def exploration(self) -> Global___Exploration:
+            """How the page came to stand in its order; absent where the ranker's is certain to be shown."""
 
         def __init__(
             self,
@@ -188,10 +211,11 @@ class RecordExposuresRequest(_message.Message):
             first_rank: _builtins.int = ...,
             candidates: _abc.Iterable[_builtins.int] | None = ...,
             scores: _abc.Iterable[_builtins.float] | None = ...,
+            exploration: Global___Exploration | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["match_time", b"match_time"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["exploration", b"exploration", "match_time", b"match_time"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "domain", b"domain", "first_rank", b"first_rank", "head", b"head", "match_id", b"match_id", "match_time", b"match_time", "run_id", b"run_id", "scores", b"scores", "seeker", b"seeker", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "domain", b"domain", "exploration", b"exploration", "first_rank", b"first_rank", "head", b"head", "match_id", b"match_id", "match_time", b"match_time", "run_id", b"run_id", "scores", b"scores", "seeker", b"seeker", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,6 +236,44 @@ class RecordExposuresRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordExposuresRequest: _TypeAlias = RecordExposuresRequest  # noqa: Y015
+
+@_typing.final
+class Exploration(_message.Message):
+    """How a page of n came to stand in its order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARE_FIELD_NUMBER: _builtins.int
+    EXPLORED_FIELD_NUMBER: _builtins.int
+    RANKER_RANKS_FIELD_NUMBER: _builtins.int
+    PROPENSITIES_FIELD_NUMBER: _builtins.int
+    share: _builtins.float
+    """Probability with which the page was shuffled."""
+    explored: _builtins.bool
+    """Whether it was."""
+    @_builtins.property
+    def ranker_ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The ranker's rank of each candidate, from 1: n of them."""
+
+    @_builtins.property
+    def propensities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Probability with which each candidate stands where it was shown: n of them."""
+
+    def __init__(
+        self,
+        *,
+        share: _builtins.float = ...,
+        explored: _builtins.bool = ...,
+        ranker_ranks: _abc.Iterable[_builtins.int] | None = ...,
+        propensities: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explored", b"explored", "propensities", b"propensities", "ranker_ranks", b"ranker_ranks", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exploration: _TypeAlias = Exploration  # noqa: Y015
 
 @_typing.final
 class RecordExposuresResponse(_message.Message):

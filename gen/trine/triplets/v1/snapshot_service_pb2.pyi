@@ -63,7 +63,11 @@ class CreateSnapshotResponse(_message.Message):
     "seekers" and "candidates" int32 [outcomes], "levels" int8 [outcomes] (0 rejected, 1 expired, 2 accepted,
     3 converted), "outcome_weights" float32 [outcomes], "times" int64 [outcomes] (microseconds since 1970),
     "triplets" int32 [triplets, 3] (anchor user, positive outcome, negative outcome), "triplet_weights" float32
-    [triplets]; its metadata holds a JSON text with the columns' names, types and members and the rule's version.
+    [triplets]. First pages of matches that might have been explored, at most 20,000 with 200,000 slots, the newest:
+    "page_seekers" int32, "page_times" int64 (microseconds since 1970) and "page_explored" bool [pages], "slot_pages",
+    "slot_candidates" and "slot_ranks" (from 1) int32, "slot_propensities" float64 and "slot_levels" int8 (of the outcome that
+    names the match, -1 for none) [slots]; a page that showed somebody who has been erased is left out. The file's metadata holds
+    a JSON text with the columns' names, types and members, whether the domain is reciprocal, and the rule's version.
     """
     users_count: _builtins.int
     """Users in it."""
