@@ -6,11 +6,16 @@ name is never returned.
 
 import hashlib
 import re
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Protocol
 
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 ARTIFACT_BYTES_MAX = 2 * 1024**3
+CHUNK_BYTES = 4 * 1024**2
+CHUNKS_AT_ONCE_MAX = 2
+"""Parts of a stream that are on their way to the store: so much of it is in memory."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -62,6 +67,76 @@ class ObjectArtifacts:
         if hashlib.sha256(content).hexdigest() != digest:
             raise ArtifactError(f"artifact {digest} is corrupt")
         return content
+
+    async def put_stream(self, chunks: AsyncIterable[bytes]) -> tuple[str, int]:
+        """Stores a stream without holding it in memory; returns its digest and its bytes.
+
+        An error of the stream itself comes out as it is, and nothing is kept.
+        """
+        incoming, seen = f"incoming/{uuid.uuid4().hex}", _Digesting(chunks)
+        await self._store.put_async(
+            incoming,
+            seen.read(),
+            use_multipart=True,
+            chunk_size=CHUNK_BYTES,
+            max_concurrency=CHUNKS_AT_ONCE_MAX,
+        )
+        digest = seen.hash.hexdigest()
+        await self._store.rename_async(incoming, _path(digest))
+        return digest, seen.bytes_count
+
+    async def stream(self, digest: str) -> AsyncIterator[bytes]:
+        """Yields the bytes of a digest, chunk by chunk; the last one only if all give the digest.
+
+        Raises:
+            ArtifactError: no such artifact, or bytes that do not give the digest.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise ArtifactError(f"{digest!r} is not a digest")
+        try:
+            result = await self._store.get_async(_path(digest))
+        except FileNotFoundError:
+            raise ArtifactError(f"artifact {digest} does not exist") from None
+        seen, held = hashlib.sha256(), b""
+        async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+            if held:
+                yield held
+            held = bytes(chunk)
+            seen.update(held)
+        if seen.hexdigest() != digest:
+            raise ArtifactError(f"artifact {digest} is corrupt")
+        if held:
+            yield held
+
+    async def exists(self, digest: str) -> bool:
+        """Whether something is stored under a digest."""
+        try:
+            await self._store.head_async(_path(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def erase(self, digest: str) -> None:
+        """Removes what is stored under a digest; nothing there is no error."""
+        try:
+            await self._store.delete_async(_path(digest))
+        except FileNotFoundError:
+            return
+
+
+class _Digesting:
+    """A stream that is hashed and counted as it is read."""
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self._chunks = chunks
+        self.hash = hashlib.sha256()
+        self.bytes_count = 0
+
+    async def read(self) -> AsyncIterator[bytes]:
+        async for chunk in self._chunks:
+            self.hash.update(chunk)
+            self.bytes_count += len(chunk)
+            yield chunk
 
 
 def open_artifacts(url: str) -> ObjectArtifacts:

@@ -8,8 +8,10 @@ class Config:
     """Read from TRINE_<FIELD>."""
 
     grpc_address: str
+    http_address: str
     metrics_address: str
     mesh_token: str = field(repr=False)
+    artifacts_url: str
     postgres_dsn: str = field(repr=False)
     scheduler_address: str
     triplets_address: str

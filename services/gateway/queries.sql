@@ -12,3 +12,109 @@ from api_keys where key_id = $1;
 
 -- name: revoke_key
 update api_keys set revoke_time = coalesce(revoke_time, now()) where key_id = $1 returning true;
+
+-- name: lock_digest
+-- Whoever names bytes or erases them takes turns.
+select pg_advisory_xact_lock(hashtextextended($1, 0));
+
+-- name: lock_tenant
+-- Whoever counts a tenant's files or uploads and adds one takes turns.
+select pg_advisory_xact_lock(hashtextextended('tenant ' || $1, 0));
+
+-- name: count_files
+select count(*) from files where tenant = $1;
+
+-- name: add_file
+insert into files (file_id, tenant, filename, purpose, digest, bytes_count, create_time, expire_time)
+values ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: find_file
+select tenant, file_id, filename, purpose, digest, bytes_count, create_time, expire_time
+from files where tenant = $1 and file_id = $2 and (expire_time is null or expire_time > $3);
+
+-- name: list_files_newest_first
+select tenant, file_id, filename, purpose, digest, bytes_count, create_time, expire_time
+from files
+where tenant = $1 and ($2 = '' or purpose = $2) and ($3 = '' or file_id < $3)
+    and (expire_time is null or expire_time > $4)
+order by file_id desc limit $5;
+
+-- name: list_files_oldest_first
+select tenant, file_id, filename, purpose, digest, bytes_count, create_time, expire_time
+from files
+where tenant = $1 and ($2 = '' or purpose = $2) and file_id > $3
+    and (expire_time is null or expire_time > $4)
+order by file_id limit $5;
+
+-- name: delete_file
+with gone as (
+    delete from files
+    where tenant = $1 and file_id = $2 and (expire_time is null or expire_time > $3)
+    returning digest
+), due as (
+    insert into erasures (digest, due_time) select digest, $4 from gone
+    on conflict (digest) do update set due_time = excluded.due_time
+)
+select true from gone;
+
+-- name: count_pending_uploads
+select count(*) from uploads where tenant = $1 and state = 'pending' and expire_time > $2;
+
+-- name: add_upload
+insert into uploads (
+    upload_id, tenant, filename, mime_type, purpose, bytes_count, expires_after_seconds,
+    create_time, expire_time, state, file_id
+) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+
+-- name: find_upload
+select tenant, upload_id, filename, mime_type, purpose, bytes_count, expires_after_seconds,
+    create_time, expire_time, state, file_id
+from uploads where tenant = $1 and upload_id = $2;
+
+-- name: lock_upload
+select case when state = 'pending' and expire_time <= $2 then 'expired' else state end
+from uploads where upload_id = $1 for update;
+
+-- name: count_parts
+select count(*) from upload_parts where upload_id = $1;
+
+-- name: add_part
+insert into upload_parts (part_id, upload_id, digest, bytes_count, create_time)
+values ($1, $2, $3, $4, $5);
+
+-- name: list_parts
+select upload_id, part_id, digest, bytes_count, create_time
+from upload_parts where upload_id = $1 order by part_id;
+
+-- name: end_upload
+update uploads set state = $2, file_id = $3 where upload_id = $1;
+
+-- name: drop_parts
+with gone as (delete from upload_parts where upload_id = $1 returning digest)
+insert into erasures (digest, due_time) select distinct digest, $2::timestamptz from gone
+on conflict (digest) do update set due_time = excluded.due_time;
+
+-- name: expire_files
+with gone as (delete from files where expire_time <= $1 returning digest), due as (
+    insert into erasures (digest, due_time) select distinct digest, $2::timestamptz from gone
+    on conflict (digest) do update set due_time = excluded.due_time
+)
+select count(*) from gone;
+
+-- name: expire_uploads
+update uploads set state = 'expired' where state = 'pending' and expire_time <= $1
+returning upload_id;
+
+-- name: release
+insert into erasures (digest, due_time) values ($1, $2)
+on conflict (digest) do update set due_time = excluded.due_time;
+
+-- name: list_due
+select digest from erasures where due_time <= $1 order by due_time limit $2;
+
+-- name: is_named
+select exists (select from files where digest = $1)
+    or exists (select from upload_parts where digest = $1);
+
+-- name: settle
+delete from erasures where digest = $1;

@@ -6,6 +6,7 @@ from trine.gateway.v1 import access_service_pb2_grpc
 from trine.gateway.v1.error_reason_pb2 import ErrorReason
 
 from services.chassis.api_key import mint_api_key
+from services.chassis.database import TEXT_ERRORS
 from services.chassis.errors import ErrorRow, ErrorTable, error_reasons
 from services.chassis.interceptors import Context
 from services.gateway.core import errors
@@ -17,11 +18,19 @@ from services.gateway.core.resolve_api_key import resolve_api_key
 Code = grpc.StatusCode
 
 ERRORS: ErrorTable = {
+    errors.ContentLostError: ErrorRow(Code.UNAVAILABLE, "CONTENT_LOST"),
     errors.FieldInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
+    errors.FileNotThereError: ErrorRow(Code.NOT_FOUND, "FILE_NOT_FOUND"),
+    errors.FileTooLargeError: ErrorRow(Code.RESOURCE_EXHAUSTED, "FILE_TOO_LARGE"),
     errors.KeyInvalidError: ErrorRow(Code.UNAUTHENTICATED, "API_KEY_INVALID"),
     errors.KeyNotFoundError: ErrorRow(Code.NOT_FOUND, "API_KEY_NOT_FOUND"),
+    errors.QuotaExceededError: ErrorRow(Code.FAILED_PRECONDITION, "QUOTA_EXCEEDED"),
     errors.TenantExistsError: ErrorRow(Code.ALREADY_EXISTS, "TENANT_EXISTS"),
     errors.TenantNotFoundError: ErrorRow(Code.NOT_FOUND, "TENANT_NOT_FOUND"),
+    errors.TransfersExhaustedError: ErrorRow(Code.RESOURCE_EXHAUSTED, "TRANSFERS_EXHAUSTED"),
+    errors.UploadNotFoundError: ErrorRow(Code.NOT_FOUND, "UPLOAD_NOT_FOUND"),
+    errors.UploadStateError: ErrorRow(Code.FAILED_PRECONDITION, "UPLOAD_STATE_INVALID"),
+    **TEXT_ERRORS,
 }
 REASONS = error_reasons(ErrorReason.keys())
 

@@ -6,6 +6,7 @@ import grpc
 from trine.gateway.v1 import access_service_pb2_grpc
 
 from services.chassis.api_key import HashedKey
+from services.chassis.artifacts import open_artifacts
 from services.chassis.auth import Authenticator, Grant, Resolve
 from services.chassis.channel import open_channel
 from services.chassis.clock import SystemClock
@@ -15,13 +16,19 @@ from services.chassis.server import exposing_metrics, serving, set_health, until
 from services.chassis.tasks import background, every
 from services.gateway.config import Config
 from services.gateway.core.errors import KeyInvalidError
+from services.gateway.core.expire_files import expire_files
 from services.gateway.core.ports import Clock, KeyStore
 from services.gateway.core.resolve_api_key import resolve_api_key
+from services.gateway.core.transfers import Transfers
+from services.gateway.facades.openai.dialects import openai, truefoundry
+from services.gateway.facades.openai.files import Files
 from services.gateway.health import ASK_SECONDS, MeshHealth
-from services.gateway.postgres import MIGRATIONS, SCHEMA, PostgresKeyStore
+from services.gateway.http import listening
+from services.gateway.postgres import MIGRATIONS, SCHEMA, PostgresFileStore, PostgresKeyStore
 from services.gateway.rpc import ERRORS, AccessServicer
 
 NAME = "trine.gateway.v1.AccessService"
+EXPIRE_SECONDS = 60.0
 
 
 async def run_gateway(config: Config) -> None:
@@ -49,6 +56,10 @@ async def run_gateway(config: Config) -> None:
         scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
         triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
         match = await enter(open_channel(config.serving_address, config.mesh_token))
+        files, contents = PostgresFileStore(pool), open_artifacts(config.artifacts_url)
+        routes = Files(files, contents, clock, Transfers()).routes()
+        dialects = [openai(routes), truefoundry(routes)]
+        await enter(listening(config.http_address, authenticator, ERRORS, dialects))
         await set_health(servicer, [NAME], serving=True)
         health = MeshHealth(
             servicer,
@@ -62,7 +73,12 @@ async def run_gateway(config: Config) -> None:
                 "trine.triplets.v1.UserService": triplets,
             },
         )
-        await enter(background(every(ASK_SECONDS, "mesh_health", health.refresh)))
+        await enter(
+            background(
+                every(ASK_SECONDS, "mesh_health", health.refresh),
+                every(EXPIRE_SECONDS, "expire_files", lambda: expire_files(files, contents, clock)),
+            )
+        )
         await until_signal()
 
 

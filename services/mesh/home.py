@@ -116,6 +116,7 @@ PORTS = (
     "nats_monitor",
     "postgres",
     *SERVICES,
+    "gateway_http",
     *(f"{service}_metrics" for service in SERVICES),
 )
 

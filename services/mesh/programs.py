@@ -148,6 +148,7 @@ def envoy(home: Home, ports: dict[str, int]) -> ChildSpec:
         DESCRIPTORS=descriptors,
         OPENAPI=OPENAPI,
         GATEWAY_PORT=ports["gateway"],
+        GATEWAY_HTTP_PORT=ports["gateway_http"],
         SCHEDULER_PORT=ports["scheduler"],
         TRIPLETS_PORT=ports["triplets"],
         SERVING_PORT=ports["serving"],

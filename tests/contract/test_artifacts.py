@@ -2,13 +2,21 @@
 
 import asyncio
 import hashlib
+import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from obstore.store import LocalStore, MemoryStore
 
-from services.chassis.artifacts import ArtifactError, ObjectArtifacts, open_artifacts
+from services.chassis.artifacts import (
+    CHUNK_BYTES,
+    CHUNKS_AT_ONCE_MAX,
+    ArtifactError,
+    ObjectArtifacts,
+    open_artifacts,
+)
 
 CONTENT = b"\x00\xff an artifact"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -147,3 +155,77 @@ def test_nothing_half_written_lies_in_the_folder(tmp_path: Path) -> None:
     digests = asyncio.run(put_all())
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(path.name for path in files) == sorted(digests)
+
+
+class BrokenOffError(Exception):
+    """Whoever sent has gone."""
+
+
+async def stream_of(content: bytes, size: int = 65_536, fail: bool = False) -> AsyncIterator[bytes]:
+    """The content in chunks; at the end it may break off."""
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+    if fail:
+        raise BrokenOffError
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 1])
+async def test_a_stream_comes_back_as_it_was_put(
+    setting_of_artifacts: ArtifactSetting, size: int
+) -> None:
+    artifacts, content = setting_of_artifacts.artifacts, os.urandom(size)
+    digest, bytes_count = await artifacts.put_stream(stream_of(content))
+    assert (digest, bytes_count) == (hashlib.sha256(content).hexdigest(), size)
+    assert await artifacts.get(digest) == content
+    assert b"".join([chunk async for chunk in artifacts.stream(digest)]) == content
+    assert setting_of_artifacts.paths() == [f"sha256/{digest[:2]}/{digest}"]
+
+
+@pytest.mark.parametrize("size", [1, 3 * CHUNK_BYTES])
+async def test_of_a_stream_that_breaks_off_nothing_is_kept(
+    setting_of_artifacts: ArtifactSetting, size: int
+) -> None:
+    with pytest.raises(BrokenOffError):
+        await setting_of_artifacts.artifacts.put_stream(stream_of(bytes(size), fail=True))
+    assert setting_of_artifacts.paths() == []
+
+
+async def test_a_stream_is_read_no_faster_than_it_is_stored(tmp_path: Path) -> None:
+    """So much of it is in memory as may be on its way, whatever its size."""
+    artifacts = open_artifacts(str(tmp_path))
+    chunks, ahead_max = 12, 0
+
+    async def chunk_by_chunk() -> AsyncIterator[bytes]:
+        nonlocal ahead_max
+        for index in range(chunks):
+            yield bytes(CHUNK_BYTES)
+            ahead_max = max(ahead_max, (index + 1) * CHUNK_BYTES - bytes_in(tmp_path))
+
+    await artifacts.put_stream(chunk_by_chunk())
+    assert 0 < ahead_max <= (CHUNKS_AT_ONCE_MAX + 2) * CHUNK_BYTES
+
+
+def bytes_in(folder: Path) -> int:
+    """What lies in a folder, half written files included."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+async def test_the_end_of_a_corrupt_stream_is_never_given(
+    setting_of_artifacts: ArtifactSetting,
+) -> None:
+    digest = await setting_of_artifacts.artifacts.put(CONTENT)
+    await setting_of_artifacts.overwrite(digest, CONTENT[:-1] + b"?")
+    with pytest.raises(ArtifactError, match="is corrupt"):
+        [chunk async for chunk in setting_of_artifacts.artifacts.stream(digest)]
+    with pytest.raises(ArtifactError, match="does not exist"):
+        [chunk async for chunk in setting_of_artifacts.artifacts.stream("0" * 64)]
+
+
+async def test_what_is_erased_is_not_there(setting_of_artifacts: ArtifactSetting) -> None:
+    artifacts = setting_of_artifacts.artifacts
+    digest = await artifacts.put(CONTENT)
+    assert await artifacts.exists(digest)
+    await artifacts.erase(digest)
+    await artifacts.erase(digest)
+    assert not await artifacts.exists(digest)
+    assert setting_of_artifacts.paths() == []

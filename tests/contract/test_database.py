@@ -14,7 +14,7 @@ from services.chassis.database import (
     migrations_of,
     open_database,
 )
-from services.gateway import postgres as gateway
+from services.gateway.postgres import queries as gateway
 from services.scheduler import postgres as scheduler
 from services.triplets.postgres import queries as triplets
 from tests.support.infrastructure import Servers
@@ -198,7 +198,7 @@ def test_each_query_of_a_file_is_found_under_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("migrations", "queries"),
     [
-        (gateway.MIGRATIONS, gateway._SQL),
+        (gateway.MIGRATIONS, gateway.SQL),
         (scheduler.MIGRATIONS, scheduler._SQL),
         (triplets.MIGRATIONS, triplets.SQL),
     ],

@@ -8,6 +8,8 @@ from services.gateway.core.errors import FieldInvalidError
 
 SCOPES = frozenset(
     {
+        "files:read",
+        "files:write",
         "heads:read",
         "heads:write",
         "match:read",

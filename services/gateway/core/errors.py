@@ -1,11 +1,18 @@
-"""What may go wrong with tenants and keys.
+"""What may go wrong at the edge.
 
 GatewayError
+├── ContentLostError
 ├── FieldInvalidError
+├── FileNotThereError
+├── FileTooLargeError
 ├── KeyInvalidError
 ├── KeyNotFoundError
+├── QuotaExceededError
 ├── TenantExistsError
-└── TenantNotFoundError
+├── TenantNotFoundError
+├── TransfersExhaustedError
+├── UploadNotFoundError
+└── UploadStateError
 """
 
 
@@ -17,11 +24,32 @@ class GatewayError(Exception):
         self.metadata = metadata
 
 
+class ContentLostError(GatewayError):
+    """A file's bytes were erased, with another file of the same bytes, while it was made."""
+
+    def __init__(self) -> None:
+        super().__init__("The file's bytes could not be kept. Send them again.")
+
+
 class FieldInvalidError(GatewayError):
     """A field breaks a rule."""
 
     def __init__(self, field: str, rule: str) -> None:
-        super().__init__(f"{field} must have: {rule}.", field=field, rule=rule)
+        super().__init__(f"{field}: {rule}.", field=field, rule=rule)
+
+
+class FileNotThereError(GatewayError):
+    """The tenant has no such file, or has it no more."""
+
+    def __init__(self, file_id: str, field: str = "file_id") -> None:
+        super().__init__(f"There is no file {file_id!r}.", file_id=file_id, field=field)
+
+
+class FileTooLargeError(GatewayError):
+    """More bytes than may be sent at once."""
+
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(f"At most {bytes_max:,} bytes may be sent.", bytes_max=str(bytes_max))
 
 
 class KeyInvalidError(GatewayError):
@@ -38,6 +66,17 @@ class KeyNotFoundError(GatewayError):
         super().__init__(f"There is no API key with the id {key_id!r}.", key_id=key_id)
 
 
+class QuotaExceededError(GatewayError):
+    """The tenant has as many as it may have."""
+
+    def __init__(self, things: str, count_max: int) -> None:
+        super().__init__(
+            f"There are {count_max:,} {things} already. Delete or end some.",
+            things=things,
+            count_max=str(count_max),
+        )
+
+
 class TenantExistsError(GatewayError):
     """The tenant is there already."""
 
@@ -50,3 +89,27 @@ class TenantNotFoundError(GatewayError):
 
     def __init__(self, tenant: str) -> None:
         super().__init__(f"There is no tenant {tenant!r}.", tenant=tenant)
+
+
+class TransfersExhaustedError(GatewayError):
+    """The tenant sends as many bodies at once as it may."""
+
+    def __init__(self, transfers_max: int) -> None:
+        super().__init__(
+            f"{transfers_max} uploads are being received already. Try again in a moment.",
+            transfers_max=str(transfers_max),
+        )
+
+
+class UploadNotFoundError(GatewayError):
+    """The tenant has no such upload."""
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__(f"There is no upload {upload_id!r}.", upload_id=upload_id)
+
+
+class UploadStateError(GatewayError):
+    """The upload has ended."""
+
+    def __init__(self, upload_id: str, status: str) -> None:
+        super().__init__(f"The upload {upload_id} is {status}.", upload_id=upload_id, status=status)

@@ -1,9 +1,12 @@
 """What the gateway's core needs from outside."""
 
 import datetime
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from services.gateway.core.api_key import ApiKey
+from services.gateway.core.file import File
+from services.gateway.core.upload import Part, Upload, UploadState
 
 
 class KeyStore(Protocol):
@@ -35,6 +38,122 @@ class KeyStore(Protocol):
         Raises:
             KeyNotFoundError: there is no such key.
         """
+        ...
+
+
+class FileStore(Protocol):
+    """Files and uploads, durable once a method returns. Bytes that nothing names fall due."""
+
+    async def add_file(self, file: File) -> None:
+        """Adds a file.
+
+        Raises:
+            QuotaExceededError: the tenant has too many.
+        """
+        ...
+
+    async def find_file(self, tenant: str, file_id: str, now: datetime.datetime) -> File | None:
+        """Returns a file that has not expired."""
+        ...
+
+    async def list_files(
+        self,
+        tenant: str,
+        *,
+        purpose: str,
+        after: str,
+        limit: int,
+        newest_first: bool,
+        now: datetime.datetime,
+    ) -> list[File]:
+        """Returns files beyond an id that have not expired; no purpose means every one."""
+        ...
+
+    async def delete_file(self, tenant: str, file_id: str, now: datetime.datetime) -> bool:
+        """Removes a file; false if it is not there, or has expired."""
+        ...
+
+    async def add_upload(self, upload: Upload) -> None:
+        """Adds a pending upload.
+
+        Raises:
+            QuotaExceededError: the tenant has too many that are pending.
+        """
+        ...
+
+    async def find_upload(self, tenant: str, upload_id: str) -> Upload | None:
+        """Returns an upload."""
+        ...
+
+    async def add_part(self, part: Part, parts_max: int) -> None:
+        """Adds a part to a pending upload.
+
+        Raises:
+            QuotaExceededError: the upload has too many.
+            UploadStateError: it has ended.
+        """
+        ...
+
+    async def list_parts(self, upload_id: str) -> list[Part]:
+        """Returns the parts of an upload."""
+        ...
+
+    async def complete_upload(self, upload: Upload, file: File) -> None:
+        """Ends a pending upload with its file, and drops its parts.
+
+        A race is lost in silence: the upload then names the other's file.
+
+        Raises:
+            QuotaExceededError: the tenant has too many files.
+            UploadStateError: it has ended otherwise.
+        """
+        ...
+
+    async def end_upload(self, upload: Upload, state: UploadState, now: datetime.datetime) -> None:
+        """Ends a pending upload without a file, and drops its parts.
+
+        Raises:
+            UploadStateError: it has ended otherwise.
+        """
+        ...
+
+    async def expire(self, now: datetime.datetime) -> int:
+        """Removes files and ends uploads whose time is over; returns how many."""
+        ...
+
+    async def release(self, digest: str, now: datetime.datetime) -> None:
+        """Says that bytes may be named by nothing: they fall due."""
+        ...
+
+    async def list_due(self, now: datetime.datetime, limit: int) -> list[str]:
+        """Returns digests of bytes that have been due for long enough."""
+        ...
+
+    async def settle(self, digest: str, erase: Callable[[str], Awaitable[None]]) -> bool:
+        """Erases bytes that are due, unless something names them; nobody can name them meanwhile.
+
+        Returns whether they were erased.
+        """
+        ...
+
+
+class Contents(Protocol):
+    """The bytes of files, under their digests."""
+
+    async def put_stream(self, chunks: AsyncIterable[bytes]) -> tuple[str, int]:
+        """Keeps a stream; returns its digest and bytes. The stream's own errors come out."""
+        ...
+
+    def stream(self, digest: str) -> AsyncIterator[bytes]:
+        """Yields bytes."""
+        ...
+
+    async def exists(self, digest: str) -> bool:
+        """Whether they are there."""
+        ...
+
+    async def erase(self, digest: str) -> None:
+        """Removes bytes."""
         ...
 
 

@@ -52,6 +52,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The request is larger than the edge lets in."""
     ERROR_REASON_REQUEST_MALFORMED: _ErrorReason.ValueType  # 14
     """The request is not JSON, or not of the form that the method declares; the message says where."""
+    ERROR_REASON_FILE_NOT_FOUND: _ErrorReason.ValueType  # 15
+    """There is no such file, or it has expired."""
+    ERROR_REASON_FILE_TOO_LARGE: _ErrorReason.ValueType  # 16
+    """More bytes than a file or a part may have; metadata "bytes_max"."""
+    ERROR_REASON_CONTENT_LOST: _ErrorReason.ValueType  # 17
+    """The file's bytes were erased with another file of the same bytes. Send them again."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 18
+    """There are as many of metadata "things" as a tenant may have."""
+    ERROR_REASON_TRANSFERS_EXHAUSTED: _ErrorReason.ValueType  # 19
+    """As many bodies as a tenant may send at once are being received. Try again."""
+    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 20
+    """There is no such upload."""
+    ERROR_REASON_UPLOAD_STATE_INVALID: _ErrorReason.ValueType  # 21
+    """The upload has ended; metadata "status" says how."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -86,4 +100,18 @@ ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 13
 """The request is larger than the edge lets in."""
 ERROR_REASON_REQUEST_MALFORMED: ErrorReason.ValueType  # 14
 """The request is not JSON, or not of the form that the method declares; the message says where."""
+ERROR_REASON_FILE_NOT_FOUND: ErrorReason.ValueType  # 15
+"""There is no such file, or it has expired."""
+ERROR_REASON_FILE_TOO_LARGE: ErrorReason.ValueType  # 16
+"""More bytes than a file or a part may have; metadata "bytes_max"."""
+ERROR_REASON_CONTENT_LOST: ErrorReason.ValueType  # 17
+"""The file's bytes were erased with another file of the same bytes. Send them again."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 18
+"""There are as many of metadata "things" as a tenant may have."""
+ERROR_REASON_TRANSFERS_EXHAUSTED: ErrorReason.ValueType  # 19
+"""As many bodies as a tenant may send at once are being received. Try again."""
+ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 20
+"""There is no such upload."""
+ERROR_REASON_UPLOAD_STATE_INVALID: ErrorReason.ValueType  # 21
+"""The upload has ended; metadata "status" says how."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

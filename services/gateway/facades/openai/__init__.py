@@ -1,0 +1,1 @@
+"""OpenAI's contract for files and fine-tuning, which TrueFoundry speaks too."""

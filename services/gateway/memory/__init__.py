@@ -1,0 +1,6 @@
+"""The gateway's stores in dictionaries, for tests."""
+
+from services.gateway.memory.files import MemoryFileStore
+from services.gateway.memory.keys import MemoryKeyStore
+
+__all__ = ["MemoryFileStore", "MemoryKeyStore"]

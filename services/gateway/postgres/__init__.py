@@ -1,0 +1,7 @@
+"""Tenants, keys, files and uploads in PostgreSQL."""
+
+from services.gateway.postgres.files import PostgresFileStore
+from services.gateway.postgres.keys import PostgresKeyStore
+from services.gateway.postgres.queries import MIGRATIONS, SCHEMA
+
+__all__ = ["MIGRATIONS", "SCHEMA", "PostgresFileStore", "PostgresKeyStore"]

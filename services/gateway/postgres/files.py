@@ -1,0 +1,164 @@
+"""Files and uploads in PostgreSQL."""
+
+import datetime
+from collections.abc import Awaitable, Callable
+
+from services.chassis.database import Connection, Pool
+from services.gateway.core.errors import QuotaExceededError, UploadStateError
+from services.gateway.core.file import FILES_MAX, KEEP, File
+from services.gateway.core.upload import UPLOADS_MAX, Part, Upload, UploadState
+from services.gateway.postgres.queries import SQL
+
+
+class PostgresFileStore:
+    """The file store on a pool bound to the gateway's schema."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def add_file(self, file: File) -> None:
+        """Adds a file."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await _add_file(connection, file)
+
+    async def find_file(self, tenant: str, file_id: str, now: datetime.datetime) -> File | None:
+        """Returns a file that has not expired."""
+        row = await self._pool.fetchrow(SQL["find_file"], tenant, file_id, now)
+        return None if row is None else File(**dict(row))
+
+    async def list_files(
+        self,
+        tenant: str,
+        *,
+        purpose: str,
+        after: str,
+        limit: int,
+        newest_first: bool,
+        now: datetime.datetime,
+    ) -> list[File]:
+        """Returns files beyond an id."""
+        query = SQL["list_files_newest_first" if newest_first else "list_files_oldest_first"]
+        rows = await self._pool.fetch(query, tenant, purpose, after, now, limit)
+        return [File(**dict(row)) for row in rows]
+
+    async def delete_file(self, tenant: str, file_id: str, now: datetime.datetime) -> bool:
+        """Removes a file."""
+        values = (tenant, file_id, now, now + KEEP)
+        return bool(await self._pool.fetchval(SQL["delete_file"], *values))
+
+    async def add_upload(self, upload: Upload) -> None:
+        """Adds a pending upload."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(SQL["lock_tenant"], upload.tenant)
+            pending = (SQL["count_pending_uploads"], upload.tenant, upload.create_time)
+            if await connection.fetchval(*pending) >= UPLOADS_MAX:
+                raise QuotaExceededError("pending uploads", UPLOADS_MAX)
+            await connection.execute(
+                SQL["add_upload"],
+                upload.upload_id,
+                upload.tenant,
+                upload.filename,
+                upload.mime_type,
+                upload.purpose,
+                upload.bytes_count,
+                upload.expires_after_seconds,
+                upload.create_time,
+                upload.expire_time,
+                upload.state,
+                upload.file_id,
+            )
+
+    async def find_upload(self, tenant: str, upload_id: str) -> Upload | None:
+        """Returns an upload."""
+        row = await self._pool.fetchrow(SQL["find_upload"], tenant, upload_id)
+        return None if row is None else Upload(**{**dict(row), "state": UploadState(row["state"])})
+
+    async def add_part(self, part: Part, parts_max: int) -> None:
+        """Adds a part to a pending upload."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            state = await _lock_upload(connection, part.upload_id, part.create_time)
+            if state is not UploadState.PENDING:
+                raise UploadStateError(part.upload_id, state)
+            if await connection.fetchval(SQL["count_parts"], part.upload_id) >= parts_max:
+                raise QuotaExceededError("parts of the upload", parts_max)
+            await connection.execute(SQL["lock_digest"], part.digest)
+            values = (part.part_id, part.upload_id, part.digest, part.bytes_count)
+            await connection.execute(SQL["add_part"], *values, part.create_time)
+
+    async def list_parts(self, upload_id: str) -> list[Part]:
+        """Returns the parts of an upload."""
+        return [Part(**dict(row)) for row in await self._pool.fetch(SQL["list_parts"], upload_id)]
+
+    async def complete_upload(self, upload: Upload, file: File) -> None:
+        """Ends a pending upload with its file."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            state = await _lock_upload(connection, upload.upload_id, file.create_time)
+            if state is UploadState.COMPLETED:
+                return
+            if state is not UploadState.PENDING:
+                raise UploadStateError(upload.upload_id, state)
+            await _add_file(connection, file)
+            values = (upload.upload_id, UploadState.COMPLETED, file.file_id)
+            await connection.execute(SQL["end_upload"], *values)
+            await connection.execute(SQL["drop_parts"], upload.upload_id, file.create_time + KEEP)
+
+    async def end_upload(self, upload: Upload, state: UploadState, now: datetime.datetime) -> None:
+        """Ends a pending upload without a file."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            found = await _lock_upload(connection, upload.upload_id, now)
+            if found not in (UploadState.PENDING, state):
+                raise UploadStateError(upload.upload_id, found)
+            await connection.execute(SQL["end_upload"], upload.upload_id, state, "")
+            await connection.execute(SQL["drop_parts"], upload.upload_id, now + KEEP)
+
+    async def expire(self, now: datetime.datetime) -> int:
+        """Removes files and ends uploads whose time is over."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            files = await connection.fetchval(SQL["expire_files"], now, now + KEEP)
+            uploads = await connection.fetch(SQL["expire_uploads"], now)
+            for upload in uploads:
+                await connection.execute(SQL["drop_parts"], upload["upload_id"], now + KEEP)
+        return int(files) + len(uploads)
+
+    async def release(self, digest: str, now: datetime.datetime) -> None:
+        """Says that bytes may be named by nothing."""
+        await self._pool.execute(SQL["release"], digest, now + KEEP)
+
+    async def list_due(self, now: datetime.datetime, limit: int) -> list[str]:
+        """Returns digests of bytes that have been due for long enough."""
+        return [row["digest"] for row in await self._pool.fetch(SQL["list_due"], now, limit)]
+
+    async def settle(self, digest: str, erase: Callable[[str], Awaitable[None]]) -> bool:
+        """Erases bytes that are due, unless something names them."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(SQL["lock_digest"], digest)
+            named = await connection.fetchval(SQL["is_named"], digest)
+            if not named:
+                await erase(digest)
+            await connection.execute(SQL["settle"], digest)
+        return not named
+
+
+async def _add_file(connection: Connection, file: File) -> None:
+    await connection.execute(SQL["lock_tenant"], file.tenant)
+    if await connection.fetchval(SQL["count_files"], file.tenant) >= FILES_MAX:
+        raise QuotaExceededError("files", FILES_MAX)
+    await connection.execute(SQL["lock_digest"], file.digest)
+    await connection.execute(
+        SQL["add_file"],
+        file.file_id,
+        file.tenant,
+        file.filename,
+        file.purpose,
+        file.digest,
+        file.bytes_count,
+        file.create_time,
+        file.expire_time,
+    )
+
+
+async def _lock_upload(
+    connection: Connection, upload_id: str, now: datetime.datetime
+) -> UploadState:
+    """The state of an upload, which nobody changes meanwhile; one whose time is over is expired."""
+    return UploadState(await connection.fetchval(SQL["lock_upload"], upload_id, now))
