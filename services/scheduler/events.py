@@ -14,13 +14,15 @@ from services.scheduler.messages import head_to_proto, run_to_proto
 
 TYPE_PREFIX = "trine.events.v1"
 SOURCE = "/trine/scheduler"
+NO_DOMAIN = "_"
+"""In the subject of a run from files, where others have their domain. No domain is called so."""
 
 
 def run_event(kind: RunEventKind, run: Run) -> CloudEvent:
     """An event about a run."""
     job = run.job
     data = scheduler_events_pb2.RunChanged(tenant=job.tenant, run=run_to_proto(run))
-    return _event(f"run.{kind}", run.run_id, job.tenant, job.domain, data)
+    return _event(f"run.{kind}", run.run_id, job.tenant, job.domain or NO_DOMAIN, data)
 
 
 def head_event(

@@ -12,6 +12,7 @@ from typing import TypeVar
 from services.chassis.replies import MemoryReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
+from services.scheduler.core.file_source import Checkpoint, FileResult
 from services.scheduler.core.head import Ancestor, Head, PromotedHead
 from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.ports import (
@@ -32,6 +33,7 @@ from services.scheduler.core.run import (
     attempt_after,
     run_id_of,
 )
+from services.scheduler.core.run_events import Move, RunHistory
 from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Verdict
 
@@ -47,6 +49,12 @@ class _State:
     paused: set[RunKey] = field(default_factory=set)
     """Runs that have ever been paused."""
     expiries: dict[RunKey, datetime.datetime] = field(default_factory=dict)
+    moves: dict[RunKey, list[Move]] = field(default_factory=dict)
+    evaluation_times: dict[tuple[RunKey, int], datetime.datetime] = field(default_factory=dict)
+    """By run and step."""
+    dataset_times: dict[RunKey, datetime.datetime] = field(default_factory=dict)
+    checkpoints: dict[RunKey, dict[int, Checkpoint]] = field(default_factory=dict)
+    """By run and step."""
     heads: dict[tuple[str, str], Head] = field(default_factory=dict)
     pointers: dict[DomainKey, str] = field(default_factory=dict)
     pinned: set[DomainKey] = field(default_factory=set)
@@ -88,12 +96,44 @@ class MemorySchedulerStore:
         """Returns a run with its loss curve."""
         return self._state.runs.get((tenant, run_id))
 
-    async def list_runs(self, tenant: str, domain: str, before: str, limit: int) -> list[Run]:
+    async def list_runs(
+        self, tenant: str, domain: str, before: str, limit: int, *, from_files: bool = False
+    ) -> list[Run]:
         """Returns runs, newest first."""
         runs = [run for run in reversed(self._runs()) if run.job.tenant == tenant]
         older = _after(runs, [run.run_id for run in runs], before)
-        wanted = [run for run in older if domain in ("", run.job.domain)]
+        wanted = [
+            run
+            for run in older
+            if domain in ("", run.job.domain) and (run.job.files is not None or not from_files)
+        ]
         return [dataclasses.replace(run, loss_curve=()) for run in wanted[:limit]]
+
+    async def read_history(self, tenant: str, run_id: str) -> RunHistory:
+        """Returns when what happened in a run."""
+        key, state = (tenant, run_id), self._state
+        return RunHistory(
+            moves=tuple(state.moves[key]),
+            evaluations=tuple(
+                (point, state.evaluation_times[key, point.step])
+                for point in state.runs[key].loss_curve
+            ),
+            dataset_time=state.dataset_times.get(key),
+        )
+
+    async def list_checkpoints(self, tenant: str, run_id: str) -> list[Checkpoint]:
+        """Returns a run's checkpoints, newest first."""
+        found = self._state.checkpoints.get((tenant, run_id), {})
+        return [found[step] for step in sorted(found, reverse=True)]
+
+    async def list_in_use(self, tenant: str) -> list[Head]:
+        """Returns the heads in use of a tenant."""
+        in_use = sorted(item for item in self._state.pointers.items() if item[0][0] == tenant)
+        return [
+            dataclasses.replace(self._state.heads[tenant, head], promoted=True)
+            for _, head in in_use
+            if head
+        ]
 
     async def list_heads(self, tenant: str, domain: str, before: str, limit: int) -> list[Head]:
         """Returns heads, newest first."""
@@ -188,6 +228,7 @@ class MemorySchedulerStore:
             PastRun(run.job.triplets_count, (run.end_time - run.start_time).total_seconds())
             for key, run in self._state.runs.items()
             if run.state is State.SUCCEEDED and run.attempt == 1 and key not in self._state.paused
+            if run.job.domain
             if run.end_time and run.start_time
         ]
         return past[::-1][:limit]
@@ -202,6 +243,7 @@ class MemorySchedulerStore:
             run
             for key, run in self._state.runs.items()
             if run.state in {State.SUCCEEDED, State.STOPPED} and key not in self._told
+            if run.job.domain
         ]
         return untold[:limit]
 
@@ -225,7 +267,7 @@ class MemorySchedulerUnit(MemoryReplies):
     async def add_run(self, job: Job) -> Run:
         """Queues a run for a job."""
         active = _active_run(self._state, job.tenant, job.domain)
-        if active is not None:
+        if active is not None and job.domain:
             raise RunActiveError(job.domain, active.run_id, active.state)
         now = self._clock.now()
         today = [
@@ -235,8 +277,20 @@ class MemorySchedulerUnit(MemoryReplies):
         ]
         run_id = run_id_of(now.date(), len(today) + 1)
         run = Run(job=job, run_id=run_id, state=State.QUEUED, create_time=now)
-        self._save(run)
+        self._move(run)
         return run
+
+    async def lock_file_runs(self, tenant: str) -> int:
+        """Counts a tenant's active runs from files."""
+        runs = self._state.runs.values()
+        return sum(r.job.tenant == tenant and bool(r.job.files) and r.state in ACTIVE for r in runs)
+
+    async def find_file_run(self, tenant: str, model: str) -> Run | None:
+        """Returns the run that makes a model."""
+        for run in self._state.runs.values():
+            if run.job.files is not None and (run.job.tenant, run.job.model) == (tenant, model):
+                return dataclasses.replace(run, loss_curve=())
+        return None
 
     async def lock_run(self, tenant: str, run_id: str) -> Run | None:
         """Returns a run."""
@@ -264,7 +318,7 @@ class MemorySchedulerUnit(MemoryReplies):
             incumbent=incumbent,
             start_time=run.start_time or self._clock.now(),
         )
-        self._save(leased)
+        self._move(leased)
         self._expire_in(leased, seconds)
         return leased
 
@@ -279,8 +333,10 @@ class MemorySchedulerUnit(MemoryReplies):
             snapshot_digest=heartbeat.snapshot_digest or run.snapshot_digest,
             checkpoint_digest=heartbeat.checkpoint_digest or run.checkpoint_digest,
             loss_curve=tuple(curve[step] for step in sorted(curve)),
+            dataset=heartbeat.dataset or run.dataset,
         )
         self._save(extended)
+        self._note_times(extended, heartbeat)
 
     async def move_run(
         self,
@@ -290,6 +346,7 @@ class MemorySchedulerUnit(MemoryReplies):
         failure: Failure | None = None,
         verdict: Verdict | None = None,
         head: str = "",
+        result: FileResult | None = None,
     ) -> Run:
         """Moves a run to another state."""
         assert state in MOVES[run.state], f"{run.state} → {state}"
@@ -300,9 +357,10 @@ class MemorySchedulerUnit(MemoryReplies):
             failure=failure,
             verdict=verdict,
             head=head,
+            result=result,
             end_time=None if state in ACTIVE else self._clock.now(),
         )
-        self._save(moved)
+        self._move(moved)
         key = (run.job.tenant, run.run_id)
         if state not in LEASED:
             self._state.expiries.pop(key, None)
@@ -358,6 +416,11 @@ class MemorySchedulerUnit(MemoryReplies):
         promoted = self._state.pointers.get((tenant, domain)) == head
         return dataclasses.replace(found, promoted=promoted)
 
+    async def delete_head(self, tenant: str, head: str) -> None:
+        """Takes a model out of use for good."""
+        found = self._state.heads[tenant, head]
+        self._state.heads[tenant, head] = dataclasses.replace(found, deleted=True)
+
     async def save_policy(self, tenant: str, domain: str, choice: PolicyChoice) -> None:
         """Keeps what a tenant chose for a domain."""
         self._state.policies[tenant, domain] = choice
@@ -378,6 +441,28 @@ class MemorySchedulerUnit(MemoryReplies):
 
     def _save(self, run: Run) -> None:
         self._state.runs[run.job.tenant, run.run_id] = run
+
+    def _move(self, run: Run) -> None:
+        self._save(run)
+        moves = self._state.moves.setdefault((run.job.tenant, run.run_id), [])
+        moves.append(
+            Move(
+                number=len(moves) + 1,
+                state=run.state,
+                attempt=run.attempt,
+                move_time=self._clock.now(),
+            )
+        )
+
+    def _note_times(self, run: Run, heartbeat: Heartbeat) -> None:
+        key, now = (run.job.tenant, run.run_id), self._clock.now()
+        for point in heartbeat.loss_points:
+            self._state.evaluation_times.setdefault((key, point.step), now)
+        if heartbeat.dataset is not None:
+            self._state.dataset_times.setdefault(key, now)
+        told = self._state.checkpoints.setdefault(key, {})
+        for checkpoint in heartbeat.checkpoints:
+            told.setdefault(checkpoint.step, dataclasses.replace(checkpoint, create_time=now))
 
     def _expire_in(self, run: Run, seconds: float) -> None:
         end = self._clock.now() + datetime.timedelta(seconds=seconds)

@@ -24,7 +24,7 @@ def run_to_proto(run: Run, minutes: int = 0) -> run_pb2.Run:
         status=run.state,
         trigger=run.job.trigger,
         attempt=run.attempt,
-        triplets_used=run.job.triplets_count,
+        triplets_used=_triplets_count(run),
         estimated_completion_minutes=minutes,
         snapshot_digest=run.snapshot_digest,
         progress=run_pb2.Run.Progress(
@@ -36,6 +36,7 @@ def run_to_proto(run: Run, minutes: int = 0) -> run_pb2.Run:
                 loss=point.loss,
                 validation_ndcg_at_10=point.validation_ndcg_at_10,
                 stage=point.stage,
+                validation_loss=point.validation_loss,
             )
             for point in run.loss_curve
         ],
@@ -45,6 +46,8 @@ def run_to_proto(run: Run, minutes: int = 0) -> run_pb2.Run:
         start_time=_timestamp(run.start_time),
         end_time=_timestamp(run.end_time),
         stop_requested=run.stop_requested,
+        model=run.job.model,
+        base_model="" if run.job.files is None else run.job.files.source.base_model,
     )
     if run.failure is not None:
         message.failure.CopyFrom(
@@ -57,12 +60,17 @@ def run_to_proto(run: Run, minutes: int = 0) -> run_pb2.Run:
     return message
 
 
+def _triplets_count(run: Run) -> int:
+    """Triplets of a run of a domain, lines of one from files."""
+    return run.job.triplets_count if run.dataset is None else run.dataset.training_lines_count
+
+
 def minutes_left(run: Run, history: Sequence[PastRun], now: datetime.datetime) -> int:
     """Minutes until an active run is expected to end, at least 1; 0 for one that has."""
     if run.state not in ACTIVE:
         return 0
     spent = (now - run.start_time).total_seconds() / 60 if run.start_time else 0
-    return max(1, round(estimate_minutes(history, run.job.triplets_count, 0) - spent))
+    return max(1, round(estimate_minutes(history, _triplets_count(run), 0) - spent))
 
 
 def head_to_proto(head: Head) -> head_pb2.Head:

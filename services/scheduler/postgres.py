@@ -15,6 +15,7 @@ from services.chassis.outbox import CloudEvent, add_to_outbox
 from services.chassis.replies import PostgresReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
+from services.scheduler.core.file_source import Checkpoint, FileResult
 from services.scheduler.core.head import Ancestor, Head, PromotedHead
 from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.ports import HeadEventKind, Heartbeat, RunEventKind, SchedulerUnit
@@ -31,8 +32,10 @@ from services.scheduler.core.run import (
     attempt_after,
     run_id_of,
 )
+from services.scheduler.core.run_events import Move, RunHistory
 from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Interval, Quality, Rule, Verdict
+from services.scheduler.rows import dumped, file_dataset, file_job, file_result
 
 SCHEMA = "scheduler"
 _HERE = Path(__file__).parent
@@ -76,10 +79,42 @@ class PostgresSchedulerStore:
         points = await self._pool.fetch(_SQL["loss_curve"], tenant, run_id)
         return dataclasses.replace(_run(row), loss_curve=tuple(LossPoint(*p) for p in points))
 
-    async def list_runs(self, tenant: str, domain: str, before: str, limit: int) -> list[Run]:
+    async def list_runs(
+        self, tenant: str, domain: str, before: str, limit: int, *, from_files: bool = False
+    ) -> list[Run]:
         """Returns runs, newest first."""
-        rows = await self._pool.fetch(_SQL["list_runs"], tenant, domain, before, limit)
+        rows = await self._pool.fetch(_SQL["list_runs"], tenant, domain, before, limit, from_files)
         return [_run(row) for row in rows]
+
+    async def read_history(self, tenant: str, run_id: str) -> RunHistory:
+        """Returns when what happened in a run."""
+        key = (tenant, run_id)
+        # One snapshot: a point without its time would be neither here nor there.
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            moves = await connection.fetch(_SQL["moves"], *key)
+            points = await connection.fetch(_SQL["loss_curve"], *key)
+            times = await connection.fetch(_SQL["evaluation_times"], *key)
+            dataset_time = await connection.fetchval(_SQL["dataset_time"], *key)
+        return RunHistory(
+            moves=tuple(Move(**{**dict(move), "state": State(move["state"])}) for move in moves),
+            evaluations=tuple(
+                (LossPoint(*point), time["create_time"])
+                for point, time in zip(points, times, strict=True)
+            ),
+            dataset_time=dataset_time,
+        )
+
+    async def list_checkpoints(self, tenant: str, run_id: str) -> list[Checkpoint]:
+        """Returns a run's checkpoints, newest first."""
+        rows = await self._pool.fetch(_SQL["list_checkpoints"], tenant, run_id)
+        return [Checkpoint(**dict(row)) for row in rows]
+
+    async def list_in_use(self, tenant: str) -> list[Head]:
+        """Returns the heads in use of a tenant."""
+        return [_head(row) for row in await self._pool.fetch(_SQL["list_in_use"], tenant)]
 
     async def list_heads(self, tenant: str, domain: str, before: str, limit: int) -> list[Head]:
         """Returns heads, newest first."""
@@ -181,15 +216,28 @@ class PostgresSchedulerUnit(PostgresReplies):
             job.revision,
             job.triplets_count,
             job.seed,
+            dumped(job.files),
         )
         run_id = run_id_of(day, number)
         key = (job.tenant, run_id)
-        if not await self._connection.fetchval(_SQL["add_run"], *key, job_id, job.domain):
+        if not await self._connection.fetchval(
+            _SQL["add_run"], *key, job_id, job.domain, job.model
+        ):
             active = await self._connection.fetchrow(_SQL["active_run"], job.tenant, job.domain)
             named = ("unknown", "ending") if active is None else (active["run_id"], active["state"])
             raise RunActiveError(job.domain, *named)
         await self._connection.execute(_SQL["add_transition"], *key, State.QUEUED, 0, 0)
         return _run(await self._fetch(_SQL["read_run"], *key))
+
+    async def lock_file_runs(self, tenant: str) -> int:
+        """Counts a tenant's active runs from files; nobody adds one until the unit ends."""
+        await self._connection.execute(_SQL["take_file_runs_turn"], tenant)
+        return int(await self._connection.fetchval(_SQL["file_runs_count"], tenant))
+
+    async def find_file_run(self, tenant: str, model: str) -> Run | None:
+        """Returns the run that makes a model."""
+        row = await self._connection.fetchrow(_SQL["find_file_run"], tenant, model)
+        return None if row is None else _run(row)
 
     async def lock_run(self, tenant: str, run_id: str) -> Run | None:
         """Returns a run and keeps others from changing it."""
@@ -225,6 +273,7 @@ class PostgresSchedulerUnit(PostgresReplies):
             heartbeat.steps_count,
             heartbeat.snapshot_digest,
             heartbeat.checkpoint_digest,
+            dumped(heartbeat.dataset),
         )
         points = list({point.step: point for point in heartbeat.loss_points}.values())
         if points:
@@ -235,6 +284,17 @@ class PostgresSchedulerUnit(PostgresReplies):
                 [point.loss for point in points],
                 [point.validation_ndcg_at_10 for point in points],
                 [point.stage for point in points],
+                [point.validation_loss for point in points],
+            )
+        if heartbeat.checkpoints:
+            await self._connection.execute(
+                _SQL["add_checkpoints"],
+                *key,
+                [checkpoint.step for checkpoint in heartbeat.checkpoints],
+                [checkpoint.training_loss for checkpoint in heartbeat.checkpoints],
+                [checkpoint.validation_loss for checkpoint in heartbeat.checkpoints],
+                [checkpoint.validation_ndcg_at_10 for checkpoint in heartbeat.checkpoints],
+                [checkpoint.manifest_digest for checkpoint in heartbeat.checkpoints],
             )
 
     async def move_run(
@@ -245,6 +305,7 @@ class PostgresSchedulerUnit(PostgresReplies):
         failure: Failure | None = None,
         verdict: Verdict | None = None,
         head: str = "",
+        result: FileResult | None = None,
     ) -> Run:
         """Moves a run to another state."""
         assert state in MOVES[run.state], f"{run.state} → {state}"
@@ -255,11 +316,12 @@ class PostgresSchedulerUnit(PostgresReplies):
             run.run_id,
             state,
             state in LEASED,
-            None if failure is None else json.dumps(dataclasses.asdict(failure)),
-            None if verdict is None else json.dumps(dataclasses.asdict(verdict)),
+            dumped(failure),
+            dumped(verdict),
             head,
             state not in ACTIVE,
             attempt,
+            dumped(result),
         )
         moved = dataclasses.replace(
             run,
@@ -268,6 +330,7 @@ class PostgresSchedulerUnit(PostgresReplies):
             failure=failure,
             verdict=verdict,
             head=head,
+            result=result,
             end_time=row["end_time"],
         )
         await self._add_transition(moved)
@@ -289,7 +352,7 @@ class PostgresSchedulerUnit(PostgresReplies):
             head.parent,
             head.tier,
             head.manifest_digest,
-            json.dumps(dataclasses.asdict(head.verdict)),
+            dumped(head.verdict),
             head.create_time,
         )
 
@@ -324,6 +387,10 @@ class PostgresSchedulerUnit(PostgresReplies):
         """Returns a head."""
         row = await self._connection.fetchrow(_SQL["find_head"], tenant, domain, head)
         return None if row is None else _head(row)
+
+    async def delete_head(self, tenant: str, head: str) -> None:
+        """Takes a model out of use for good."""
+        await self._connection.execute(_SQL["delete_head"], tenant, head)
 
     async def save_policy(self, tenant: str, domain: str, choice: PolicyChoice) -> None:
         """Keeps what a tenant chose for a domain."""
@@ -368,6 +435,7 @@ def _run(row: asyncpg.Record) -> Run:
             revision=row["revision"],
             triplets_count=row["triplets_count"],
             seed=row["seed"],
+            files=file_job(row["files"]),
         ),
         run_id=row["run_id"],
         state=State(row["state"]),
@@ -383,6 +451,8 @@ def _run(row: asyncpg.Record) -> Run:
         verdict=_verdict(row["verdict"]),
         failure=Failure(**json.loads(row["failure"])) if row["failure"] else None,
         stop_requested=row["stop_requested"],
+        dataset=file_dataset(row["dataset"]),
+        result=file_result(row["result"]),
         start_time=row["start_time"],
         end_time=row["end_time"],
     )

@@ -8,18 +8,18 @@ on conflict (tenant, day) do update set number = run_numbers.number + 1 returnin
 select (now() at time zone 'utc')::date;
 
 -- name: add_job
-insert into jobs (tenant, domain, trigger, forced, revision, triplets_count, seed)
-values ($1, $2, $3, $4, $5, $6, $7) returning job_id;
+insert into jobs (tenant, domain, trigger, forced, revision, triplets_count, seed, files)
+values ($1, $2, $3, $4, $5, $6, $7, $8) returning job_id;
 
 -- name: add_run
-insert into runs (tenant, run_id, job_id, domain, state) values ($1, $2, $3, $4, 'queued')
-on conflict (tenant, domain) where state in (
+insert into runs (tenant, run_id, job_id, domain, model, state) values ($1, $2, $3, $4, $5, 'queued')
+on conflict (tenant, domain) where domain <> '' and state in (
     'queued', 'starting', 'running', 'evaluating', 'exporting', 'pausing', 'paused', 'stopping'
 )
 do nothing returning run_id;
 
 -- name: active_run
-select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
 from runs as r join jobs as j using (job_id)
 where
     r.tenant = $1 and r.domain = $2
@@ -27,27 +27,42 @@ where
         'queued', 'starting', 'running', 'evaluating', 'exporting', 'pausing', 'paused', 'stopping'
     );
 
+-- name: take_file_runs_turn
+select pg_advisory_xact_lock(hashtextextended('scheduler.file_runs/' || $1, 0));
+
+-- name: file_runs_count
+select count(*) from runs
+where
+    tenant = $1 and model <> ''
+    and state in (
+        'queued', 'starting', 'running', 'evaluating', 'exporting', 'pausing', 'paused', 'stopping'
+    );
+
+-- name: find_file_run
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
+from runs as r join jobs as j using (job_id) where r.tenant = $1 and r.model = $2 and r.model <> '';
+
 -- name: add_transition
 insert into transitions (tenant, run_id, number, state, attempt, token)
 select $1, $2, coalesce(max(number), 0) + 1, $3, $4, $5
 from transitions where tenant = $1 and run_id = $2;
 
 -- name: read_run
-select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
 from runs as r join jobs as j using (job_id) where r.tenant = $1 and r.run_id = $2;
 
 -- name: lock_run
-select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
 from runs as r join jobs as j using (job_id) where r.tenant = $1 and r.run_id = $2
 for update of r;
 
 -- name: lock_queued_run
-select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
 from runs as r join jobs as j using (job_id) where r.state = 'queued'
 order by r.create_time limit 1 for update of r skip locked;
 
 -- name: lock_expired_runs
-select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
 from runs as r join jobs as j using (job_id) where r.lease_expire_time < clock_timestamp()
 order by r.lease_expire_time limit 100 for update of r skip locked;
 
@@ -69,18 +84,21 @@ update runs set
     steps_done_count = $4,
     steps_count = $5,
     snapshot_digest = coalesce(nullif($6, ''), snapshot_digest),
-    checkpoint_digest = coalesce(nullif($7, ''), checkpoint_digest)
+    checkpoint_digest = coalesce(nullif($7, ''), checkpoint_digest),
+    dataset = coalesce($8::jsonb, dataset),
+    dataset_time = coalesce(dataset_time, case when $8::jsonb is not null then clock_timestamp() end)
 where tenant = $1 and run_id = $2;
 
 -- name: add_loss_points
-insert into loss_points (tenant, run_id, step, loss, validation_ndcg_at_10, stage)
+insert into loss_points (tenant, run_id, step, loss, validation_ndcg_at_10, stage, validation_loss)
 select $1, $2, p.* from unnest(
-    $3::integer[], $4::double precision[], $5::double precision[], $6::text[]
+    $3::integer[], $4::double precision[], $5::double precision[], $6::text[], $7::double precision[]
 ) as p
 on conflict (tenant, run_id, step) do update set
     loss = excluded.loss,
     validation_ndcg_at_10 = excluded.validation_ndcg_at_10,
-    stage = excluded.stage;
+    stage = excluded.stage,
+    validation_loss = excluded.validation_loss;
 
 -- name: move_run
 update runs set
@@ -90,7 +108,8 @@ update runs set
     verdict = $6,
     head = $7,
     end_time = case when $8 then clock_timestamp() end,
-    attempt = $9
+    attempt = $9,
+    result = $10
 where tenant = $1 and run_id = $2 returning end_time;
 
 -- name: request_stop
@@ -152,6 +171,14 @@ select h.*, p.head is not null as promoted
 from heads as h left join pointers as p on p.tenant = h.tenant and p.domain = h.domain and p.head = h.head
 where h.tenant = $1 and h.head = $2;
 
+-- name: list_in_use
+select h.*, true as promoted
+from pointers as p join heads as h on h.tenant = p.tenant and h.head = p.head
+where p.tenant = $1 order by p.domain;
+
+-- name: delete_head
+update heads set deleted = true where tenant = $1 and head = $2;
+
 -- name: list_heads
 select h.*, p.head is not null as promoted
 from heads as h left join pointers as p on p.tenant = h.tenant and p.domain = h.domain and p.head = h.head
@@ -175,10 +202,10 @@ where (tenant, domain) > ($1, $2) and (h.head is not null or m.exploration > 0)
 order by tenant, domain limit $3;
 
 -- name: list_runs
-select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
 from runs as r join jobs as j using (job_id)
 where
-    r.tenant = $1 and ($2 = '' or r.domain = $2)
+    r.tenant = $1 and ($2 = '' or r.domain = $2) and (not $5 or r.model <> '')
     and (
         $3 = ''
         or (r.create_time, r.run_id) < (
@@ -188,7 +215,30 @@ where
 order by r.create_time desc, r.run_id desc limit $4;
 
 -- name: loss_curve
-select step, loss, validation_ndcg_at_10, stage from loss_points where tenant = $1 and run_id = $2 order by step;
+select step, loss, validation_ndcg_at_10, stage, validation_loss
+from loss_points where tenant = $1 and run_id = $2 order by step;
+
+-- name: moves
+select number, state, attempt, move_time from transitions where tenant = $1 and run_id = $2 order by number;
+
+-- name: evaluation_times
+select create_time from loss_points where tenant = $1 and run_id = $2 order by step;
+
+-- name: dataset_time
+select dataset_time from runs where tenant = $1 and run_id = $2;
+
+-- name: add_checkpoints
+insert into checkpoints (
+    tenant, run_id, step, training_loss, validation_loss, validation_ndcg_at_10, manifest_digest
+)
+select $1, $2, c.* from unnest(
+    $3::integer[], $4::double precision[], $5::double precision[], $6::double precision[], $7::text[]
+) as c
+on conflict do nothing;
+
+-- name: list_checkpoints
+select step, training_loss, validation_loss, validation_ndcg_at_10, manifest_digest, create_time
+from checkpoints where tenant = $1 and run_id = $2 order by step desc;
 
 -- name: last_run_time
 select max(create_time) from runs where tenant = $1 and domain = $2;
@@ -220,7 +270,7 @@ select
     extract(epoch from r.end_time - r.start_time)::double precision as seconds
 from runs as r join jobs as j using (job_id)
 where
-    r.state = 'succeeded' and r.attempt = 1
+    r.state = 'succeeded' and r.attempt = 1 and r.domain <> ''
     and not exists (
         select from transitions as t where t.tenant = r.tenant and t.run_id = r.run_id and t.state = 'paused'
     )
@@ -236,9 +286,9 @@ where state in ('queued', 'starting', 'running', 'evaluating', 'exporting', 'pau
 group by state;
 
 -- name: untold_runs
-select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
 from runs as r join jobs as j using (job_id)
-where r.state in ('succeeded', 'stopped') and not r.triplets_told order by r.end_time limit $1;
+where r.state in ('succeeded', 'stopped') and not r.triplets_told and r.domain <> '' order by r.end_time limit $1;
 
 -- name: mark_told
 update runs set triplets_told = true where tenant = $1 and run_id = $2;

@@ -6,9 +6,11 @@ from contextlib import AsyncExitStack
 import grpc
 import structlog
 from trine.scheduler.v1 import (
+    file_run_service_pb2_grpc,
     head_service_pb2_grpc,
     lease_service_pb2_grpc,
     matching_service_pb2_grpc,
+    model_catalog_service_pb2_grpc,
     promotion_service_pb2_grpc,
     run_service_pb2_grpc,
     training_service_pb2_grpc,
@@ -37,6 +39,7 @@ from services.scheduler.events import head_event, run_event
 from services.scheduler.metrics import LEASES_EXPIRED, show_runs
 from services.scheduler.postgres import MIGRATIONS, SCHEMA, PostgresSchedulerStore
 from services.scheduler.rpc.errors import ERRORS
+from services.scheduler.rpc.files import FileRunServicer, ModelCatalogServicer
 from services.scheduler.rpc.heads import HeadServicer, PromotionServicer
 from services.scheduler.rpc.leases import LeaseServicer
 from services.scheduler.rpc.matching import MatchingServicer
@@ -45,7 +48,16 @@ from services.scheduler.rpc.training import TrainingServicer
 
 NAMES = [
     f"trine.scheduler.v1.{noun}Service"
-    for noun in ("Head", "Lease", "Matching", "Promotion", "Run", "Training")
+    for noun in (
+        "FileRun",
+        "Head",
+        "Lease",
+        "Matching",
+        "ModelCatalog",
+        "Promotion",
+        "Run",
+        "Training",
+    )
 ]
 CONSIDER_SECONDS = 1.0
 REAP_SECONDS = 1.0
@@ -65,6 +77,9 @@ def register(
     lease_seconds: float,
 ) -> None:
     """Puts all servicers on a server."""
+    file_run_service_pb2_grpc.add_FileRunServiceServicer_to_server(
+        FileRunServicer(store, triplets, clock), server
+    )
     head_service_pb2_grpc.add_HeadServiceServicer_to_server(
         HeadServicer(store, triplets, manifests), server
     )
@@ -73,6 +88,9 @@ def register(
     )
     matching_service_pb2_grpc.add_MatchingServiceServicer_to_server(
         MatchingServicer(store, triplets), server
+    )
+    model_catalog_service_pb2_grpc.add_ModelCatalogServiceServicer_to_server(
+        ModelCatalogServicer(store, triplets), server
     )
     promotion_service_pb2_grpc.add_PromotionServiceServicer_to_server(
         PromotionServicer(store), server

@@ -76,7 +76,7 @@ async def test_a_lease_starts_the_run_and_notes_the_head_in_use(store: Scheduler
     async with store.begin() as unit:
         found = await lease_run(unit, "trainer-1", LONG_SECONDS)
     assert found is not None
-    assert found.incumbent == head
+    assert found.incumbent_manifest_digest == head.manifest_digest
     run = found.run
     assert (run.run_id, run.state, run.attempt) == (queued.run_id, State.STARTING, 1)
     assert run.incumbent == head.head

@@ -2,13 +2,23 @@
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from services.chassis.clock import ManualClock, SystemClock
 from services.chassis.database import Pool, open_database
 from services.scheduler.core.complete_run import complete_run
+from services.scheduler.core.file_source import (
+    Checkpoint,
+    FileDataset,
+    FileJob,
+    FileResult,
+    FileSource,
+    Hyperparameters,
+    InputFile,
+    Method,
+)
 from services.scheduler.core.head import Head
 from services.scheduler.core.lease_run import Directive, heartbeat_run, lease_run
 from services.scheduler.core.ports import Heartbeat, SchedulerStore
@@ -85,6 +95,63 @@ def job_of(domain: str = DOMAIN, tenant: str = TENANT, triplets_count: int = 1_0
     )
 
 
+def file_job_of(
+    number: int = 1, tenant: str = TENANT, base_head: str = "", method: Method = Method.AUTO
+) -> Job:
+    """A wish to train the n-th model of a tenant from files."""
+    source = FileSource(
+        training_file=InputFile("1" * 64, 1_000),
+        validation_file=InputFile("2" * 64, 100) if number % 2 else None,
+        base_model=base_head or "trine-general",
+        method=method,
+        hyperparameters=Hyperparameters(n_epochs=3, learning_rate_multiplier=0.5),
+        model=f"ft:trine-general:{tenant}::{number}",
+    )
+    return Job(
+        tenant=tenant,
+        domain="",
+        trigger=Trigger.MANUAL,
+        forced=True,
+        revision=0,
+        triplets_count=0,
+        seed=7,
+        files=FileJob(
+            source=source,
+            base_head=base_head,
+            base_manifest_digest="ef" * 32 if base_head else "",
+        ),
+    )
+
+
+DATASET = FileDataset(
+    training_lines_count=90,
+    validation_lines_count=10,
+    held_out_lines_count=10,
+    items_count=250,
+    tokens_count=4_000,
+    method=Method.DPO,
+)
+RESULT = FileResult(
+    result_file_digest="12" * 32,
+    result_file_size_bytes=512,
+    trained_tokens_count=12_000,
+    hyperparameters=Hyperparameters(
+        n_epochs=3, batch_size=32, learning_rate_multiplier=0.5, beta=0.1
+    ),
+)
+
+
+def checkpoint_of(step: int, loss: float | None = 0.25) -> Checkpoint:
+    """A model after some steps; without a loss nothing was held out."""
+    return Checkpoint(
+        step=step,
+        training_loss=0.5,
+        validation_loss=loss,
+        validation_ndcg_at_10=None if loss is None else 0.75,
+        manifest_digest=f"{step:064x}",
+    )
+
+
 def verdict_of(incumbent: str = GENERAL, *, promoted: bool = True) -> Verdict:
     """A verdict whose numbers all differ."""
     return Verdict(
@@ -117,7 +184,7 @@ def head_for(run: Run, create_time: datetime.datetime = MOMENT, parent: str = ""
     return Head(
         tenant=run.job.tenant,
         domain=run.job.domain,
-        head=head_of(run.job.tenant, run.job.domain, run.run_id),
+        head=head_of(run.job, run.run_id),
         run_id=run.run_id,
         parent=parent,
         manifest_digest="ab" * 32,
@@ -137,6 +204,8 @@ def heartbeat_of(
     steps: int = 10,
     snapshot_digest: str = "",
     checkpoint_digest: str = "",
+    dataset: FileDataset | None = None,
+    checkpoints: Sequence[Checkpoint] = (),
 ) -> Heartbeat:
     """A trainer's report."""
     return Heartbeat(
@@ -146,6 +215,8 @@ def heartbeat_of(
         loss_points=points,
         snapshot_digest=snapshot_digest,
         checkpoint_digest=checkpoint_digest,
+        dataset=dataset,
+        checkpoints=checkpoints,
     )
 
 
@@ -153,6 +224,12 @@ async def queue(store: SchedulerStore, domain: str = DOMAIN, tenant: str = TENAN
     """Queues a run."""
     async with store.begin() as unit:
         return await unit.add_run(job_of(domain, tenant))
+
+
+async def queue_files(store: SchedulerStore, job: Job | None = None) -> Run:
+    """Queues a run from files."""
+    async with store.begin() as unit:
+        return await unit.add_run(job or file_job_of())
 
 
 async def lease(store: SchedulerStore, seconds: float = LONG_SECONDS) -> Run:
@@ -194,7 +271,9 @@ async def bring_to(store: SchedulerStore, run: Run, state: State) -> Run:
     return leased if state is State.STARTING else await move(store, leased, state)
 
 
-async def complete(store: SchedulerStore, run: Run, *, promoted: bool = True) -> Verdict:
+async def complete(
+    store: SchedulerStore, run: Run, *, promoted: bool = True, result: FileResult | None = None
+) -> Verdict:
     """Ends a leased run with a head that was measured against the run's incumbent."""
     async with store.begin() as unit:
         return await complete_run(
@@ -205,6 +284,7 @@ async def complete(store: SchedulerStore, run: Run, *, promoted: bool = True) ->
             token=run.token,
             manifest_digest="cd" * 32,
             verdict=verdict_of(run.incumbent or GENERAL, promoted=promoted),
+            result=result,
         )
 
 
@@ -217,7 +297,7 @@ async def make_head(
     assert (run.job.tenant, run.job.domain) == (tenant, domain), "another run was queued before"
     await complete(store, run, promoted=promoted)
     async with store.begin() as unit:
-        head = await unit.find_head(tenant, domain, head_of(tenant, domain, run.run_id))
+        head = await unit.find_head(tenant, domain, head_of(run.job, run.run_id))
     assert head is not None
     return head
 

@@ -1,7 +1,7 @@
 """A service behind a real channel, with memory stores and callers of two tenants."""
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import grpc
@@ -74,7 +74,7 @@ class Refusal:
         self.metadata = dict(info.metadata)
 
 
-async def refused(call: grpc.aio.UnaryUnaryCall) -> Refusal:  # type: ignore[type-arg]
+async def refused(call: Awaitable[object]) -> Refusal:
     """Awaits a call that must be refused."""
     try:
         answer = await call

@@ -3,10 +3,11 @@
 import dataclasses
 
 from services.scheduler.core.errors import LeaseLostError
-from services.scheduler.core.head import Head
+from services.scheduler.core.file_source import FileResult, model_of_checkpoint
+from services.scheduler.core.head import MODEL_TIER, TENANT_TIER, Head
 from services.scheduler.core.lease_run import hold_run
 from services.scheduler.core.ports import Clock, SchedulerUnit
-from services.scheduler.core.run import LEASED, State, head_of
+from services.scheduler.core.run import LEASED, Run, State, head_of
 from services.scheduler.core.verdict import GENERAL, Verdict
 
 MOVED_REASON = "The head in use changed during the run, so the comparison does not hold any more."
@@ -14,6 +15,7 @@ PINNED_REASON = (
     "The head passed every rule, but the promotion is pinned to {}, which stays in use until it is "
     "unpinned with POST /v1/heads:unpin."
 )
+MODEL_REASON = "The model passed every rule. Models made from files are used by their names alone."
 
 
 async def complete_run(
@@ -25,10 +27,12 @@ async def complete_run(
     token: int,
     manifest_digest: str,
     verdict: Verdict,
+    result: FileResult | None = None,
 ) -> Verdict:
     """Keeps the head, moves the pointer if the verdict says so, and ends the run; all at once.
 
-    A repeat returns the first verdict.
+    A repeat returns the first verdict. A run from files keeps its model whatever the verdict, with
+    its `result`, and moves no pointer.
 
     Raises:
         LeaseLostError: the caller does not hold the run any more.
@@ -39,31 +43,45 @@ async def complete_run(
     if run.state not in LEASED:
         raise LeaseLostError(run_id)
     domain = run.job.domain
-    in_use = await unit.lock_pointer(tenant, domain)
-    previous = "" if in_use is None else in_use.head
-    obstacle = ""
-    if verdict.incumbent != (previous or GENERAL):
-        obstacle = MOVED_REASON
-    elif await unit.is_pinned(tenant, domain):
-        obstacle = PINNED_REASON.format(previous or GENERAL)
+    previous, obstacle = await _obstacle(unit, run, verdict)
     if verdict.promoted and obstacle:
         verdict = dataclasses.replace(verdict, promoted=False, reasons=(obstacle,))
     head = Head(
         tenant=tenant,
         domain=domain,
-        head=head_of(tenant, domain, run_id),
+        head=head_of(run.job, run_id),
         run_id=run_id,
-        parent=run.incumbent,
+        parent=_parent(run.incumbent),
         manifest_digest=manifest_digest,
         verdict=verdict,
         create_time=clock.now(),
         promoted=verdict.promoted,
+        tier=TENANT_TIER if run.job.files is None else MODEL_TIER,
     )
     await unit.add_head(head)
     end = State.STOPPED if run.state is State.STOPPING else State.SUCCEEDED
-    ended = await unit.move_run(run, end, verdict=verdict, head=head.head)
+    ended = await unit.move_run(run, end, verdict=verdict, head=head.head, result=result)
     await unit.emit_run("completed", ended)
     if verdict.promoted:
         await unit.move_pointer(tenant, domain, head.head, previous, f"promoted by {run_id}")
         await unit.emit_head("promoted", tenant, domain, head, previous)
     return verdict
+
+
+async def _obstacle(unit: SchedulerUnit, run: Run, verdict: Verdict) -> tuple[str, str]:
+    """The head in use, and what keeps a head that passed from taking its place; "" if nothing."""
+    if run.job.files is not None:
+        return "", MODEL_REASON
+    in_use = await unit.lock_pointer(run.job.tenant, run.job.domain)
+    previous = "" if in_use is None else in_use.head
+    if verdict.incumbent != (previous or GENERAL):
+        return previous, MOVED_REASON
+    if await unit.is_pinned(run.job.tenant, run.job.domain):
+        return previous, PINNED_REASON.format(previous or GENERAL)
+    return previous, ""
+
+
+def _parent(incumbent: str) -> str:
+    """The head that a lineage goes on with: a checkpoint is its model's."""
+    checkpoint = model_of_checkpoint(incumbent)
+    return incumbent if checkpoint is None else checkpoint[0]

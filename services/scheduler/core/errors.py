@@ -5,8 +5,11 @@ SchedulerError
 ├── BudgetNotReachedError
 ├── DomainNotFoundError
 ├── FieldInvalidError
+├── FileRunsExhaustedError
 ├── HeadNotFoundError
 ├── LeaseLostError
+├── ModelExistsError
+├── ModelNotFoundError
 ├── NoTripletsError
 ├── RunActiveError
 ├── RunEndedError
@@ -61,6 +64,17 @@ class FieldInvalidError(SchedulerError):
         super().__init__(f"{field}: {rule}.", field=field, rule=rule)
 
 
+class FileRunsExhaustedError(SchedulerError):
+    """No further run from files may begin."""
+
+    def __init__(self, file_runs_max: int) -> None:
+        super().__init__(
+            f"{file_runs_max} runs from files have not ended, and there may be no more. Wait for "
+            "one, or cancel one.",
+            file_runs_max=str(file_runs_max),
+        )
+
+
 class HeadNotFoundError(SchedulerError):
     """There is no such head, or none to return to."""
 
@@ -79,6 +93,22 @@ class LeaseLostError(SchedulerError):
 
     def __init__(self, run_id: str) -> None:
         super().__init__(f"The lease of {run_id} is lost. Nothing was kept; stop.", run_id=run_id)
+
+
+class ModelExistsError(SchedulerError):
+    """Another run makes a model of this name."""
+
+    def __init__(self, model: str, run_id: str) -> None:
+        super().__init__(
+            f"The run {run_id} makes a model {model!r} already.", model=model, run_id=run_id
+        )
+
+
+class ModelNotFoundError(SchedulerError):
+    """The tenant has no such model."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"There is no model {model!r}.", model=model)
 
 
 class NoTripletsError(SchedulerError):

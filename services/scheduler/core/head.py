@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from services.scheduler.core.verdict import Verdict
 
 TENANT_TIER = "tenant"
+MODEL_TIER = "model"
+"""Made from files: used by its name, in no domain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class Head:
     create_time: datetime.datetime
     tier: str = TENANT_TIER
     promoted: bool = False
+    deleted: bool = False
+    """Nobody can use it any more; it remains others' ancestor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ import enum
 from dataclasses import dataclass
 
 from services.scheduler.core.errors import LeaseLostError, RunNotFoundError
-from services.scheduler.core.head import Head
 from services.scheduler.core.ports import Heartbeat, SchedulerUnit
 from services.scheduler.core.run import ATTEMPTS_MAX, LEASED, MOVES, Failure, Run, State
 
@@ -14,7 +13,8 @@ class Lease:
     """A run in a trainer's hands."""
 
     run: Run
-    incumbent: Head | None
+    incumbent_manifest_digest: str
+    """Of what the head is measured against; empty for the encoder alone."""
 
 
 class Directive(enum.Enum):
@@ -34,12 +34,16 @@ async def lease_run(unit: SchedulerUnit, trainer: str, seconds: float) -> Lease 
     run = await unit.lock_queued_run()
     if run is None:
         return None
-    incumbent = await unit.lock_pointer(run.job.tenant, run.job.domain)
-    name = "" if incumbent is None else incumbent.head
+    if run.job.files is not None:
+        name, digest = run.job.files.base_head, run.job.files.base_manifest_digest
+    else:
+        incumbent = await unit.lock_pointer(run.job.tenant, run.job.domain)
+        name = "" if incumbent is None else incumbent.head
+        digest = "" if incumbent is None else incumbent.manifest_digest
     leased = await unit.start_lease(run, trainer, seconds, name)
     if run.start_time is None:
         await unit.emit_run("started", leased)
-    return Lease(leased, incumbent)
+    return Lease(leased, digest)
 
 
 async def heartbeat_run(

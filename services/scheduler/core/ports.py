@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from services.scheduler.core.estimate import PastRun
+from services.scheduler.core.file_source import Checkpoint, FileDataset, FileResult
 from services.scheduler.core.head import Ancestor, Head, PromotedHead
 from services.scheduler.core.manifest import Manifest
 from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.run import Failure, Job, LossPoint, Run, State
+from services.scheduler.core.run_events import RunHistory
 from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Verdict
 
@@ -70,6 +72,9 @@ class Heartbeat:
     loss_points: Sequence[LossPoint]
     snapshot_digest: str
     checkpoint_digest: str
+    dataset: FileDataset | None = None
+    checkpoints: Sequence[Checkpoint] = ()
+    """Those of a run from files that are models of their own, since the last heartbeat."""
 
 
 RunEventKind = Literal["queued", "started", "paused", "resumed", "completed", "failed", "cancelled"]
@@ -85,6 +90,14 @@ class SchedulerUnit(Protocol):
         Raises:
             RunActiveError: the domain has an active run; of racing calls one succeeds.
         """
+        ...
+
+    async def lock_file_runs(self, tenant: str) -> int:
+        """Counts a tenant's active runs from files; nobody adds one until the unit ends."""
+        ...
+
+    async def find_file_run(self, tenant: str, model: str) -> Run | None:
+        """Returns the run that makes a model, without its loss curve."""
         ...
 
     async def lock_run(self, tenant: str, run_id: str) -> Run | None:
@@ -115,6 +128,7 @@ class SchedulerUnit(Protocol):
         failure: Failure | None = None,
         verdict: Verdict | None = None,
         head: str = "",
+        result: FileResult | None = None,
     ) -> Run:
         """Moves a run to another state, which must be a legal move, and ends its lease.
 
@@ -156,6 +170,10 @@ class SchedulerUnit(Protocol):
         """Returns a head."""
         ...
 
+    async def delete_head(self, tenant: str, head: str) -> None:
+        """Takes a model out of use for good."""
+        ...
+
     async def save_policy(self, tenant: str, domain: str, choice: PolicyChoice) -> None:
         """Keeps what a tenant chose for a domain, instead of what it chose before."""
         ...
@@ -186,15 +204,33 @@ class SchedulerStore(Protocol):
         """Returns a run with its loss curve."""
         ...
 
-    async def list_runs(self, tenant: str, domain: str, before: str, limit: int) -> list[Run]:
+    async def list_runs(
+        self, tenant: str, domain: str, before: str, limit: int, *, from_files: bool = False
+    ) -> list[Run]:
         """Returns runs, newest first, from the first older than `before`; empty means the newest.
 
-        An empty domain means all. Loss curves are left out.
+        An empty domain means all; `from_files` leaves out runs of domains. Loss curves are left
+        out.
         """
         ...
 
+    async def read_history(self, tenant: str, run_id: str) -> RunHistory:
+        """Returns when what happened in a run."""
+        ...
+
+    async def list_checkpoints(self, tenant: str, run_id: str) -> list[Checkpoint]:
+        """Returns a run's checkpoints that are models of their own, newest first."""
+        ...
+
+    async def list_in_use(self, tenant: str) -> list[Head]:
+        """Returns the heads in use of a tenant, by domain."""
+        ...
+
     async def list_heads(self, tenant: str, domain: str, before: str, limit: int) -> list[Head]:
-        """Returns heads, newest first, from the first older than `before`."""
+        """Returns heads, newest first, from the first older than `before`.
+
+        The empty domain is that of models made from files.
+        """
         ...
 
     async def read_head(self, tenant: str, head: str) -> Head | None:
@@ -241,7 +277,7 @@ class SchedulerStore(Protocol):
         ...
 
     async def past_runs(self, limit: int) -> list[PastRun]:
-        """Returns what the newest runs took that succeeded at once and without a pause."""
+        """Returns what the newest runs of domains took that succeeded at once, without a pause."""
         ...
 
     async def queued_count(self) -> int:
@@ -249,7 +285,7 @@ class SchedulerStore(Protocol):
         ...
 
     async def untold_runs(self, limit: int) -> list[Run]:
-        """Returns runs with a head that the triplet store has not been told of, oldest first."""
+        """Returns runs of domains with a head that the triplet store has not been told of."""
         ...
 
     async def mark_told(self, run: Run) -> None:

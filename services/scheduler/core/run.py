@@ -12,6 +12,7 @@ import enum
 import re
 from dataclasses import dataclass, field
 
+from services.scheduler.core.file_source import FileDataset, FileJob, FileResult
 from services.scheduler.core.verdict import Verdict
 
 ATTEMPTS_MAX = 3
@@ -41,7 +42,7 @@ LEASED = frozenset({*_PHASES, State.PAUSING, State.STOPPING})
 """A trainer holds the run."""
 
 ACTIVE = LEASED | {State.QUEUED, State.PAUSED}
-"""The run has not ended; a domain has at most one such run."""
+"""The run has not ended; a domain has at most one such run, runs from files apart."""
 
 _TRAINING = frozenset({State.STARTING, State.RUNNING})
 """There is something left to pause or to stop."""
@@ -76,15 +77,22 @@ class Trigger(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The wish to train a domain as of a revision; never changes."""
+    """The wish to train a domain as of a revision, or from files; never changes."""
 
     tenant: str
     domain: str
+    """Empty for a job from files."""
     trigger: Trigger
     forced: bool
     revision: int
     triplets_count: int
     seed: int
+    files: FileJob | None = None
+
+    @property
+    def model(self) -> str:
+        """Name of the model that a job from files asks for; empty for a job of a domain."""
+        return "" if self.files is None else self.files.source.model
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,8 @@ class LossPoint:
     loss: float
     validation_ndcg_at_10: float
     stage: str
+    validation_loss: float | None = None
+    """None for a run of a domain, and where nothing is held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,10 @@ class Run:
     verdict: Verdict | None = None
     failure: Failure | None = None
     stop_requested: bool = False
+    dataset: FileDataset | None = None
+    """What the files of a run from files hold, once they have been read."""
+    result: FileResult | None = None
+    """What came of a run from files."""
     start_time: datetime.datetime | None = None
     end_time: datetime.datetime | None = None
 
@@ -143,9 +157,14 @@ def run_id_of(day: datetime.date, number: int) -> str:
     return f"tr_{day:%Y_%m_%d}_{number:03d}"
 
 
-def head_of(tenant: str, domain: str, run_id: str) -> str:
-    """The version of the head that a run makes, such as "u_acme.dating.2026-05-17.001"."""
+def head_of(job: Job, run_id: str) -> str:
+    """The version of the head that a run makes, such as "u_acme.dating.2026-05-17.001".
+
+    A run from files makes the model that was asked for.
+    """
+    if job.files is not None:
+        return job.model
     match = _RUN_ID.fullmatch(run_id)
     assert match, run_id
     year, month, day, number = match.groups()
-    return f"u_{tenant}.{domain}.{year}-{month}-{day}.{number}"
+    return f"u_{job.tenant}.{job.domain}.{year}-{month}-{day}.{number}"

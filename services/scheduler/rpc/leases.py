@@ -23,11 +23,18 @@ from services.scheduler.core.lease_run import (
 from services.scheduler.core.ports import Heartbeat, SchedulerStore
 from services.scheduler.core.run import Failure, LossPoint, Run, State, head_of
 from services.scheduler.core.verdict import GENERAL, Evaluation, Verdict, judge
+from services.scheduler.file_messages import (
+    checkpoint_from_proto,
+    dataset_from_proto,
+    result_from_proto,
+    source_to_proto,
+)
 from services.scheduler.messages import verdict_to_proto
 from services.scheduler.metrics import GATE, HEAD_PROMOTED, RUN_SECONDS, STALE_TOKENS
 
 OUTCOMES_MAX = 200_000
 LOSS_POINTS_MAX = 1_000
+CHECKPOINTS_MAX = 100
 REASON_CHARACTERS_MAX = 64
 MESSAGE_CHARACTERS_MAX = 1_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -69,17 +76,9 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
             raise FieldInvalidError("phase", "must be a phase")
         if len(request.loss_points) > LOSS_POINTS_MAX:
             raise FieldInvalidError("loss_points", f"must be at most {LOSS_POINTS_MAX}")
-        heartbeat = Heartbeat(
-            phase=PHASES[request.phase],
-            steps_done_count=request.progress.steps_done_count,
-            steps_count=request.progress.steps_count,
-            loss_points=[
-                LossPoint(point.step, point.loss, point.validation_ndcg_at_10, point.stage)
-                for point in request.loss_points
-            ],
-            snapshot_digest=_digest("snapshot_digest", request.snapshot_digest),
-            checkpoint_digest=_digest("checkpoint_digest", request.checkpoint_digest),
-        )
+        if len(request.checkpoints) > CHECKPOINTS_MAX:
+            raise FieldInvalidError("checkpoints", f"must be at most {CHECKPOINTS_MAX}")
+        heartbeat = _heartbeat(request)
         key = (request.tenant, request.run_id, request.token)
         with _counting_stale_tokens():
             async with self._store.begin() as unit:
@@ -103,6 +102,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         if not digest:
             raise FieldInvalidError("manifest_digest", "must be given")
         evaluation = _evaluation(request.evaluation)
+        result = result_from_proto(request.result) if request.HasField("result") else None
         run = await self._store.read_run(request.tenant, request.run_id)
         if run is None:
             raise RunNotFoundError(request.run_id)
@@ -119,6 +119,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
                     token=request.token,
                     manifest_digest=digest,
                     verdict=verdict,
+                    result=result,
                 )
         self._count(run, verdict)
         return pb.CompleteRunResponse(verdict=verdict_to_proto(verdict))
@@ -158,8 +159,33 @@ class _counting_stale_tokens:  # noqa: N801  # reads as what it does
             STALE_TOKENS.inc()
 
 
+def _heartbeat(request: pb.HeartbeatRunRequest) -> Heartbeat:
+    for checkpoint in request.checkpoints:
+        if not _digest("checkpoints.manifest_digest", checkpoint.manifest_digest):
+            raise FieldInvalidError("checkpoints.manifest_digest", "must be given")
+    return Heartbeat(
+        phase=PHASES[request.phase],
+        steps_done_count=request.progress.steps_done_count,
+        steps_count=request.progress.steps_count,
+        loss_points=[
+            LossPoint(
+                point.step,
+                point.loss,
+                point.validation_ndcg_at_10,
+                point.stage,
+                point.validation_loss if point.HasField("validation_loss") else None,
+            )
+            for point in request.loss_points
+        ],
+        snapshot_digest=_digest("snapshot_digest", request.snapshot_digest),
+        checkpoint_digest=_digest("checkpoint_digest", request.checkpoint_digest),
+        dataset=dataset_from_proto(request.dataset) if request.HasField("dataset") else None,
+        checkpoints=[checkpoint_from_proto(each) for each in request.checkpoints],
+    )
+
+
 def _leased(lease: Lease, seconds: float) -> pb.LeaseRunResponse.LeasedRun:
-    run, incumbent = lease.run, lease.incumbent
+    run, files = lease.run, lease.run.job.files
     duration = Duration()
     duration.FromNanoseconds(int(seconds * 1e9))
     return pb.LeaseRunResponse.LeasedRun(
@@ -172,9 +198,10 @@ def _leased(lease: Lease, seconds: float) -> pb.LeaseRunResponse.LeasedRun:
         snapshot_digest=run.snapshot_digest,
         checkpoint_digest=run.checkpoint_digest,
         incumbent=run.incumbent,
-        incumbent_manifest_digest="" if incumbent is None else incumbent.manifest_digest,
-        head=head_of(run.job.tenant, run.job.domain, run.run_id),
+        incumbent_manifest_digest=lease.incumbent_manifest_digest,
+        head=head_of(run.job, run.run_id),
         seed=run.job.seed,
+        source=None if files is None else source_to_proto(files.source),
     )
 
 

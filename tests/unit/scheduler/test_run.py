@@ -17,6 +17,16 @@ from services.scheduler.core.run import (
     run_id_of,
 )
 
+JOB = Job(
+    tenant="acme",
+    domain="dating",
+    trigger=Trigger.MANUAL,
+    forced=True,
+    revision=1,
+    triplets_count=1,
+    seed=0,
+)
+
 
 def test_every_state_has_its_moves() -> None:
     assert set(MOVES) == set(State)
@@ -49,18 +59,9 @@ def test_a_paused_run_only_goes_on_or_is_cancelled() -> None:
 
 
 def test_a_lost_lease_begins_an_attempt_and_a_pause_does_not() -> None:
-    job = Job(
-        tenant="acme",
-        domain="dating",
-        trigger=Trigger.MANUAL,
-        forced=True,
-        revision=1,
-        triplets_count=1,
-        seed=0,
-    )
     now = datetime.datetime(2026, 5, 17, tzinfo=datetime.UTC)
     for state in State:
-        run = Run(job=job, run_id="", state=state, create_time=now, attempt=1)
+        run = Run(job=JOB, run_id="", state=state, create_time=now, attempt=1)
         expected = 2 if state in LEASED else 1
         assert attempt_after(run, State.QUEUED) == expected
         assert attempt_after(run, State.PAUSED) == 1
@@ -83,4 +84,4 @@ def test_run_ids_are_the_day_and_a_counter() -> None:
 
 
 def test_a_head_is_named_after_its_run() -> None:
-    assert head_of("acme", "dating", "tr_2026_05_17_001") == "u_acme.dating.2026-05-17.001"
+    assert head_of(JOB, "tr_2026_05_17_001") == "u_acme.dating.2026-05-17.001"

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%trine/scheduler/v1/error_reason.proto\x12\x12trine.scheduler.v1*\x84\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x01\x12!\n\x1d\x45RROR_REASON_DOMAIN_NOT_FOUND\x10\x02\x12\x1c\n\x18\x45RROR_REASON_NO_TRIPLETS\x10\x03\x12#\n\x1f\x45RROR_REASON_BUDGET_NOT_REACHED\x10\x04\x12\x1b\n\x17\x45RROR_REASON_RUN_ACTIVE\x10\x05\x12\x1e\n\x1a\x45RROR_REASON_RUN_NOT_FOUND\x10\x06\x12\x1a\n\x16\x45RROR_REASON_RUN_ENDED\x10\x07\x12\x1f\n\x1b\x45RROR_REASON_HEAD_NOT_FOUND\x10\x08\x12\x1b\n\x17\x45RROR_REASON_LEASE_LOST\x10\t\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\n\x12%\n!ERROR_REASON_TRIPLETS_UNAVAILABLE\x10\x0b\x12&\n\"ERROR_REASON_ARTIFACTS_UNAVAILABLE\x10\x0c\x12\"\n\x1e\x45RROR_REASON_RUN_STATE_INVALID\x10\r\x12#\n\x1f\x45RROR_REASON_WATCHERS_EXHAUSTED\x10\x0e\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%trine/scheduler/v1/error_reason.proto\x12\x12trine.scheduler.v1*\xeb\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x01\x12!\n\x1d\x45RROR_REASON_DOMAIN_NOT_FOUND\x10\x02\x12\x1c\n\x18\x45RROR_REASON_NO_TRIPLETS\x10\x03\x12#\n\x1f\x45RROR_REASON_BUDGET_NOT_REACHED\x10\x04\x12\x1b\n\x17\x45RROR_REASON_RUN_ACTIVE\x10\x05\x12\x1e\n\x1a\x45RROR_REASON_RUN_NOT_FOUND\x10\x06\x12\x1a\n\x16\x45RROR_REASON_RUN_ENDED\x10\x07\x12\x1f\n\x1b\x45RROR_REASON_HEAD_NOT_FOUND\x10\x08\x12\x1b\n\x17\x45RROR_REASON_LEASE_LOST\x10\t\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\n\x12%\n!ERROR_REASON_TRIPLETS_UNAVAILABLE\x10\x0b\x12&\n\"ERROR_REASON_ARTIFACTS_UNAVAILABLE\x10\x0c\x12\"\n\x1e\x45RROR_REASON_RUN_STATE_INVALID\x10\r\x12#\n\x1f\x45RROR_REASON_WATCHERS_EXHAUSTED\x10\x0e\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x0f\x12\x1d\n\x19\x45RROR_REASON_MODEL_EXISTS\x10\x10\x12$\n ERROR_REASON_FILE_RUNS_EXHAUSTED\x10\x11\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trine.scheduler.v1.error_re
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=62
-  _globals['_ERRORREASON']._serialized_end=578
+  _globals['_ERRORREASON']._serialized_end=681
 # @@protoc_insertion_point(module_scope)

@@ -52,6 +52,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The run's state does not allow it; metadata "status" names the state."""
     ERROR_REASON_WATCHERS_EXHAUSTED: _ErrorReason.ValueType  # 14
     """The tenant, or the mesh, has as many watchers as there may be; metadata "watchers_max" says how many."""
+    ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 15
+    """The tenant has no such model."""
+    ERROR_REASON_MODEL_EXISTS: _ErrorReason.ValueType  # 16
+    """Another run of the tenant makes a model of this name; metadata "run_id" names it."""
+    ERROR_REASON_FILE_RUNS_EXHAUSTED: _ErrorReason.ValueType  # 17
+    """The tenant has as many runs from files that have not ended as it may have; metadata "file_runs_max" says how many."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -86,4 +92,10 @@ ERROR_REASON_RUN_STATE_INVALID: ErrorReason.ValueType  # 13
 """The run's state does not allow it; metadata "status" names the state."""
 ERROR_REASON_WATCHERS_EXHAUSTED: ErrorReason.ValueType  # 14
 """The tenant, or the mesh, has as many watchers as there may be; metadata "watchers_max" says how many."""
+ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 15
+"""The tenant has no such model."""
+ERROR_REASON_MODEL_EXISTS: ErrorReason.ValueType  # 16
+"""Another run of the tenant makes a model of this name; metadata "run_id" names it."""
+ERROR_REASON_FILE_RUNS_EXHAUSTED: ErrorReason.ValueType  # 17
+"""The tenant has as many runs from files that have not ended as it may have; metadata "file_runs_max" says how many."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trine.scheduler.v1 import file_run_pb2 as _file_run_pb2
 from trine.scheduler.v1 import run_pb2 as _run_pb2
 import builtins as _builtins
 import sys
@@ -67,6 +68,7 @@ class LeaseRunResponse(_message.Message):
         INCUMBENT_MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
         HEAD_FIELD_NUMBER: _builtins.int
         SEED_FIELD_NUMBER: _builtins.int
+        SOURCE_FIELD_NUMBER: _builtins.int
         tenant: _builtins.str
         """Tenant."""
         domain: _builtins.str
@@ -93,6 +95,10 @@ class LeaseRunResponse(_message.Message):
         def lease_duration(self) -> _duration_pb2.Duration:
             """The lease ends so long after the last heartbeat."""
 
+        @_builtins.property
+        def source(self) -> _file_run_pb2.FileSource:
+            """What a run from files learns from; absent from a run of a domain, whose head is measured and named by domain."""
+
         def __init__(
             self,
             *,
@@ -108,10 +114,11 @@ class LeaseRunResponse(_message.Message):
             incumbent_manifest_digest: _builtins.str = ...,
             head: _builtins.str = ...,
             seed: _builtins.int = ...,
+            source: _file_run_pb2.FileSource | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["lease_duration", b"lease_duration"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["lease_duration", b"lease_duration", "source", b"source"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "domain", b"domain", "head", b"head", "incumbent", b"incumbent", "incumbent_manifest_digest", b"incumbent_manifest_digest", "lease_duration", b"lease_duration", "revision", b"revision", "run_id", b"run_id", "seed", b"seed", "snapshot_digest", b"snapshot_digest", "tenant", b"tenant", "token", b"token"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "domain", b"domain", "head", b"head", "incumbent", b"incumbent", "incumbent_manifest_digest", b"incumbent_manifest_digest", "lease_duration", b"lease_duration", "revision", b"revision", "run_id", b"run_id", "seed", b"seed", "snapshot_digest", b"snapshot_digest", "source", b"source", "tenant", b"tenant", "token", b"token"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -178,6 +185,8 @@ class HeartbeatRunRequest(_message.Message):
     LOSS_POINTS_FIELD_NUMBER: _builtins.int
     SNAPSHOT_DIGEST_FIELD_NUMBER: _builtins.int
     CHECKPOINT_DIGEST_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant."""
     run_id: _builtins.str
@@ -198,6 +207,14 @@ class HeartbeatRunRequest(_message.Message):
     def loss_points(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.Run.LossPoint]:
         """Points of the loss curve since the last heartbeat."""
 
+    @_builtins.property
+    def dataset(self) -> _file_run_pb2.FileDataset:
+        """What the files hold, once they have been read; for a run from files."""
+
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[_file_run_pb2.FileRunCheckpoint]:
+        """Checkpoints since the last heartbeat that are models of their own; for a run from files."""
+
     def __init__(
         self,
         *,
@@ -209,10 +226,12 @@ class HeartbeatRunRequest(_message.Message):
         loss_points: _abc.Iterable[_run_pb2.Run.LossPoint] | None = ...,
         snapshot_digest: _builtins.str = ...,
         checkpoint_digest: _builtins.str = ...,
+        dataset: _file_run_pb2.FileDataset | None = ...,
+        checkpoints: _abc.Iterable[_file_run_pb2.FileRunCheckpoint] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "loss_points", b"loss_points", "phase", b"phase", "progress", b"progress", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "tenant", b"tenant", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "checkpoints", b"checkpoints", "dataset", b"dataset", "loss_points", b"loss_points", "phase", b"phase", "progress", b"progress", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "tenant", b"tenant", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -326,6 +345,7 @@ class CompleteRunRequest(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
     EVALUATION_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant."""
     run_id: _builtins.str
@@ -338,6 +358,10 @@ class CompleteRunRequest(_message.Message):
     def evaluation(self) -> Global___CompleteRunRequest.Evaluation:
         """Scores of the held-out outcomes, for the gate."""
 
+    @_builtins.property
+    def result(self) -> _file_run_pb2.FileResult:
+        """What came of a run from files beside the model; absent from a run of a domain."""
+
     def __init__(
         self,
         *,
@@ -346,10 +370,11 @@ class CompleteRunRequest(_message.Message):
         token: _builtins.int = ...,
         manifest_digest: _builtins.str = ...,
         evaluation: Global___CompleteRunRequest.Evaluation | None = ...,
+        result: _file_run_pb2.FileResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation", "manifest_digest", b"manifest_digest", "run_id", b"run_id", "tenant", b"tenant", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation", "manifest_digest", b"manifest_digest", "result", b"result", "run_id", b"run_id", "tenant", b"tenant", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

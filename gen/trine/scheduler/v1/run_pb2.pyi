@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Run(_message.Message):
-    """One training run of one domain."""
+    """One training run, of one domain or from a file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -59,6 +59,7 @@ class Run(_message.Message):
         LOSS_FIELD_NUMBER: _builtins.int
         VALIDATION_NDCG_AT_10_FIELD_NUMBER: _builtins.int
         STAGE_FIELD_NUMBER: _builtins.int
+        VALIDATION_LOSS_FIELD_NUMBER: _builtins.int
         step: _builtins.int
         """Steps of the run done by then."""
         loss: _builtins.float
@@ -67,6 +68,8 @@ class Run(_message.Message):
         """NDCG@10 of the stage on the validation outcomes."""
         stage: _builtins.str
         """Stage that was trained: "light_ml", "cross_encoder" or "embedding"."""
+        validation_loss: _builtins.float
+        """Loss on the held-out lines of a run from files; absent when there are none, and for a run of a domain."""
         def __init__(
             self,
             *,
@@ -74,12 +77,15 @@ class Run(_message.Message):
             loss: _builtins.float = ...,
             validation_ndcg_at_10: _builtins.float = ...,
             stage: _builtins.str = ...,
+            validation_loss: _builtins.float | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_validation_loss", b"_validation_loss", "validation_loss", b"validation_loss"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["loss", b"loss", "stage", b"stage", "step", b"step", "validation_ndcg_at_10", b"validation_ndcg_at_10"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_validation_loss", b"_validation_loss", "loss", b"loss", "stage", b"stage", "step", b"step", "validation_loss", b"validation_loss", "validation_ndcg_at_10", b"validation_ndcg_at_10"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
+        _WhichOneofReturnType__validation_loss: _TypeAlias = _typing.Literal["validation_loss"]  # noqa: Y015
+        _WhichOneofArgType__validation_loss: _TypeAlias = _typing.Literal["_validation_loss", b"_validation_loss"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__validation_loss) -> _WhichOneofReturnType__validation_loss | None: ...
 
     @_typing.final
     class Failure(_message.Message):
@@ -91,7 +97,7 @@ class Run(_message.Message):
         MESSAGE_FIELD_NUMBER: _builtins.int
         RETRIABLE_FIELD_NUMBER: _builtins.int
         reason: _builtins.str
-        """Short word, such as "TRAINER_ERROR" or "ATTEMPTS_EXHAUSTED"."""
+        """Short word, such as "TRAINER_ERROR", "ATTEMPTS_EXHAUSTED" or "INVALID_TRAINING_FILE"."""
         message: _builtins.str
         """One sentence."""
         retriable: _builtins.bool
@@ -126,10 +132,12 @@ class Run(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     STOP_REQUESTED_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    BASE_MODEL_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run, such as "tr_2026_05_17_001": the day and a counter of the tenant."""
     domain: _builtins.str
-    """The domain."""
+    """The domain; empty for a run from files."""
     status: _builtins.str
     """"queued", "starting", "running", "evaluating", "exporting", and at the end "succeeded", "cancelled" or "failed"; on the
     way "pausing" and "paused", or "stopping" and at the end "stopped".
@@ -150,6 +158,10 @@ class Run(_message.Message):
     """The head that came out of the run, promoted or held."""
     stop_requested: _builtins.bool
     """Whether the run was asked to end with what it has learned. True of a queued run: it waits for a trainer to do so."""
+    model: _builtins.str
+    """Name of the model that a run from files makes; empty for a run of a domain."""
+    base_model: _builtins.str
+    """Model that a run from files goes on from; empty for a run of a domain."""
     @_builtins.property
     def progress(self) -> Global___Run.Progress:
         """How far the run is."""
@@ -198,10 +210,12 @@ class Run(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         stop_requested: _builtins.bool = ...,
+        model: _builtins.str = ...,
+        base_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "progress", b"progress", "start_time", b"start_time", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "domain", b"domain", "end_time", b"end_time", "estimated_completion_minutes", b"estimated_completion_minutes", "failure", b"failure", "head", b"head", "loss_curve", b"loss_curve", "progress", b"progress", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "start_time", b"start_time", "status", b"status", "stop_requested", b"stop_requested", "trigger", b"trigger", "triplets_used", b"triplets_used", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "base_model", b"base_model", "create_time", b"create_time", "domain", b"domain", "end_time", b"end_time", "estimated_completion_minutes", b"estimated_completion_minutes", "failure", b"failure", "head", b"head", "loss_curve", b"loss_curve", "model", b"model", "progress", b"progress", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "start_time", b"start_time", "status", b"status", "stop_requested", b"stop_requested", "trigger", b"trigger", "triplets_used", b"triplets_used", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
