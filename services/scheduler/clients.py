@@ -1,34 +1,49 @@
-"""What the scheduler asks of other services: the triplet store's counts."""
+"""What the scheduler asks of other services: the triplet store's counts and snapshots."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import grpc
 from trine.triplets.v1 import domain_service_pb2 as pb
-from trine.triplets.v1 import domain_service_pb2_grpc
+from trine.triplets.v1 import (
+    domain_service_pb2_grpc,
+    snapshot_service_pb2,
+    snapshot_service_pb2_grpc,
+)
 
+from services.chassis.errors import read_error_info
 from services.scheduler.core.errors import (
     DomainNotFoundError,
     FieldInvalidError,
     TripletsUnavailableError,
+    UserNotFoundError,
 )
-from services.scheduler.core.ports import DomainCounts
+from services.scheduler.core.ports import DomainCounts, OutcomeCounts, UserSnapshot
 
 
 class TripletsClient:
-    """The triplet store's counts over gRPC."""
+    """The triplet store's counts and snapshots over gRPC."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = domain_service_pb2_grpc.DomainServiceStub(channel)
+        self._snapshots = snapshot_service_pb2_grpc.SnapshotServiceStub(channel)
 
     async def get(self, tenant: str, domain: str) -> DomainCounts:
         """Returns the counts of a domain."""
-        try:
+        with _naming(domain):
             response = await self._stub.GetDomain(pb.GetDomainRequest(tenant=tenant, domain=domain))
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                raise DomainNotFoundError(domain) from None
-            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                raise FieldInvalidError("domain", "cannot be a domain's name") from None
-            raise TripletsUnavailableError from error
         return _counts(response.domain)
+
+    async def count_outcomes(self, tenant: str, domain: str) -> OutcomeCounts:
+        """Counts a domain's standing outcomes."""
+        request = pb.CountOutcomesRequest(tenant=tenant, domain=domain)
+        with _naming(domain):
+            counted = await self._stub.CountOutcomes(request)
+        return OutcomeCounts(
+            outcomes_count=counted.outcomes_count,
+            positives_count=counted.positives_count,
+            seekers_count=counted.seekers_count,
+        )
 
     async def list(self) -> list[DomainCounts]:
         """Returns the counts of all domains with triplets."""
@@ -53,6 +68,38 @@ class TripletsClient:
             await self._stub.RecordTraining(request)
         except grpc.aio.AioRpcError as error:
             raise TripletsUnavailableError from error
+
+    async def snapshots_with(
+        self, tenant: str, user_id: str, domain: str
+    ) -> Sequence[UserSnapshot]:
+        """Returns the snapshots with a person, of one domain or, for an empty one, of all."""
+        request = snapshot_service_pb2.ListUserSnapshotsRequest(
+            tenant=tenant, user_id=user_id, domain=domain
+        )
+        found: list[UserSnapshot] = []
+        while True:
+            with _naming(domain, user_id):
+                page = await self._snapshots.ListUserSnapshots(request)
+            found += [UserSnapshot(s.domain, s.digest, s.erased) for s in page.snapshots]
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return found
+
+
+@contextmanager
+def _naming(domain: str, user_id: str = "") -> Iterator[None]:
+    """Tells refusals of the triplet store as the scheduler's own."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        if read_error_info(error).reason == "USER_NOT_FOUND":
+            raise UserNotFoundError(user_id) from None
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            raise DomainNotFoundError(domain) from None
+        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            rule = "must be characters that can be stored"
+            raise FieldInvalidError("user_id" if user_id else "domain", rule) from None
+        raise TripletsUnavailableError from error
 
 
 def _counts(domain: pb.Domain) -> DomainCounts:

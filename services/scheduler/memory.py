@@ -4,7 +4,7 @@ import asyncio
 import copy
 import dataclasses
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,7 +13,7 @@ from services.chassis.replies import MemoryReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.file_source import Checkpoint, FileResult
-from services.scheduler.core.head import Ancestor, Head, PromotedHead
+from services.scheduler.core.head import Ancestor, Head, LearnedHead, PromotedHead
 from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.ports import (
     Clock,
@@ -141,6 +141,18 @@ class MemorySchedulerStore:
         in_use = self._state.pointers.get((tenant, domain))
         heads = [dataclasses.replace(h, promoted=h.head == in_use) for h in reversed(heads)]
         return _after(heads, [head.head for head in heads], before)[:limit]
+
+    async def list_heads_of(
+        self, tenant: str, snapshots: Sequence[tuple[str, str]], before: str, limit: int
+    ) -> list[LearnedHead]:
+        """Returns the heads that learned from any of these snapshots, newest first."""
+        found: list[LearnedHead] = []
+        for head in reversed(list(self._state.heads.values())):
+            digest = self._state.runs[head.tenant, head.run_id].snapshot_digest
+            if head.tenant == tenant and (head.domain, digest) in snapshots:
+                promoted = self._state.pointers.get((tenant, head.domain)) == head.head
+                found.append(LearnedHead(dataclasses.replace(head, promoted=promoted), digest))
+        return _after(found, [one.head.head for one in found], before)[:limit]
 
     async def read_head(self, tenant: str, head: str) -> Head | None:
         """Returns a head of whichever domain."""

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 from google.protobuf import json_format, struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
-from trine.scheduler.v1 import head_pb2, head_report_pb2, run_pb2
+from trine.scheduler.v1 import head_pb2, head_report_pb2, head_service_pb2, run_pb2
 
 from services.scheduler.core.compare_heads import Comparison
 from services.scheduler.core.estimate import PastRun, estimate_minutes
 from services.scheduler.core.explain_verdict import explain_verdict
 from services.scheduler.core.head import Head
 from services.scheduler.core.lineage import Lineage
+from services.scheduler.core.list_user_heads import UserHead
 from services.scheduler.core.run import ACTIVE, Run
 from services.scheduler.core.verdict import GENERAL, Interval, Quality, Verdict
 
@@ -84,6 +85,21 @@ def head_to_proto(head: Head) -> head_pb2.Head:
         manifest_digest=head.manifest_digest,
         promoted=head.promoted,
         verdict=verdict_to_proto(head.verdict),
+        create_time=_timestamp(head.create_time),
+    )
+
+
+def user_head_to_proto(found: UserHead) -> head_service_pb2.ListUserHeadsResponse.UserHead:
+    """A head that a person is in."""
+    head = found.learned.head
+    return head_service_pb2.ListUserHeadsResponse.UserHead(
+        head=head.head,
+        domain=head.domain,
+        tier=head.tier,
+        run_id=head.run_id,
+        snapshot_digest=found.learned.snapshot_digest,
+        promoted=head.promoted,
+        erased=found.erased,
         create_time=_timestamp(head.create_time),
     )
 

@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from services.chassis.replies import PostgresReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.file_source import Checkpoint, FileResult
-from services.scheduler.core.head import Ancestor, Head, PromotedHead
+from services.scheduler.core.head import Ancestor, Head, LearnedHead, PromotedHead
 from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.ports import HeadEventKind, Heartbeat, RunEventKind, SchedulerUnit
 from services.scheduler.core.run import (
@@ -41,6 +41,8 @@ SCHEMA = "scheduler"
 _HERE = Path(__file__).parent
 MIGRATIONS = migrations_of(_HERE / "migrations", "outbox", "replies")
 _SQL = load_queries(_HERE / "queries.sql")
+
+_HEAD_COLUMNS = [one.name for one in dataclasses.fields(Head) if one.name != "verdict"]
 
 RunEvent = Callable[[RunEventKind, Run], CloudEvent]
 HeadEvent = Callable[[HeadEventKind, str, str, Head | None, str], CloudEvent]
@@ -120,6 +122,15 @@ class PostgresSchedulerStore:
         """Returns heads, newest first."""
         rows = await self._pool.fetch(_SQL["list_heads"], tenant, domain, before, limit)
         return [_head(row) for row in rows]
+
+    async def list_heads_of(
+        self, tenant: str, snapshots: Sequence[tuple[str, str]], before: str, limit: int
+    ) -> list[LearnedHead]:
+        """Returns the heads that learned from any of these snapshots, newest first."""
+        domains, digests = [domain for domain, _ in snapshots], [digest for _, digest in snapshots]
+        query = _SQL["list_heads_of"]
+        rows = await self._pool.fetch(query, tenant, domains, digests, before, limit)
+        return [LearnedHead(_head(row), row["snapshot_digest"]) for row in rows]
 
     async def read_head(self, tenant: str, head: str) -> Head | None:
         """Returns a head of whichever domain."""
@@ -461,7 +472,7 @@ def _run(row: asyncpg.Record) -> Run:
 def _head(row: asyncpg.Record) -> Head:
     verdict = _verdict(row["verdict"])
     assert verdict is not None
-    return Head(**{**dict(row), "verdict": verdict})
+    return Head(**{name: row[name] for name in _HEAD_COLUMNS}, verdict=verdict)
 
 
 def _verdict(text: str | None) -> Verdict | None:

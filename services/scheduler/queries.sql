@@ -192,6 +192,22 @@ where
     )
 order by h.create_time desc, h.head desc limit $4;
 
+-- name: list_heads_of
+select h.*, p.head is not null as promoted, r.snapshot_digest
+from heads as h
+join runs as r using (tenant, run_id)
+join unnest($2::text[], $3::text[]) as s (domain, digest) on s.domain = h.domain and s.digest = r.snapshot_digest
+left join pointers as p on p.tenant = h.tenant and p.domain = h.domain and p.head = h.head
+where
+    h.tenant = $1
+    and (
+        $4 = ''
+        or (h.create_time, h.head) < (
+            select b.create_time, b.head from heads as b where b.tenant = $1 and b.head = $4
+        )
+    )
+order by h.create_time desc, h.head desc limit $5;
+
 -- name: list_promoted
 select
     tenant, domain,

@@ -23,9 +23,11 @@ from services.triplets.core.ports import (
     DomainArrays,
     DomainCounts,
     DomainUnit,
+    OutcomeCounts,
     PairBatch,
     ProfileBatch,
     TallyBatch,
+    UserSnapshot,
 )
 from services.triplets.core.profile import Profile, StoredProfile, Vector
 from services.triplets.core.schema import Schema
@@ -68,6 +70,8 @@ class _Domain:
     users: dict[str, _User] = field(default_factory=dict)
     erased: dict[int, int] = field(default_factory=dict)
     """Revisions by number."""
+    erased_ids: list[tuple[bytes, int, int]] = field(default_factory=list)
+    """Hash of an id, number, and how many snapshots there were."""
     snapshots: list[tuple[str, int]] = field(default_factory=list)
     tallies: dict[int, tuple[int, Tally]] = field(default_factory=dict)
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
@@ -80,6 +84,14 @@ class _Domain:
             triplets_count=self.triplets_count,
             trained_triplets_count=self.trained_triplets_count,
         )
+
+    def holding(self, user_id: str, id_hash: bytes) -> list[tuple[int, int, bool]]:
+        """Numbers of a user, up to which snapshot they count, and whether they are erased."""
+        gone = [
+            (number, last, True) for hashed, number, last in self.erased_ids if hashed == id_hash
+        ]
+        user = self.users.get(user_id)
+        return gone if user is None else [*gone, (user.number, len(self.snapshots), False)]
 
     def standing(self, revision: int) -> dict[Pair, Word]:
         words: dict[Pair, Word] = {}
@@ -158,10 +170,53 @@ class MemoryTripletStore:
         arrived = [] if user is None else user.contexts
         return sorted(arrived, key=lambda c: c.occurred_at)[::-1]  # the last to arrive first
 
+    async def knows_user(self, tenant: str, domain: str, user_id: str, id_hash: bytes) -> bool:
+        """Says whether there is or was a user."""
+        asked = self._asked(tenant, domain)
+        return any(state.holding(user_id, id_hash) for _, state in asked)
+
+    async def list_user_snapshots(
+        self,
+        tenant: str,
+        domain: str,
+        user_id: str,
+        id_hash: bytes,
+        *,
+        after: tuple[str, int],
+        limit: int,
+    ) -> list[UserSnapshot]:
+        """Returns the snapshots with a user, by domain, newest first."""
+        found = [
+            UserSnapshot(domain=name, snapshot_id=snapshot_id, digest=digest, erased=erased)
+            for name, state in self._asked(tenant, domain)
+            for number, last, erased in state.holding(user_id, id_hash)
+            for snapshot_id, (digest, users_count) in enumerate(state.snapshots[:last], 1)
+            if users_count > number
+            and (name > after[0] or (name == after[0] and snapshot_id < after[1]))
+        ]
+        return sorted(found, key=lambda one: (one.domain, -one.snapshot_id))[:limit]
+
+    def _asked(self, tenant: str, domain: str) -> list[tuple[str, _Domain]]:
+        """One domain, or all of a tenant."""
+        keys = [key for key in self._domains if key[0] == tenant and domain in ("", key[1])]
+        return [(key[1], self._domains[key]) for key in keys]
+
     async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
         """Returns a domain in numbers."""
         state = self._domains.get((tenant, domain))
         return None if state is None else state.counts(tenant)
+
+    async def count_outcomes(self, tenant: str, domain: str) -> OutcomeCounts | None:
+        """Counts a domain's standing outcomes."""
+        state = self._domains.get((tenant, domain))
+        if state is None:
+            return None
+        effects = [tally.effects for _, tally in state.tallies.values()]
+        return OutcomeCounts(
+            outcomes_count=sum(given for given, *_ in effects),
+            positives_count=sum(positive for _, positive, *_ in effects),
+            seekers_count=sum(given > 0 for given, *_ in effects),
+        )
 
     async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:
         """Returns domains with triplets in order."""
@@ -335,14 +390,15 @@ class MemoryDomainUnit(MemoryReplies):
         words = self.state.standing(self.revision)
         return {pair: word for pair, word in words.items() if number in pair}
 
-    async def erase_user(self, number: int) -> None:
-        """Deletes a user and everything about them."""
+    async def erase_user(self, number: int, id_hash: bytes) -> None:
+        """Deletes a user and everything about them, but for the hash of their id."""
         self.state.revision = self.revision
         users = self.state.users.items()
         self.state.users = {name: user for name, user in users if user.number != number}
         del self.state.tallies[number]
         self.state.outcomes = [(r, o) for r, o in self.state.outcomes if number not in o.pair]
         self.state.erased[number] = self.revision
+        self.state.erased_ids.append((id_hash, number, len(self.state.snapshots)))
 
     async def record_snapshot(self, digest: str, users_count: int, since: int) -> bool:
         """Remembers a snapshot, unless someone was erased since."""

@@ -139,7 +139,8 @@ delete from tallies where domain_id = $1 and number = $2;
 delete from users where domain_id = $1 and number = $2;
 
 -- name: mark_erased
-insert into erased (domain_id, number, revision) values ($1, $2, $3);
+insert into erased (domain_id, number, revision, id_hash, last_snapshot_id)
+select $1, $2, $3, $4, coalesce(max(snapshot_id), 0) from snapshots where domain_id = $1;
 
 -- name: was_erased_since
 select exists(select from erased where domain_id = $1 and revision > $2);
@@ -150,6 +151,33 @@ insert into snapshots (domain_id, digest, users_count) values ($1, $2, $3) on co
 -- name: snapshots_with
 select digest from snapshots where domain_id = $1 and users_count > $2
 order by snapshot_id desc limit 1000;
+
+-- name: knows_user
+select exists (
+    select from domains as d
+    where
+        d.tenant = $1 and ($2 = '' or d.domain = $2)
+        and (
+            exists (select from users as u where u.domain_id = d.domain_id and u.user_id = $3)
+            or exists (select from erased as e where e.domain_id = d.domain_id and e.id_hash = $4)
+        )
+);
+
+-- name: list_user_snapshots
+-- Whoever is there is in every snapshot that goes up to their number; whoever was erased, in those taken before.
+select d.domain, s.snapshot_id, s.digest, p.erased
+from domains as d
+cross join lateral (
+    select u.number, 9223372036854775807 as last_snapshot_id, false as erased
+    from users as u where u.domain_id = d.domain_id and u.user_id = $3
+    union all
+    select e.number, e.last_snapshot_id, true from erased as e where e.domain_id = d.domain_id and e.id_hash = $4
+) as p
+join snapshots as s on s.domain_id = d.domain_id and s.users_count > p.number and s.snapshot_id <= p.last_snapshot_id
+where
+    d.tenant = $1 and ($2 = '' or d.domain = $2)
+    and (d.domain > $5 or (d.domain = $5 and s.snapshot_id < $6))
+order by d.domain, s.snapshot_id desc limit $7;
 
 -- name: read_schema
 select schema from domains where tenant = $1 and domain = $2;
@@ -178,6 +206,15 @@ order by c.occurred_at desc, c.arrival desc;
 -- name: read_counts
 select tenant, domain, revision, triplets_count, trained_triplets_count
 from domains where tenant = $1 and domain = $2;
+
+-- name: count_outcomes
+-- Levels from 0 on: rejected, expired, accepted, converted.
+select
+    coalesce(sum(t.given[1] + t.given[2] + t.given[3] + t.given[4]), 0) as outcomes_count,
+    coalesce(sum(t.given[3] + t.given[4]), 0) as positives_count,
+    count(*) filter (where t.given <> '{0,0,0,0}') as seekers_count
+from domains as d left join tallies as t using (domain_id)
+where d.tenant = $1 and d.domain = $2 group by d.domain_id;
 
 -- name: list_counts
 select tenant, domain, revision, triplets_count, trained_triplets_count

@@ -37,6 +37,11 @@ class Domains(domain_service_pb2_grpc.DomainServiceServicer):
     ) -> pb.ListDomainsResponse:
         raise NotImplementedError
 
+    async def CountOutcomes(  # noqa: N802
+        self, request: pb.CountOutcomesRequest, context: Any
+    ) -> pb.CountOutcomesResponse:
+        raise NotImplementedError
+
     async def RecordTraining(  # noqa: N802
         self, request: pb.RecordTrainingRequest, context: Any
     ) -> pb.RecordTrainingResponse:

@@ -72,6 +72,11 @@ def test_an_erased_person_is_gone_from_matches_at_once_and_from_the_next_snapsho
     assert time.monotonic() - started < 1
     assert run["snapshot_digest"] in erased["snapshot_digests"]
     assert erased["outcomes_removed"] == (PEOPLE - 1) + 19
+    (head,) = mesh.call("GET", erased["heads"])["heads"]
+    told = {"head": run["head"], "run_id": run["run_id"], "domain": DOMAIN, "tier": "tenant"}
+    assert head.items() >= (told | {"erased": True}).items()
+    assert head["snapshot_digest"] == run["snapshot_digest"]
+    assert mesh.refused("GET", "/v1/users/nobody/heads")["reason"] == "USER_NOT_FOUND"
     refusal = mesh.refused("POST", "/v1/match", {"user_id": "u7", "domain": DOMAIN})
     assert refusal["status"] == 404
     assert mesh.refused("GET", "/v1/users/u7", domain=DOMAIN)["reason"] == "USER_NOT_FOUND"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,7 +159,9 @@ async def test_an_erasure_names_snapshots_and_the_next_one_is_without_the_person
         tenant="acme", domain="dating", revision=1_000
     )
     first = await stub.CreateSnapshot(request, metadata=MESH)
-    assert list((await store.delete("u1")).snapshot_digests) == [first.digest]
+    answer = await store.delete("u1")
+    assert list(answer.snapshot_digests) == [first.digest]
+    assert answer.heads == "/v1/users/u1/heads?domain=dating"
     second = await stub.CreateSnapshot(request, metadata=MESH)
     assert (second.users_count, second.outcomes_count, second.triplets_count) == (4, 1, 0)
     arrays = load(await store.artifacts.get(second.digest))
@@ -178,3 +181,34 @@ async def test_the_stream_tells_of_an_erasure(store: Store) -> None:
     step = await anext(steps)
     assert np.frombuffer(step.removals.numbers, "<i4").tolist() == [3]
     stream.cancel()
+
+
+async def test_who_is_in_which_snapshot_is_told_page_by_page(store: Store) -> None:
+    stub = snapshot_service_pb2_grpc.SnapshotServiceStub(store.channel)
+
+    def ask(user_id: str, **asked: Any) -> Any:
+        request = snapshot_service_pb2.ListUserSnapshotsRequest(
+            tenant="acme", user_id=user_id, **asked
+        )
+        return stub.ListUserSnapshots(request, metadata=MESH)
+
+    taken = []
+    for number in range(3):
+        await store.upsert(f"n{number}", fields={"age": 30})
+        request = snapshot_service_pb2.CreateSnapshotRequest(
+            tenant="acme", domain="dating", revision=1_000
+        )
+        taken.append((await stub.CreateSnapshot(request, metadata=MESH)).digest)
+    await store.delete("u1")
+    first = await ask("u1", page_size=2)
+    last = await ask("u1", page_size=2, page_token=first.next_page_token)
+    found = [*first.snapshots, *last.snapshots]
+    assert [(one.domain, one.digest, one.erased) for one in found] == [
+        ("dating", digest, True) for digest in taken[::-1]
+    ]
+    assert last.next_page_token == ""
+    assert [one.digest for one in (await ask("n2", domain="dating")).snapshots] == taken[2:]
+    assert (await refused(ask("nobody"))).reason == "USER_NOT_FOUND"
+    assert (await refused(ask("u1", domain="art"))).reason == "DOMAIN_NOT_FOUND"
+    for wrong in ({"page_size": -1}, {"page_token": "dating"}, {"page_token": "dating/x"}):
+        assert (await refused(ask("u1", **wrong))).metadata["field"] == next(iter(wrong))

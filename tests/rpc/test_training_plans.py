@@ -29,6 +29,7 @@ async def test_a_dry_run_tells_everything_and_starts_nothing(scheduler: Schedule
     )
     assert (plan.incumbent, plan.incumbent_pinned) == ("general", False)
     assert tuple(plan.gate_rules) == RULES
+    assert (plan.outcomes_count, plan.positives_count, plan.seekers_count) == (900, 300, 80)
     assert (await scheduler.runs()).runs == []
     assert scheduler.store.events == []
     assert not (await scheduler.train()).HasField("plan")

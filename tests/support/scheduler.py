@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,8 +26,8 @@ from trine.scheduler.v1 import (
 from services.chassis.artifacts import ObjectArtifacts, memory_artifacts
 from services.chassis.clock import ManualClock
 from services.scheduler.artifacts import ArtifactManifests
-from services.scheduler.core.errors import DomainNotFoundError
-from services.scheduler.core.ports import DomainCounts
+from services.scheduler.core.errors import DomainNotFoundError, UserNotFoundError
+from services.scheduler.core.ports import DomainCounts, OutcomeCounts, UserSnapshot
 from services.scheduler.core.training_policy import TrainingPolicy
 from services.scheduler.memory import MemorySchedulerStore
 from services.scheduler.rpc.errors import ERRORS
@@ -55,6 +55,7 @@ class Triplets:
 
     def __init__(self) -> None:
         self.trained: dict[str, int] = {}
+        self.snapshots: dict[tuple[str, str], Sequence[UserSnapshot]] = {}
         self.counts = {"dating": 4_218, "hiring": 10, "empty": 0}
 
     async def get(self, tenant: str, domain: str) -> DomainCounts:
@@ -70,6 +71,19 @@ class Triplets:
 
     async def list(self) -> list[DomainCounts]:
         return [await self.get("acme", name) for name, count in self.counts.items() if count]
+
+    async def count_outcomes(self, tenant: str, domain: str) -> OutcomeCounts:
+        await self.get(tenant, domain)
+        return OutcomeCounts(outcomes_count=900, positives_count=300, seekers_count=80)
+
+    async def snapshots_with(
+        self, tenant: str, user_id: str, domain: str
+    ) -> Sequence[UserSnapshot]:
+        if domain:
+            await self.get(tenant, domain)
+        if (tenant, user_id) not in self.snapshots:
+            raise UserNotFoundError(user_id)
+        return [one for one in self.snapshots[tenant, user_id] if domain in ("", one.domain)]
 
     async def record_training(self, tenant: str, domain: str, triplets_count: int) -> None:
         self.trained[domain] = triplets_count
@@ -148,10 +162,13 @@ class Scheduler:
         )
         return lease_service_pb2_grpc.LeaseServiceStub(self.channel).FailRun(request, metadata=MESH)
 
-    async def trained(self, better: bool = True, **manifest: object) -> str:
+    async def trained(
+        self, better: bool = True, learned_from: str = DIGEST, **manifest: object
+    ) -> str:
         """Trains a head from wish to verdict and returns its run."""
         run_id: str = (await self.train(force=True)).run_id
         leased = await self.lease()
+        await self.heartbeat(leased, snapshot_digest=learned_from)
         content = json.dumps(MANIFEST | manifest).encode()
         await self.complete(leased, better, await self.artifacts.put(content))
         return run_id

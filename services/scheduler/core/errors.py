@@ -16,6 +16,7 @@ SchedulerError
 ├── RunNotFoundError
 ├── RunStateError
 ├── TripletsUnavailableError
+├── UserNotFoundError
 └── WatchersExhaustedError
 """
 
@@ -161,6 +162,15 @@ class TripletsUnavailableError(SchedulerError):
 
     def __init__(self) -> None:
         super().__init__("The triplet store cannot be reached. Nothing was changed; try again.")
+
+
+class UserNotFoundError(SchedulerError):
+    """There is and was no such user."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(
+            f"user_id: there is no user {user_id!r}.", field="user_id", user_id=user_id
+        )
 
 
 class WatchersExhaustedError(SchedulerError):

@@ -29,6 +29,14 @@ class Head:
     """Nobody can use it any more; it remains others' ancestor."""
 
 
+@dataclass(frozen=True, slots=True)
+class LearnedHead:
+    """A head and the snapshot that it learned from."""
+
+    head: Head
+    snapshot_digest: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotedHead:
     """What is in use in a domain; head, tier and digest are empty for the encoder alone."""

@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 
 from services.scheduler.core.errors import RunActiveError, SchedulerError
-from services.scheduler.core.ports import DomainCounts, SchedulerStore
+from services.scheduler.core.ports import (
+    DomainCounts,
+    OutcomeCounts,
+    SchedulerStore,
+    TripletCounts,
+)
 from services.scheduler.core.train_domain import refusal
 from services.scheduler.core.training_policy import TrainingPolicy
 from services.scheduler.core.verdict import GENERAL
@@ -17,10 +22,16 @@ class TrainingPlan:
     """What asking for it would be refused with."""
     incumbent: str
     incumbent_pinned: bool
+    outcomes: OutcomeCounts
 
 
 async def plan_training(
-    store: SchedulerStore, counts: DomainCounts, policy: TrainingPolicy, *, force: bool
+    store: SchedulerStore,
+    triplets: TripletCounts,
+    counts: DomainCounts,
+    policy: TrainingPolicy,
+    *,
+    force: bool,
 ) -> TrainingPlan:
     """Says what stands in the way of a run and which head it would have to beat."""
     key = (counts.tenant, counts.domain)
@@ -36,4 +47,5 @@ async def plan_training(
         obstacles=tuple(obstacles),
         incumbent=GENERAL if in_use is None else in_use.head,
         incumbent_pinned=await store.pinned_head(*key) is not None,
+        outcomes=await triplets.count_outcomes(*key),
     )

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.file_source import Checkpoint, FileDataset, FileResult
-from services.scheduler.core.head import Ancestor, Head, PromotedHead
+from services.scheduler.core.head import Ancestor, Head, LearnedHead, PromotedHead
 from services.scheduler.core.manifest import Manifest
 from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.run import Failure, Job, LossPoint, Run, State
@@ -33,8 +33,29 @@ class DomainCounts:
         return max(0, self.triplets_count - self.trained_triplets_count)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeCounts:
+    """A domain's standing outcomes in numbers."""
+
+    outcomes_count: int
+    positives_count: int
+    """Accepted or converted."""
+    seekers_count: int
+    """People who gave at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserSnapshot:
+    """A snapshot that was taken while a person was there."""
+
+    domain: str
+    digest: str
+    erased: bool
+    """Whether the person has been erased since."""
+
+
 class TripletCounts(Protocol):
-    """The triplet store's counts."""
+    """The triplet store's counts, and who is in its snapshots."""
 
     async def get(self, tenant: str, domain: str) -> DomainCounts:
         """Returns the counts of a domain.
@@ -50,6 +71,27 @@ class TripletCounts(Protocol):
 
         Raises:
             TripletsUnavailableError: the store cannot be reached.
+        """
+        ...
+
+    async def count_outcomes(self, tenant: str, domain: str) -> OutcomeCounts:
+        """Counts a domain's standing outcomes.
+
+        Raises:
+            DomainNotFoundError: there is no such domain.
+            TripletsUnavailableError: the store cannot be reached.
+        """
+        ...
+
+    async def snapshots_with(
+        self, tenant: str, user_id: str, domain: str
+    ) -> Sequence[UserSnapshot]:
+        """Returns the snapshots with a person, of one domain or, for an empty one, of all.
+
+        Raises:
+            DomainNotFoundError: there is no such domain.
+            TripletsUnavailableError: the store cannot be reached.
+            UserNotFoundError: there is and was no such person.
         """
         ...
 
@@ -230,6 +272,15 @@ class SchedulerStore(Protocol):
         """Returns heads, newest first, from the first older than `before`.
 
         The empty domain is that of models made from files.
+        """
+        ...
+
+    async def list_heads_of(
+        self, tenant: str, snapshots: Sequence[tuple[str, str]], before: str, limit: int
+    ) -> list[LearnedHead]:
+        """Returns the heads that learned from any of these (domain, digest), newest first.
+
+        From the first older than `before`; empty means the newest.
         """
         ...
 

@@ -26,6 +26,7 @@ ERRORS: ErrorTable = {
     errors.RunNotFoundError: ErrorRow(Code.NOT_FOUND, "RUN_NOT_FOUND"),
     errors.RunStateError: ErrorRow(Code.FAILED_PRECONDITION, "RUN_STATE_INVALID"),
     errors.TripletsUnavailableError: ErrorRow(Code.UNAVAILABLE, "TRIPLETS_UNAVAILABLE"),
+    errors.UserNotFoundError: ErrorRow(Code.NOT_FOUND, "USER_NOT_FOUND"),
     errors.WatchersExhaustedError: ErrorRow(Code.RESOURCE_EXHAUSTED, "WATCHERS_EXHAUSTED"),
     **TEXT_ERRORS,
     RequestIdInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),

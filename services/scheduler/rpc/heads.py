@@ -15,6 +15,7 @@ from services.scheduler.core.compare_heads import compare_heads
 from services.scheduler.core.errors import FieldInvalidError, HeadNotFoundError
 from services.scheduler.core.head import Head
 from services.scheduler.core.lineage import read_lineage, read_origin
+from services.scheduler.core.list_user_heads import list_user_heads
 from services.scheduler.core.pin_head import pin_head, unpin_head
 from services.scheduler.core.ports import Manifests, SchedulerStore, TripletCounts
 from services.scheduler.core.roll_back_head import roll_back_head
@@ -24,6 +25,7 @@ from services.scheduler.messages import (
     head_to_proto,
     lineage_to_proto,
     report_to_proto,
+    user_head_to_proto,
 )
 from services.scheduler.metrics import ROLLBACKS
 from services.scheduler.rpc.pages import PAGE_MAX, page_size
@@ -50,6 +52,24 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
             heads=[head_to_proto(head) for head in heads[:size]],
             next_page_token=heads[size - 1].head if len(heads) > size else "",
             pinned_head="" if pinned is None else pinned or GENERAL,
+        )
+
+    async def ListUserHeads(
+        self, request: head_service_pb2.ListUserHeadsRequest, context: Context
+    ) -> head_service_pb2.ListUserHeadsResponse:
+        size = page_size(request.page_size)
+        heads = await list_user_heads(
+            self._store,
+            self._triplets,
+            current_tenant(),
+            request.user_id,
+            request.domain,
+            before=request.page_token,
+            limit=size + 1,
+        )
+        return head_service_pb2.ListUserHeadsResponse(
+            heads=[user_head_to_proto(head) for head in heads[:size]],
+            next_page_token=heads[size - 1].learned.head.head if len(heads) > size else "",
         )
 
     async def GetHead(

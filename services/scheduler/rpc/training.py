@@ -40,7 +40,9 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
         ahead = await self._store.queued_count()
         minutes = estimate_minutes(history, counts.triplets_count, ahead)
         if request.dry_run:
-            plan = await plan_training(self._store, counts, policy, force=request.force)
+            plan = await plan_training(
+                self._store, self._triplets, counts, policy, force=request.force
+            )
             return _planned(counts, policy, plan, minutes)
 
         async def act(unit: SchedulerUnit) -> pb.TrainDomainResponse:
@@ -121,5 +123,8 @@ def _planned(
             incumbent=plan.incumbent,
             incumbent_pinned=plan.incumbent_pinned,
             gate_rules=RULES,
+            outcomes_count=plan.outcomes.outcomes_count,
+            positives_count=plan.outcomes.positives_count,
+            seekers_count=plan.outcomes.seekers_count,
         ),
     )

@@ -1,5 +1,6 @@
 """Erasing a person: they, and whatever they said or was said of them, as if they never had come."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,11 @@ class Erasure:
     """Pairs that had a standing outcome."""
     snapshot_digests: Sequence[str]
     """Snapshots taken while the person was there, newest first; heads name theirs."""
+
+
+def hash_id(tenant: str, user_id: str) -> bytes:
+    """What is kept of an erased person's id: whoever knows the id can ask for it again."""
+    return hashlib.sha256(f"{tenant}\0{user_id}".encode()).digest()
 
 
 async def erase_user(unit: DomainUnit, user_id: str) -> Erasure:
@@ -38,7 +44,7 @@ async def erase_user(unit: DomainUnit, user_id: str) -> Erasure:
     changed = {n: after[n] for n in people if n != number and after[n] != before[n]}
     await unit.save_tallies(changed, added)
     digests = await unit.snapshots_with(number)
-    await unit.erase_user(number)
+    await unit.erase_user(number, hash_id(unit.counts.tenant, user_id))
     standing = sum(word.counted_level is not None for word in words.values())
     return Erasure(outcomes_count=standing, snapshot_digests=digests)
 

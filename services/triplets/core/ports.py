@@ -35,6 +35,15 @@ class DomainCounts:
         return max(0, self.triplets_count - self.trained_triplets_count)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeCounts:
+    """A domain's standing outcomes in numbers."""
+
+    outcomes_count: int
+    positives_count: int
+    seekers_count: int
+
+
 class DomainUnit(Protocol):
     """One domain, locked: what is done through a unit commits together, or not at all.
 
@@ -110,10 +119,11 @@ class DomainUnit(Protocol):
         """Returns the standing words that a user gave or received."""
         ...
 
-    async def erase_user(self, number: int) -> None:
+    async def erase_user(self, number: int, id_hash: bytes) -> None:
         """Deletes a user, their contexts and tally, and the outcomes they gave or received.
 
-        Their number stays taken; tallies of others are the caller's to save.
+        Their number stays taken, and by the hash of their id it stays known which snapshots held
+        them; tallies of others are the caller's to save.
         """
         ...
 
@@ -211,6 +221,18 @@ class DomainArrays:
     """As logged; see settle_pages."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserSnapshot:
+    """A snapshot that was taken while a person was there."""
+
+    domain: str
+    snapshot_id: int
+    """Grows from snapshot to snapshot of a domain."""
+    digest: str
+    erased: bool
+    """Whether the person has been erased since."""
+
+
 class TripletStore(Protocol):
     """Everything that the service keeps."""
 
@@ -246,8 +268,33 @@ class TripletStore(Protocol):
         """Returns what was appended to a user, newest first; none for one who is not there."""
         ...
 
+    async def knows_user(self, tenant: str, domain: str, user_id: str, id_hash: bytes) -> bool:
+        """Says whether there is or was a user, in a domain or, for an empty one, in any."""
+        ...
+
+    async def list_user_snapshots(
+        self,
+        tenant: str,
+        domain: str,
+        user_id: str,
+        id_hash: bytes,
+        *,
+        after: tuple[str, int],
+        limit: int,
+    ) -> list[UserSnapshot]:
+        """Returns the snapshots with a user, of one domain or, for an empty one, of all.
+
+        By domain, newest first, from the first that follows `after` (a domain and a snapshot id);
+        ("", 0) means the first. Those who were erased are found by the hash of their id.
+        """
+        ...
+
     async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
         """Returns a domain in numbers."""
+        ...
+
+    async def count_outcomes(self, tenant: str, domain: str) -> OutcomeCounts | None:
+        """Counts a domain's standing outcomes, positive ones of them, and who gave any."""
         ...
 
     async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:

@@ -16,7 +16,14 @@ from services.triplets.core.errors import DomainNotFoundError
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import RETRACTED_LEVEL
 from services.triplets.core.pages import PAGES_MAX, SLOTS_MAX
-from services.triplets.core.ports import Change, DomainArrays, DomainCounts, DomainUnit
+from services.triplets.core.ports import (
+    Change,
+    DomainArrays,
+    DomainCounts,
+    DomainUnit,
+    OutcomeCounts,
+    UserSnapshot,
+)
 from services.triplets.core.profile import StoredProfile
 from services.triplets.core.schema import Schema
 from services.triplets.postgres.queries import SQL
@@ -104,10 +111,35 @@ class PostgresTripletStore:
         rows = await self._pool.fetch(SQL["read_contexts"], tenant, domain, user_id)
         return [Context(**dict(row)) for row in rows]
 
+    async def knows_user(self, tenant: str, domain: str, user_id: str, id_hash: bytes) -> bool:
+        """Says whether there is or was a user."""
+        key = (tenant, domain, user_id, id_hash)
+        return bool(await self._pool.fetchval(SQL["knows_user"], *key))
+
+    async def list_user_snapshots(
+        self,
+        tenant: str,
+        domain: str,
+        user_id: str,
+        id_hash: bytes,
+        *,
+        after: tuple[str, int],
+        limit: int,
+    ) -> list[UserSnapshot]:
+        """Returns the snapshots with a user, by domain, newest first."""
+        key = (tenant, domain, user_id, id_hash)
+        rows = await self._pool.fetch(SQL["list_user_snapshots"], *key, *after, limit)
+        return [UserSnapshot(**dict(row)) for row in rows]
+
     async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
         """Returns a domain in numbers."""
         row = await self._pool.fetchrow(SQL["read_counts"], tenant, domain)
         return None if row is None else DomainCounts(**dict(row))
+
+    async def count_outcomes(self, tenant: str, domain: str) -> OutcomeCounts | None:
+        """Counts a domain's standing outcomes."""
+        row = await self._pool.fetchrow(SQL["count_outcomes"], tenant, domain)
+        return None if row is None else OutcomeCounts(**dict(row))
 
     async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:
         """Returns domains with triplets in order."""

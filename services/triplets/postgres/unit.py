@@ -160,12 +160,14 @@ class PostgresDomainUnit(PostgresReplies):
         """Returns the standing words that a user gave or received."""
         return _words(await self._connection.fetch(SQL["words_about"], self._domain_id, number))
 
-    async def erase_user(self, number: int) -> None:
-        """Deletes a user and everything about them."""
+    async def erase_user(self, number: int, id_hash: bytes) -> None:
+        """Deletes a user and everything about them, but for the hash of their id."""
         self._dirty = True
         for query in ("erase_given", "erase_received", "erase_tally", "erase_user"):
             await self._connection.execute(SQL[query], self._domain_id, number)
-        await self._connection.execute(SQL["mark_erased"], self._domain_id, number, self.revision)
+        await self._connection.execute(
+            SQL["mark_erased"], self._domain_id, number, self.revision, id_hash
+        )
 
     async def record_snapshot(self, digest: str, users_count: int, since: int) -> bool:
         """Remembers a snapshot, unless someone was erased since."""

@@ -9,10 +9,16 @@ from trine.triplets.v1 import (
 
 from services.chassis.interceptors import Context
 from services.triplets.core.create_snapshot import create_snapshot
-from services.triplets.core.errors import DomainNotFoundError, FieldInvalidError
+from services.triplets.core.erase_user import hash_id
+from services.triplets.core.errors import (
+    DomainNotFoundError,
+    FieldInvalidError,
+    UserNotFoundError,
+)
 from services.triplets.core.ports import DomainCounts, SnapshotWriter, TripletStore
 
 PAGE_DOMAINS_MAX = 1_000
+PAGE_SNAPSHOTS_MAX = 1_000
 
 
 class DomainServicer(domain_service_pb2_grpc.DomainServiceServicer):
@@ -33,13 +39,23 @@ class DomainServicer(domain_service_pb2_grpc.DomainServiceServicer):
         self, request: domain_service_pb2.ListDomainsRequest, context: Context
     ) -> domain_service_pb2.ListDomainsResponse:
         tenant, _, domain = request.page_token.partition("/")
-        if request.page_size < 0:
-            raise FieldInvalidError("page_size", "must not be negative")
-        size = min(request.page_size or PAGE_DOMAINS_MAX, PAGE_DOMAINS_MAX)
+        size = _page_size(request.page_size, PAGE_DOMAINS_MAX)
         found = await self._store.list_counts((tenant, domain), size)
         token = f"{found[-1].tenant}/{found[-1].domain}" if len(found) == size else ""
         return domain_service_pb2.ListDomainsResponse(
             domains=[_to_proto(counts) for counts in found], next_page_token=token
+        )
+
+    async def CountOutcomes(
+        self, request: domain_service_pb2.CountOutcomesRequest, context: Context
+    ) -> domain_service_pb2.CountOutcomesResponse:
+        counts = await self._store.count_outcomes(request.tenant, request.domain)
+        if counts is None:
+            raise DomainNotFoundError(request.domain)
+        return domain_service_pb2.CountOutcomesResponse(
+            outcomes_count=counts.outcomes_count,
+            positives_count=counts.positives_count,
+            seekers_count=counts.seekers_count,
         )
 
     async def RecordTraining(
@@ -51,7 +67,7 @@ class DomainServicer(domain_service_pb2_grpc.DomainServiceServicer):
 
 
 class SnapshotServicer(snapshot_service_pb2_grpc.SnapshotServiceServicer):
-    """Freezes domains."""
+    """Freezes domains and says who is in what was frozen."""
 
     def __init__(self, store: TripletStore, writer: SnapshotWriter) -> None:
         self._store = store
@@ -69,6 +85,42 @@ class SnapshotServicer(snapshot_service_pb2_grpc.SnapshotServiceServicer):
             outcomes_count=snapshot.outcomes_count,
             triplets_count=snapshot.triplets_count,
         )
+
+    async def ListUserSnapshots(
+        self, request: snapshot_service_pb2.ListUserSnapshotsRequest, context: Context
+    ) -> snapshot_service_pb2.ListUserSnapshotsResponse:
+        size = _page_size(request.page_size, PAGE_SNAPSHOTS_MAX)
+        tenant, domain, user_id = request.tenant, request.domain, request.user_id
+        if domain and await self._store.read_schema(tenant, domain) is None:
+            raise DomainNotFoundError(domain)
+        key = (tenant, domain, user_id, hash_id(tenant, user_id))
+        if not await self._store.knows_user(*key):
+            raise UserNotFoundError("user_id", user_id)
+        after = _read_token(request.page_token)
+        found = await self._store.list_user_snapshots(*key, after=after, limit=size)
+        kind = snapshot_service_pb2.ListUserSnapshotsResponse
+        return kind(
+            snapshots=[
+                kind.UserSnapshot(domain=one.domain, digest=one.digest, erased=one.erased)
+                for one in found
+            ],
+            next_page_token=f"{found[-1].domain}/{found[-1].snapshot_id}"
+            if len(found) == size
+            else "",
+        )
+
+
+def _page_size(asked: int, size_max: int) -> int:
+    if asked < 0:
+        raise FieldInvalidError("page_size", "must not be negative")
+    return min(asked or size_max, size_max)
+
+
+def _read_token(token: str) -> tuple[str, int]:
+    domain, _, snapshot_id = token.partition("/")
+    if token and not snapshot_id.isdecimal():
+        raise FieldInvalidError("page_token", "is none of an answer's")
+    return domain, int(snapshot_id or 0)
 
 
 def _to_proto(counts: DomainCounts) -> domain_service_pb2.Domain:

@@ -3,6 +3,7 @@
 import datetime
 import uuid
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 from google.protobuf import struct_pb2
 from trine.triplets.v1 import user_pb2, user_service_pb2_grpc
@@ -142,7 +143,10 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             )
 
         opening = self._store.open_domain(current_tenant(), request.domain)
-        return await answer_once(opening, request, context, pb.DeleteUserResponse, act)
+        response = await answer_once(opening, request, context, pb.DeleteUserResponse, act)
+        # Not in the answer that is kept for repeats: it would name whoever has been erased.
+        response.heads = f"/v1/users/{quote(request.user_id, '')}/heads?domain={request.domain}"
+        return response
 
 
 def _read_context(request: pb.AppendContextRequest, now: datetime.datetime) -> Context:

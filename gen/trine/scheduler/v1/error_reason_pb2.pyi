@@ -58,6 +58,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Another run of the tenant makes a model of this name; metadata "run_id" names it."""
     ERROR_REASON_FILE_RUNS_EXHAUSTED: _ErrorReason.ValueType  # 17
     """The tenant has as many runs from files that have not ended as it may have; metadata "file_runs_max" says how many."""
+    ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 18
+    """Neither the domain nor, where none is named, any other knows or knew such a user."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -98,4 +100,6 @@ ERROR_REASON_MODEL_EXISTS: ErrorReason.ValueType  # 16
 """Another run of the tenant makes a model of this name; metadata "run_id" names it."""
 ERROR_REASON_FILE_RUNS_EXHAUSTED: ErrorReason.ValueType  # 17
 """The tenant has as many runs from files that have not ended as it may have; metadata "file_runs_max" says how many."""
+ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 18
+"""Neither the domain nor, where none is named, any other knows or knew such a user."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

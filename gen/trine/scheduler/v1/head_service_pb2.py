@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from trine.gateway.v1 import authorization_pb2 as trine_dot_gateway_dot_v1_dot_authorization__pb2
 from trine.scheduler.v1 import head_pb2 as trine_dot_scheduler_dot_v1_dot_head__pb2
 from trine.scheduler.v1 import head_report_pb2 as trine_dot_scheduler_dot_v1_dot_head__report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%trine/scheduler/v1/head_service.proto\x12\x12trine.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$trine/gateway/v1/authorization.proto\x1a\x1dtrine/scheduler/v1/head.proto\x1a$trine/scheduler/v1/head_report.proto\"[\n\x10ListHeadsRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"|\n\x11ListHeadsResponse\x12-\n\x05heads\x18\x01 \x03(\x0b\x32\x18.trine.scheduler.v1.HeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bpinned_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"$\n\x0eGetHeadRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15GetHeadVerdictRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15GetHeadLineageRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\">\n\x13\x43ompareHeadsRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05other\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x13RollBackHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x14RollBackHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10rolled_back_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\":\n\x0ePinHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"X\n\x0fPinHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rprevious_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"(\n\x10UnpinHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x11UnpinHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\xb3\x08\n\x0bHeadService\x12y\n\tListHeads\x12$.trine.scheduler.v1.ListHeadsRequest\x1a%.trine.scheduler.v1.ListHeadsResponse\"\x1f\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/heads\x12o\n\x07GetHead\x12\".trine.scheduler.v1.GetHeadRequest\x1a\x18.trine.scheduler.v1.Head\"&\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/heads/{head}\x12\x8c\x01\n\x0eGetHeadVerdict\x12).trine.scheduler.v1.GetHeadVerdictRequest\x1a\x1f.trine.scheduler.v1.HeadVerdict\".\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/heads/{head}/verdict\x12\x8c\x01\n\x0eGetHeadLineage\x12).trine.scheduler.v1.GetHeadLineageRequest\x1a\x1f.trine.scheduler.v1.HeadLineage\".\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/heads/{head}/lineage\x12\x84\x01\n\x0c\x43ompareHeads\x12\'.trine.scheduler.v1.CompareHeadsRequest\x1a\".trine.scheduler.v1.HeadComparison\"\'\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/heads:compare\x12\x8f\x01\n\x0cRollBackHead\x12\'.trine.scheduler.v1.RollBackHeadRequest\x1a(.trine.scheduler.v1.RollBackHeadResponse\",\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x17\"\x12/v1/heads:rollBack:\x01*\x12{\n\x07PinHead\x12\".trine.scheduler.v1.PinHeadRequest\x1a#.trine.scheduler.v1.PinHeadResponse\"\'\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x12\"\r/v1/heads:pin:\x01*\x12\x83\x01\n\tUnpinHead\x12$.trine.scheduler.v1.UnpinHeadRequest\x1a%.trine.scheduler.v1.UnpinHeadResponse\")\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/heads:unpin:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%trine/scheduler/v1/head_service.proto\x12\x12trine.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$trine/gateway/v1/authorization.proto\x1a\x1dtrine/scheduler/v1/head.proto\x1a$trine/scheduler/v1/head_report.proto\"[\n\x10ListHeadsRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"|\n\x11ListHeadsResponse\x12-\n\x05heads\x18\x01 \x03(\x0b\x32\x18.trine.scheduler.v1.HeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bpinned_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"v\n\x14ListUserHeadsRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\xe4\x02\n\x15ListUserHeadsResponse\x12G\n\x05heads\x18\x01 \x03(\x0b\x32\x32.trine.scheduler.v1.ListUserHeadsResponse.UserHeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x1a\xe2\x01\n\x08UserHead\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fsnapshot_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08promoted\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x65rased\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"$\n\x0eGetHeadRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15GetHeadVerdictRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15GetHeadLineageRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\">\n\x13\x43ompareHeadsRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05other\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x13RollBackHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x14RollBackHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10rolled_back_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\":\n\x0ePinHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"X\n\x0fPinHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rprevious_head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"(\n\x10UnpinHeadRequest\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"=\n\x11UnpinHeadResponse\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\xcb\t\n\x0bHeadService\x12y\n\tListHeads\x12$.trine.scheduler.v1.ListHeadsRequest\x1a%.trine.scheduler.v1.ListHeadsResponse\"\x1f\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/heads\x12o\n\x07GetHead\x12\".trine.scheduler.v1.GetHeadRequest\x1a\x18.trine.scheduler.v1.Head\"&\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/heads/{head}\x12\x8c\x01\n\x0eGetHeadVerdict\x12).trine.scheduler.v1.GetHeadVerdictRequest\x1a\x1f.trine.scheduler.v1.HeadVerdict\".\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/heads/{head}/verdict\x12\x95\x01\n\rListUserHeads\x12(.trine.scheduler.v1.ListUserHeadsRequest\x1a).trine.scheduler.v1.ListUserHeadsResponse\"/\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/users/{user_id}/heads\x12\x8c\x01\n\x0eGetHeadLineage\x12).trine.scheduler.v1.GetHeadLineageRequest\x1a\x1f.trine.scheduler.v1.HeadLineage\".\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/heads/{head}/lineage\x12\x84\x01\n\x0c\x43ompareHeads\x12\'.trine.scheduler.v1.CompareHeadsRequest\x1a\".trine.scheduler.v1.HeadComparison\"\'\xea\xc7\x18\nheads:read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/heads:compare\x12\x8f\x01\n\x0cRollBackHead\x12\'.trine.scheduler.v1.RollBackHeadRequest\x1a(.trine.scheduler.v1.RollBackHeadResponse\",\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x17\"\x12/v1/heads:rollBack:\x01*\x12{\n\x07PinHead\x12\".trine.scheduler.v1.PinHeadRequest\x1a#.trine.scheduler.v1.PinHeadResponse\"\'\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x12\"\r/v1/heads:pin:\x01*\x12\x83\x01\n\tUnpinHead\x12$.trine.scheduler.v1.UnpinHeadRequest\x1a%.trine.scheduler.v1.UnpinHeadResponse\")\xea\xc7\x18\x0bheads:write\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/heads:unpin:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +49,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTHEADSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
   _globals['_LISTHEADSRESPONSE'].fields_by_name['pinned_head']._loaded_options = None
   _globals['_LISTHEADSRESPONSE'].fields_by_name['pinned_head']._serialized_options = b'\342A\001\003'
+  _globals['_LISTUSERHEADSREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_LISTUSERHEADSREQUEST'].fields_by_name['user_id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTUSERHEADSREQUEST'].fields_by_name['domain']._loaded_options = None
+  _globals['_LISTUSERHEADSREQUEST'].fields_by_name['domain']._serialized_options = b'\342A\001\001'
+  _globals['_LISTUSERHEADSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTUSERHEADSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTUSERHEADSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTUSERHEADSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['head']._loaded_options = None
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['head']._serialized_options = b'\342A\001\003'
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['domain']._loaded_options = None
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['domain']._serialized_options = b'\342A\001\003'
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['tier']._loaded_options = None
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['tier']._serialized_options = b'\342A\001\003'
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['run_id']._loaded_options = None
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['run_id']._serialized_options = b'\342A\001\003'
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['snapshot_digest']._loaded_options = None
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['snapshot_digest']._serialized_options = b'\342A\001\003'
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['promoted']._loaded_options = None
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['promoted']._serialized_options = b'\342A\001\003'
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['erased']._loaded_options = None
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['erased']._serialized_options = b'\342A\001\003'
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['create_time']._loaded_options = None
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_LISTUSERHEADSRESPONSE'].fields_by_name['heads']._loaded_options = None
+  _globals['_LISTUSERHEADSRESPONSE'].fields_by_name['heads']._serialized_options = b'\342A\001\003'
+  _globals['_LISTUSERHEADSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
+  _globals['_LISTUSERHEADSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
   _globals['_GETHEADREQUEST'].fields_by_name['head']._loaded_options = None
   _globals['_GETHEADREQUEST'].fields_by_name['head']._serialized_options = b'\342A\001\002'
   _globals['_GETHEADVERDICTREQUEST'].fields_by_name['head']._loaded_options = None
@@ -90,6 +119,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADSERVICE'].methods_by_name['GetHead']._serialized_options = b'\352\307\030\nheads:read\202\323\344\223\002\022\022\020/v1/heads/{head}'
   _globals['_HEADSERVICE'].methods_by_name['GetHeadVerdict']._loaded_options = None
   _globals['_HEADSERVICE'].methods_by_name['GetHeadVerdict']._serialized_options = b'\352\307\030\nheads:read\202\323\344\223\002\032\022\030/v1/heads/{head}/verdict'
+  _globals['_HEADSERVICE'].methods_by_name['ListUserHeads']._loaded_options = None
+  _globals['_HEADSERVICE'].methods_by_name['ListUserHeads']._serialized_options = b'\352\307\030\nheads:read\202\323\344\223\002\033\022\031/v1/users/{user_id}/heads'
   _globals['_HEADSERVICE'].methods_by_name['GetHeadLineage']._loaded_options = None
   _globals['_HEADSERVICE'].methods_by_name['GetHeadLineage']._serialized_options = b'\352\307\030\nheads:read\202\323\344\223\002\032\022\030/v1/heads/{head}/lineage'
   _globals['_HEADSERVICE'].methods_by_name['CompareHeads']._loaded_options = None
@@ -100,30 +131,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADSERVICE'].methods_by_name['PinHead']._serialized_options = b'\352\307\030\013heads:write\202\323\344\223\002\022\"\r/v1/heads:pin:\001*'
   _globals['_HEADSERVICE'].methods_by_name['UnpinHead']._loaded_options = None
   _globals['_HEADSERVICE'].methods_by_name['UnpinHead']._serialized_options = b'\352\307\030\013heads:write\202\323\344\223\002\024\"\017/v1/heads:unpin:\001*'
-  _globals['_LISTHEADSREQUEST']._serialized_start=231
-  _globals['_LISTHEADSREQUEST']._serialized_end=322
-  _globals['_LISTHEADSRESPONSE']._serialized_start=324
-  _globals['_LISTHEADSRESPONSE']._serialized_end=448
-  _globals['_GETHEADREQUEST']._serialized_start=450
-  _globals['_GETHEADREQUEST']._serialized_end=486
-  _globals['_GETHEADVERDICTREQUEST']._serialized_start=488
-  _globals['_GETHEADVERDICTREQUEST']._serialized_end=531
-  _globals['_GETHEADLINEAGEREQUEST']._serialized_start=533
-  _globals['_GETHEADLINEAGEREQUEST']._serialized_end=576
-  _globals['_COMPAREHEADSREQUEST']._serialized_start=578
-  _globals['_COMPAREHEADSREQUEST']._serialized_end=640
-  _globals['_ROLLBACKHEADREQUEST']._serialized_start=642
-  _globals['_ROLLBACKHEADREQUEST']._serialized_end=705
-  _globals['_ROLLBACKHEADRESPONSE']._serialized_start=707
-  _globals['_ROLLBACKHEADRESPONSE']._serialized_end=803
-  _globals['_PINHEADREQUEST']._serialized_start=805
-  _globals['_PINHEADREQUEST']._serialized_end=863
-  _globals['_PINHEADRESPONSE']._serialized_start=865
-  _globals['_PINHEADRESPONSE']._serialized_end=953
-  _globals['_UNPINHEADREQUEST']._serialized_start=955
-  _globals['_UNPINHEADREQUEST']._serialized_end=995
-  _globals['_UNPINHEADRESPONSE']._serialized_start=997
-  _globals['_UNPINHEADRESPONSE']._serialized_end=1058
-  _globals['_HEADSERVICE']._serialized_start=1061
-  _globals['_HEADSERVICE']._serialized_end=2136
+  _globals['_LISTHEADSREQUEST']._serialized_start=264
+  _globals['_LISTHEADSREQUEST']._serialized_end=355
+  _globals['_LISTHEADSRESPONSE']._serialized_start=357
+  _globals['_LISTHEADSRESPONSE']._serialized_end=481
+  _globals['_LISTUSERHEADSREQUEST']._serialized_start=483
+  _globals['_LISTUSERHEADSREQUEST']._serialized_end=601
+  _globals['_LISTUSERHEADSRESPONSE']._serialized_start=604
+  _globals['_LISTUSERHEADSRESPONSE']._serialized_end=960
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD']._serialized_start=734
+  _globals['_LISTUSERHEADSRESPONSE_USERHEAD']._serialized_end=960
+  _globals['_GETHEADREQUEST']._serialized_start=962
+  _globals['_GETHEADREQUEST']._serialized_end=998
+  _globals['_GETHEADVERDICTREQUEST']._serialized_start=1000
+  _globals['_GETHEADVERDICTREQUEST']._serialized_end=1043
+  _globals['_GETHEADLINEAGEREQUEST']._serialized_start=1045
+  _globals['_GETHEADLINEAGEREQUEST']._serialized_end=1088
+  _globals['_COMPAREHEADSREQUEST']._serialized_start=1090
+  _globals['_COMPAREHEADSREQUEST']._serialized_end=1152
+  _globals['_ROLLBACKHEADREQUEST']._serialized_start=1154
+  _globals['_ROLLBACKHEADREQUEST']._serialized_end=1217
+  _globals['_ROLLBACKHEADRESPONSE']._serialized_start=1219
+  _globals['_ROLLBACKHEADRESPONSE']._serialized_end=1315
+  _globals['_PINHEADREQUEST']._serialized_start=1317
+  _globals['_PINHEADREQUEST']._serialized_end=1375
+  _globals['_PINHEADRESPONSE']._serialized_start=1377
+  _globals['_PINHEADRESPONSE']._serialized_end=1465
+  _globals['_UNPINHEADREQUEST']._serialized_start=1467
+  _globals['_UNPINHEADREQUEST']._serialized_end=1507
+  _globals['_UNPINHEADRESPONSE']._serialized_start=1509
+  _globals['_UNPINHEADRESPONSE']._serialized_end=1570
+  _globals['_HEADSERVICE']._serialized_start=1573
+  _globals['_HEADSERVICE']._serialized_end=2800
 # @@protoc_insertion_point(module_scope)

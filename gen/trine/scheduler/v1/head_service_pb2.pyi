@@ -6,6 +6,7 @@ Looking at heads, moving the promotion pointer back, and pinning it."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from trine.scheduler.v1 import head_pb2 as _head_pb2
 import builtins as _builtins
@@ -80,6 +81,118 @@ class ListHeadsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListHeadsResponse: _TypeAlias = ListHeadsResponse  # noqa: Y015
+
+@_typing.final
+class ListUserHeadsRequest(_message.Message):
+    """Request of ListUserHeads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The caller's id of the person."""
+    domain: _builtins.str
+    """The domain; empty for all."""
+    page_size: _builtins.int
+    """At most so many heads; 0 means 50, the maximum is 1,000."""
+    page_token: _builtins.str
+    """next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUserHeadsRequest: _TypeAlias = ListUserHeadsRequest  # noqa: Y015
+
+@_typing.final
+class ListUserHeadsResponse(_message.Message):
+    """Response of ListUserHeads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class UserHead(_message.Message):
+        """A head and the snapshot that the person is in."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        HEAD_FIELD_NUMBER: _builtins.int
+        DOMAIN_FIELD_NUMBER: _builtins.int
+        TIER_FIELD_NUMBER: _builtins.int
+        RUN_ID_FIELD_NUMBER: _builtins.int
+        SNAPSHOT_DIGEST_FIELD_NUMBER: _builtins.int
+        PROMOTED_FIELD_NUMBER: _builtins.int
+        ERASED_FIELD_NUMBER: _builtins.int
+        CREATE_TIME_FIELD_NUMBER: _builtins.int
+        head: _builtins.str
+        """Version of the head."""
+        domain: _builtins.str
+        """The domain."""
+        tier: _builtins.str
+        """The tier that the head serves."""
+        run_id: _builtins.str
+        """Run that made the head."""
+        snapshot_digest: _builtins.str
+        """SHA-256 of the snapshot that the run learned from."""
+        promoted: _builtins.bool
+        """Whether the head is in use."""
+        erased: _builtins.bool
+        """Whether the person has been erased since the snapshot was taken."""
+        @_builtins.property
+        def create_time(self) -> _timestamp_pb2.Timestamp:
+            """When the head was exported."""
+
+        def __init__(
+            self,
+            *,
+            head: _builtins.str = ...,
+            domain: _builtins.str = ...,
+            tier: _builtins.str = ...,
+            run_id: _builtins.str = ...,
+            snapshot_digest: _builtins.str = ...,
+            promoted: _builtins.bool = ...,
+            erased: _builtins.bool = ...,
+            create_time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "domain", b"domain", "erased", b"erased", "head", b"head", "promoted", b"promoted", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "tier", b"tier"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    HEADS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def heads(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListUserHeadsResponse.UserHead]:
+        """Heads."""
+
+    def __init__(
+        self,
+        *,
+        heads: _abc.Iterable[Global___ListUserHeadsResponse.UserHead] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUserHeadsResponse: _TypeAlias = ListUserHeadsResponse  # noqa: Y015
 
 @_typing.final
 class GetHeadRequest(_message.Message):

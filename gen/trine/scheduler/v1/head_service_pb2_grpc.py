@@ -52,6 +52,11 @@ class HeadServiceStub:
                 request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadVerdictRequest.SerializeToString,
                 response_deserializer=trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadVerdict.FromString,
                 _registered_method=True)
+        self.ListUserHeads = channel.unary_unary(
+                '/trine.scheduler.v1.HeadService/ListUserHeads',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListUserHeadsRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListUserHeadsResponse.FromString,
+                _registered_method=True)
         self.GetHeadLineage = channel.unary_unary(
                 '/trine.scheduler.v1.HeadService/GetHeadLineage',
                 request_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadLineageRequest.SerializeToString,
@@ -99,6 +104,14 @@ class HeadServiceServicer:
 
     def GetHeadVerdict(self, request, context):
         """Returns what the gate said of a head, rule by rule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUserHeads(self, request, context):
+        """Returns the heads that learned from a snapshot with a person in it, newest first: those of all domains, or of one. It answers
+        for somebody who has been erased, too, and then of whoever came in under the id again as well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +172,11 @@ def add_HeadServiceServicer_to_server(servicer, server):
                     servicer.GetHeadVerdict,
                     request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadVerdictRequest.FromString,
                     response_serializer=trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadVerdict.SerializeToString,
+            ),
+            'ListUserHeads': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUserHeads,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListUserHeadsRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListUserHeadsResponse.SerializeToString,
             ),
             'GetHeadLineage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetHeadLineage,
@@ -268,6 +286,33 @@ class HeadService:
             '/trine.scheduler.v1.HeadService/GetHeadVerdict',
             trine_dot_scheduler_dot_v1_dot_head__service__pb2.GetHeadVerdictRequest.SerializeToString,
             trine_dot_scheduler_dot_v1_dot_head__report__pb2.HeadVerdict.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUserHeads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.HeadService/ListUserHeads',
+            trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListUserHeadsRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_head__service__pb2.ListUserHeadsResponse.FromString,
             options,
             channel_credentials,
             insecure,

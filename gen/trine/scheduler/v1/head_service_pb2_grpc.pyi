@@ -24,6 +24,10 @@ class HeadServiceStub:
     """Returns a head."""
     GetHeadVerdict: _aio.UnaryUnaryMultiCallable[_head_service_pb2.GetHeadVerdictRequest, _head_report_pb2.HeadVerdict]
     """Returns what the gate said of a head, rule by rule."""
+    ListUserHeads: _aio.UnaryUnaryMultiCallable[_head_service_pb2.ListUserHeadsRequest, _head_service_pb2.ListUserHeadsResponse]
+    """Returns the heads that learned from a snapshot with a person in it, newest first: those of all domains, or of one. It answers
+    for somebody who has been erased, too, and then of whoever came in under the id again as well.
+    """
     GetHeadLineage: _aio.UnaryUnaryMultiCallable[_head_service_pb2.GetHeadLineageRequest, _head_report_pb2.HeadLineage]
     """Returns where a head comes from, up to the encoder alone."""
     CompareHeads: _aio.UnaryUnaryMultiCallable[_head_service_pb2.CompareHeadsRequest, _head_report_pb2.HeadComparison]
@@ -65,6 +69,16 @@ class HeadServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_head_service_pb2.GetHeadVerdictRequest, _abc.Awaitable[_head_report_pb2.HeadVerdict]],
     ) -> _abc.Awaitable[_head_report_pb2.HeadVerdict]:
         """Returns what the gate said of a head, rule by rule."""
+
+    @_abc_1.abstractmethod
+    def ListUserHeads(
+        self,
+        request: _head_service_pb2.ListUserHeadsRequest,
+        context: _aio.ServicerContext[_head_service_pb2.ListUserHeadsRequest, _abc.Awaitable[_head_service_pb2.ListUserHeadsResponse]],
+    ) -> _abc.Awaitable[_head_service_pb2.ListUserHeadsResponse]:
+        """Returns the heads that learned from a snapshot with a person in it, newest first: those of all domains, or of one. It answers
+        for somebody who has been erased, too, and then of whoever came in under the id again as well.
+        """
 
     @_abc_1.abstractmethod
     def GetHeadLineage(

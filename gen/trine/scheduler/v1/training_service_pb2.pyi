@@ -230,6 +230,9 @@ class TrainingPlan(_message.Message):
     INCUMBENT_FIELD_NUMBER: _builtins.int
     INCUMBENT_PINNED_FIELD_NUMBER: _builtins.int
     GATE_RULES_FIELD_NUMBER: _builtins.int
+    OUTCOMES_COUNT_FIELD_NUMBER: _builtins.int
+    POSITIVES_COUNT_FIELD_NUMBER: _builtins.int
+    SEEKERS_COUNT_FIELD_NUMBER: _builtins.int
     would_start: _builtins.bool
     """Whether the same request without "dry_run" would queue a run now."""
     triplets_pending: _builtins.int
@@ -242,6 +245,12 @@ class TrainingPlan(_message.Message):
     """Head in use, which the new one would have to beat; "general" for the encoder alone."""
     incumbent_pinned: _builtins.bool
     """Whether the promotion is pinned to it: then no run replaces it."""
+    outcomes_count: _builtins.int
+    """Outcomes that the run would learn from and be judged by, one a pair of people."""
+    positives_count: _builtins.int
+    """Those of them that are "accepted" or "converted", or a label of that level."""
+    seekers_count: _builtins.int
+    """People who gave at least one."""
     @_builtins.property
     def obstacles(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainingPlan.Obstacle]:
         """What it would be refused with."""
@@ -261,10 +270,13 @@ class TrainingPlan(_message.Message):
         incumbent: _builtins.str = ...,
         incumbent_pinned: _builtins.bool = ...,
         gate_rules: _abc.Iterable[_builtins.str] | None = ...,
+        outcomes_count: _builtins.int = ...,
+        positives_count: _builtins.int = ...,
+        seekers_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_reached", b"budget_reached", "gate_rules", b"gate_rules", "incumbent", b"incumbent", "incumbent_pinned", b"incumbent_pinned", "obstacles", b"obstacles", "triplets_budget", b"triplets_budget", "triplets_pending", b"triplets_pending", "would_start", b"would_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_reached", b"budget_reached", "gate_rules", b"gate_rules", "incumbent", b"incumbent", "incumbent_pinned", b"incumbent_pinned", "obstacles", b"obstacles", "outcomes_count", b"outcomes_count", "positives_count", b"positives_count", "seekers_count", b"seekers_count", "triplets_budget", b"triplets_budget", "triplets_pending", b"triplets_pending", "would_start", b"would_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

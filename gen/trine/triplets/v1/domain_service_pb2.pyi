@@ -161,6 +161,62 @@ class ListDomainsResponse(_message.Message):
 Global___ListDomainsResponse: _TypeAlias = ListDomainsResponse  # noqa: Y015
 
 @_typing.final
+class CountOutcomesRequest(_message.Message):
+    """Request of CountOutcomes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    domain: _builtins.str
+    """The domain."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        domain: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountOutcomesRequest: _TypeAlias = CountOutcomesRequest  # noqa: Y015
+
+@_typing.final
+class CountOutcomesResponse(_message.Message):
+    """Response of CountOutcomes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_COUNT_FIELD_NUMBER: _builtins.int
+    POSITIVES_COUNT_FIELD_NUMBER: _builtins.int
+    SEEKERS_COUNT_FIELD_NUMBER: _builtins.int
+    outcomes_count: _builtins.int
+    """Standing outcomes, one a pair."""
+    positives_count: _builtins.int
+    """Those of them that are accepted or converted."""
+    seekers_count: _builtins.int
+    """People who gave at least one."""
+    def __init__(
+        self,
+        *,
+        outcomes_count: _builtins.int = ...,
+        positives_count: _builtins.int = ...,
+        seekers_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes_count", b"outcomes_count", "positives_count", b"positives_count", "seekers_count", b"seekers_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountOutcomesResponse: _TypeAlias = CountOutcomesResponse  # noqa: Y015
+
+@_typing.final
 class RecordTrainingRequest(_message.Message):
     """Request of RecordTraining."""
 

@@ -45,6 +45,11 @@ class DomainServiceStub:
                 request_serializer=trine_dot_triplets_dot_v1_dot_domain__service__pb2.ListDomainsRequest.SerializeToString,
                 response_deserializer=trine_dot_triplets_dot_v1_dot_domain__service__pb2.ListDomainsResponse.FromString,
                 _registered_method=True)
+        self.CountOutcomes = channel.unary_unary(
+                '/trine.triplets.v1.DomainService/CountOutcomes',
+                request_serializer=trine_dot_triplets_dot_v1_dot_domain__service__pb2.CountOutcomesRequest.SerializeToString,
+                response_deserializer=trine_dot_triplets_dot_v1_dot_domain__service__pb2.CountOutcomesResponse.FromString,
+                _registered_method=True)
         self.RecordTraining = channel.unary_unary(
                 '/trine.triplets.v1.DomainService/RecordTraining',
                 request_serializer=trine_dot_triplets_dot_v1_dot_domain__service__pb2.RecordTrainingRequest.SerializeToString,
@@ -70,6 +75,13 @@ class DomainServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountOutcomes(self, request, context):
+        """Counts a domain's standing outcomes. Reads a row for each of its people: for dry runs, not for polling.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordTraining(self, request, context):
         """Tells how many triplets the domain's last successful run saw. Repeating it changes nothing.
         """
@@ -89,6 +101,11 @@ def add_DomainServiceServicer_to_server(servicer, server):
                     servicer.ListDomains,
                     request_deserializer=trine_dot_triplets_dot_v1_dot_domain__service__pb2.ListDomainsRequest.FromString,
                     response_serializer=trine_dot_triplets_dot_v1_dot_domain__service__pb2.ListDomainsResponse.SerializeToString,
+            ),
+            'CountOutcomes': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountOutcomes,
+                    request_deserializer=trine_dot_triplets_dot_v1_dot_domain__service__pb2.CountOutcomesRequest.FromString,
+                    response_serializer=trine_dot_triplets_dot_v1_dot_domain__service__pb2.CountOutcomesResponse.SerializeToString,
             ),
             'RecordTraining': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordTraining,
@@ -151,6 +168,33 @@ class DomainService:
             '/trine.triplets.v1.DomainService/ListDomains',
             trine_dot_triplets_dot_v1_dot_domain__service__pb2.ListDomainsRequest.SerializeToString,
             trine_dot_triplets_dot_v1_dot_domain__service__pb2.ListDomainsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountOutcomes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.triplets.v1.DomainService/CountOutcomes',
+            trine_dot_triplets_dot_v1_dot_domain__service__pb2.CountOutcomesRequest.SerializeToString,
+            trine_dot_triplets_dot_v1_dot_domain__service__pb2.CountOutcomesResponse.FromString,
             options,
             channel_credentials,
             insecure,

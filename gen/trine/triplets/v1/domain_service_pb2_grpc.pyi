@@ -20,6 +20,8 @@ class DomainServiceStub:
     """Returns the counts of one domain."""
     ListDomains: _aio.UnaryUnaryMultiCallable[_domain_service_pb2.ListDomainsRequest, _domain_service_pb2.ListDomainsResponse]
     """Returns the counts of all domains that have triplets."""
+    CountOutcomes: _aio.UnaryUnaryMultiCallable[_domain_service_pb2.CountOutcomesRequest, _domain_service_pb2.CountOutcomesResponse]
+    """Counts a domain's standing outcomes. Reads a row for each of its people: for dry runs, not for polling."""
     RecordTraining: _aio.UnaryUnaryMultiCallable[_domain_service_pb2.RecordTrainingRequest, _domain_service_pb2.RecordTrainingResponse]
     """Tells how many triplets the domain's last successful run saw. Repeating it changes nothing."""
 
@@ -41,6 +43,14 @@ class DomainServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_domain_service_pb2.ListDomainsRequest, _abc.Awaitable[_domain_service_pb2.ListDomainsResponse]],
     ) -> _abc.Awaitable[_domain_service_pb2.ListDomainsResponse]:
         """Returns the counts of all domains that have triplets."""
+
+    @_abc_1.abstractmethod
+    def CountOutcomes(
+        self,
+        request: _domain_service_pb2.CountOutcomesRequest,
+        context: _aio.ServicerContext[_domain_service_pb2.CountOutcomesRequest, _abc.Awaitable[_domain_service_pb2.CountOutcomesResponse]],
+    ) -> _abc.Awaitable[_domain_service_pb2.CountOutcomesResponse]:
+        """Counts a domain's standing outcomes. Reads a row for each of its people: for dry runs, not for polling."""
 
     @_abc_1.abstractmethod
     def RecordTraining(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SnapshotServiceStub:
-    """Freezes a domain into arrays. Internal: trainers ask for snapshots.
+    """Freezes a domain into arrays. Internal: trainers ask for snapshots, and the scheduler asks who is in them.
     """
 
     def __init__(self, channel):
@@ -40,15 +40,28 @@ class SnapshotServiceStub:
                 request_serializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.CreateSnapshotRequest.SerializeToString,
                 response_deserializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.CreateSnapshotResponse.FromString,
                 _registered_method=True)
+        self.ListUserSnapshots = channel.unary_unary(
+                '/trine.triplets.v1.SnapshotService/ListUserSnapshots',
+                request_serializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsRequest.SerializeToString,
+                response_deserializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsResponse.FromString,
+                _registered_method=True)
 
 
 class SnapshotServiceServicer:
-    """Freezes a domain into arrays. Internal: trainers ask for snapshots.
+    """Freezes a domain into arrays. Internal: trainers ask for snapshots, and the scheduler asks who is in them.
     """
 
     def CreateSnapshot(self, request, context):
         """Writes the domain with its outcomes as of a revision to the artifact store and returns its digest.
         People are as they are now. The same arrays have the same digest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUserSnapshots(self, request, context):
+        """Returns the snapshots that were taken while a person was there, by domain, newest first. It answers for somebody who has
+        been erased, too: what is kept for that is a hash of their id, and which snapshots were taken by then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +75,11 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     request_deserializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.CreateSnapshotRequest.FromString,
                     response_serializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.CreateSnapshotResponse.SerializeToString,
             ),
+            'ListUserSnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUserSnapshots,
+                    request_deserializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsRequest.FromString,
+                    response_serializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'trine.triplets.v1.SnapshotService', rpc_method_handlers)
@@ -71,7 +89,7 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SnapshotService:
-    """Freezes a domain into arrays. Internal: trainers ask for snapshots.
+    """Freezes a domain into arrays. Internal: trainers ask for snapshots, and the scheduler asks who is in them.
     """
 
     @staticmethod
@@ -91,6 +109,33 @@ class SnapshotService:
             '/trine.triplets.v1.SnapshotService/CreateSnapshot',
             trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.CreateSnapshotRequest.SerializeToString,
             trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.CreateSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUserSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.triplets.v1.SnapshotService/ListUserSnapshots',
+            trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsRequest.SerializeToString,
+            trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsResponse.FromString,
             options,
             channel_credentials,
             insecure,

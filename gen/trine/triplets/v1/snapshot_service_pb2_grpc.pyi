@@ -13,16 +13,20 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SnapshotServiceStub:
-    """Freezes a domain into arrays. Internal: trainers ask for snapshots."""
+    """Freezes a domain into arrays. Internal: trainers ask for snapshots, and the scheduler asks who is in them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.CreateSnapshotRequest, _snapshot_service_pb2.CreateSnapshotResponse]
     """Writes the domain with its outcomes as of a revision to the artifact store and returns its digest.
     People are as they are now. The same arrays have the same digest.
     """
+    ListUserSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.ListUserSnapshotsRequest, _snapshot_service_pb2.ListUserSnapshotsResponse]
+    """Returns the snapshots that were taken while a person was there, by domain, newest first. It answers for somebody who has
+    been erased, too: what is kept for that is a hash of their id, and which snapshots were taken by then.
+    """
 
 class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Freezes a domain into arrays. Internal: trainers ask for snapshots."""
+    """Freezes a domain into arrays. Internal: trainers ask for snapshots, and the scheduler asks who is in them."""
 
     @_abc_1.abstractmethod
     def CreateSnapshot(
@@ -32,6 +36,16 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_snapshot_service_pb2.CreateSnapshotResponse]:
         """Writes the domain with its outcomes as of a revision to the artifact store and returns its digest.
         People are as they are now. The same arrays have the same digest.
+        """
+
+    @_abc_1.abstractmethod
+    def ListUserSnapshots(
+        self,
+        request: _snapshot_service_pb2.ListUserSnapshotsRequest,
+        context: _aio.ServicerContext[_snapshot_service_pb2.ListUserSnapshotsRequest, _abc.Awaitable[_snapshot_service_pb2.ListUserSnapshotsResponse]],
+    ) -> _abc.Awaitable[_snapshot_service_pb2.ListUserSnapshotsResponse]:
+        """Returns the snapshots that were taken while a person was there, by domain, newest first. It answers for somebody who has
+        been erased, too: what is kept for that is a hash of their id, and which snapshots were taken by then.
         """
 
 def add_SnapshotServiceServicer_to_server(servicer: SnapshotServiceServicer, server: _aio.Server) -> None: ...

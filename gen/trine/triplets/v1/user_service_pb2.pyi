@@ -351,23 +351,25 @@ class DeleteUserResponse(_message.Message):
 
     OUTCOMES_REMOVED_FIELD_NUMBER: _builtins.int
     SNAPSHOT_DIGESTS_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
     outcomes_removed: _builtins.int
     """Outcomes that stood between the person and others and went with them."""
+    heads: _builtins.str
+    """Path that answers which heads learned from the person, such as "/v1/users/u7/heads?domain=dating"."""
     @_builtins.property
     def snapshot_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Snapshots that still hold the person: the last 1,000, newest first. Heads that learned from the person are those whose run
-        names one of them in snapshot_digest.
-        """
+        """Snapshots that were taken while the person was there: the last 1,000, newest first."""
 
     def __init__(
         self,
         *,
         outcomes_removed: _builtins.int = ...,
         snapshot_digests: _abc.Iterable[_builtins.str] | None = ...,
+        heads: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes_removed", b"outcomes_removed", "snapshot_digests", b"snapshot_digests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads", "outcomes_removed", b"outcomes_removed", "snapshot_digests", b"snapshot_digests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
