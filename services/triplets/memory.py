@@ -26,6 +26,7 @@ from services.triplets.core.ports import (
     OutcomeCounts,
     PairBatch,
     ProfileBatch,
+    SharedPart,
     TallyBatch,
     UserSnapshot,
 )
@@ -61,6 +62,7 @@ class _User:
 class _Domain:
     schema: Schema
     labels: Mapping[str, Label] = field(default_factory=dict)
+    shared: bool = False
     revision: int = 0
     schema_revision: int = 0
     triplets_count: int = 0
@@ -106,6 +108,7 @@ class MemoryTripletStore:
 
     def __init__(self) -> None:
         self._domains: dict[tuple[str, str], _Domain] = {}
+        self._shared_trained: dict[str, int] = {}
         self._replies = MemoryReplies()
         self._lock = asyncio.Lock()
         self._bell = ChangeBell()
@@ -127,6 +130,8 @@ class MemoryTripletStore:
             replies = copy.deepcopy(self._replies)
             unit = MemoryDomainUnit(tenant, copy.deepcopy(self._domains[tenant, domain]), replies)
             yield unit
+            if self._domains[tenant, domain].shared and not unit.shared:
+                self._shared_trained.pop(domain, None)
             self._domains[tenant, domain] = unit.state
             self._replies = replies
         await self._bell.ring()
@@ -224,6 +229,27 @@ class MemoryTripletStore:
         found = [self._domains[key].counts(key[0]) for key in keys]
         return [counts for counts in found if counts.triplets_count][:limit]
 
+    async def read_shared(self, tenant: str, domain: str) -> bool | None:
+        """Says whether a domain is shared."""
+        state = self._domains.get((tenant, domain))
+        return None if state is None else state.shared
+
+    async def list_shared(self, domain: str) -> list[SharedPart]:
+        """Returns domains that are shared and have triplets."""
+        return [
+            SharedPart(counts=s.counts(tenant), encoder=s.schema.encoder, dim=s.schema.dim)
+            for (tenant, name), s in sorted(self._domains.items())
+            if s.shared and s.triplets_count and domain in ("", name)
+        ]
+
+    async def read_shared_trained(self) -> Mapping[str, int]:
+        """Returns how many triplets the last successful run of shared domains saw."""
+        return dict(self._shared_trained)
+
+    async def save_shared_trained(self, domain: str, trained_triplets_count: int) -> None:
+        """Replaces the number of triplets that the last successful run of a shared domain saw."""
+        self._shared_trained[domain] = trained_triplets_count
+
     async def read_revisions(self) -> Mapping[tuple[str, str], int]:
         """Returns the revision of every domain."""
         return {key: state.revision for key, state in self._domains.items()}
@@ -304,6 +330,7 @@ class MemoryDomainUnit(MemoryReplies):
         self.state = state
         self.schema = state.schema
         self.labels = state.labels
+        self.shared = state.shared
         self.counts = state.counts(tenant)
 
     async def find_numbers(self, user_ids: Sequence[str]) -> Mapping[str, int]:
@@ -421,6 +448,10 @@ class MemoryDomainUnit(MemoryReplies):
     async def save_labels(self, labels: Mapping[str, Label]) -> None:
         """Replaces the tenant's own labels."""
         self.labels = self.state.labels = labels
+
+    async def save_shared(self, *, shared: bool) -> None:
+        """Shares the domain, or withdraws it."""
+        self.shared = self.state.shared = shared
 
     async def save_trained_count(self, trained_triplets_count: int) -> None:
         """Replaces the number of triplets that the last successful run saw."""

@@ -4,7 +4,7 @@
 insert into domains (tenant, domain, schema) values ($1, $2, $3) on conflict do nothing returning true;
 
 -- name: lock_domain
-select domain_id, schema, labels, revision, users_count, triplets_count, trained_triplets_count
+select domain_id, schema, labels, shared, revision, users_count, triplets_count, trained_triplets_count
 from domains where tenant = $1 and domain = $2 for update;
 
 -- name: commit_revision
@@ -15,6 +15,12 @@ update domains set schema = $2, schema_revision = $3 where domain_id = $1;
 
 -- name: save_labels
 update domains set labels = $2 where domain_id = $1;
+
+-- name: save_shared
+update domains set shared = $2 where domain_id = $1;
+
+-- name: forget_shared_trained
+delete from shared_domains where domain = $1;
 
 -- name: save_trained_count
 update domains set trained_triplets_count = $2 where domain_id = $1;
@@ -220,6 +226,21 @@ where d.tenant = $1 and d.domain = $2 group by d.domain_id;
 select tenant, domain, revision, triplets_count, trained_triplets_count
 from domains where (tenant, domain) > ($1, $2) and triplets_count > 0
 order by tenant, domain limit $3;
+
+-- name: read_shared
+select shared from domains where tenant = $1 and domain = $2;
+
+-- name: list_shared
+select tenant, domain, revision, triplets_count, trained_triplets_count, schema
+from domains where shared and triplets_count > 0 and ($1 = '' or domain = $1)
+order by tenant, domain;
+
+-- name: read_shared_trained
+select domain, trained_triplets_count from shared_domains;
+
+-- name: save_shared_trained
+insert into shared_domains (domain, trained_triplets_count) values ($1, $2)
+on conflict (domain) do update set trained_triplets_count = excluded.trained_triplets_count;
 
 -- name: read_revisions
 select tenant, domain, revision from domains;

@@ -10,6 +10,7 @@ from trine.triplets.v1 import (
     outcome_service_pb2_grpc,
     profile_service_pb2_grpc,
     schema_service_pb2_grpc,
+    sharing_service_pb2_grpc,
     snapshot_service_pb2_grpc,
     user_service_pb2_grpc,
 )
@@ -41,11 +42,15 @@ from services.triplets.rpc.labels import LabelServicer
 from services.triplets.rpc.outcomes import OutcomeServicer
 from services.triplets.rpc.profiles import ProfileServicer
 from services.triplets.rpc.schemas import SchemaServicer
+from services.triplets.rpc.sharing import SharingServicer
 from services.triplets.rpc.users import UserServicer
 
 NAMES = [
     f"trine.triplets.v1.{noun}Service"
-    for noun in ("Domain", "Exposure", "Label", "Outcome", "Profile", "Schema", "Snapshot", "User")
+    for noun in (
+        *("Domain", "Exposure", "Label", "Outcome", "Profile"),
+        *("Schema", "Sharing", "Snapshot", "User"),
+    )
 ]
 PRUNE_SECONDS = 3600.0
 
@@ -69,6 +74,7 @@ def register(
     schema_service_pb2_grpc.add_SchemaServiceServicer_to_server(
         SchemaServicer(store, encoder), server
     )
+    sharing_service_pb2_grpc.add_SharingServiceServicer_to_server(SharingServicer(store), server)
     snapshot_service_pb2_grpc.add_SnapshotServiceServicer_to_server(
         SnapshotServicer(store, writer), server
     )

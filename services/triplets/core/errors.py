@@ -10,6 +10,7 @@ TripletsError
 ├── MemoryResolverMissingError
 ├── SchemaIncompatibleError
 ├── TemplateNotFoundError
+├── TenantsTooFewError
 ├── UserChangedError
 └── UserNotFoundError
 """
@@ -102,6 +103,17 @@ class TemplateNotFoundError(TripletsError):
             f"There is no template {template!r}. There are {known}.",
             template=template,
             templates=known,
+        )
+
+
+class TenantsTooFewError(TripletsError):
+    """Too few tenants share a domain for one to be learned from all of them."""
+
+    def __init__(self, domain: str, tenants_min: int) -> None:
+        super().__init__(
+            f"Fewer than {tenants_min} tenants share a domain {domain!r} with triplets.",
+            domain=domain,
+            tenants_min=str(tenants_min),
         )
 
 

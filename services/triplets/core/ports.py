@@ -44,6 +44,15 @@ class OutcomeCounts:
     seekers_count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPart:
+    """A tenant's domain that is shared and has triplets."""
+
+    counts: DomainCounts
+    encoder: str
+    dim: int
+
+
 class DomainUnit(Protocol):
     """One domain, locked: what is done through a unit commits together, or not at all.
 
@@ -54,6 +63,8 @@ class DomainUnit(Protocol):
     schema: Schema
     labels: Mapping[str, Label]
     """The tenant's own labels, by name."""
+    shared: bool
+    """Whether the tenant shares the domain."""
     counts: DomainCounts
     """As of the start of the unit."""
     revision: int
@@ -144,6 +155,10 @@ class DomainUnit(Protocol):
 
     async def save_labels(self, labels: Mapping[str, Label]) -> None:
         """Replaces the tenant's own labels. Nobody else reads them: the revision stays."""
+        ...
+
+    async def save_shared(self, *, shared: bool) -> None:
+        """Shares the domain, or withdraws it: then nothing that others share counts as trained."""
         ...
 
     async def save_trained_count(self, trained_triplets_count: int) -> None:
@@ -299,6 +314,22 @@ class TripletStore(Protocol):
 
     async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:
         """Returns domains with triplets by (tenant, domain), from the first above `after`."""
+        ...
+
+    async def read_shared(self, tenant: str, domain: str) -> bool | None:
+        """Says whether a domain is shared; None if there is no such domain."""
+        ...
+
+    async def list_shared(self, domain: str) -> list[SharedPart]:
+        """Returns domains of a name, an empty one means all, that are shared and have triplets."""
+        ...
+
+    async def read_shared_trained(self) -> Mapping[str, int]:
+        """Returns how many triplets the last successful run of shared domains saw, by domain."""
+        ...
+
+    async def save_shared_trained(self, domain: str, trained_triplets_count: int) -> None:
+        """Replaces the number of triplets that the last successful run of a shared domain saw."""
         ...
 
     async def read_revisions(self) -> Mapping[tuple[str, str], int]:

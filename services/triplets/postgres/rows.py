@@ -15,7 +15,13 @@ from services.triplets.core.filter_columns import list_columns, point_columns, s
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import RETRACTED_LEVEL
 from services.triplets.core.pages import Pages
-from services.triplets.core.ports import PairBatch, ProfileBatch, TallyBatch
+from services.triplets.core.ports import (
+    DomainCounts,
+    PairBatch,
+    ProfileBatch,
+    SharedPart,
+    TallyBatch,
+)
 from services.triplets.core.profile import Profile, Provenance, StoredProfile
 from services.triplets.core.schema import Field, Schema
 from services.triplets.core.tally import Tally
@@ -72,6 +78,13 @@ def read_pages(rows: list[asyncpg.Record]) -> Pages:
         propensities=np.array(joined("propensities"), np.float64),
         levels=np.array(joined("levels"), np.int8),
     )
+
+
+def shared_part(row: asyncpg.Record) -> SharedPart:
+    """A domain that is shared."""
+    counts = dict(row)
+    schema = read_schema(row["domain"], counts.pop("schema"))
+    return SharedPart(counts=DomainCounts(**counts), encoder=schema.encoder, dim=schema.dim)
 
 
 def read_stored(row: asyncpg.Record) -> StoredProfile:

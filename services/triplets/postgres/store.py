@@ -22,6 +22,7 @@ from services.triplets.core.ports import (
     DomainCounts,
     DomainUnit,
     OutcomeCounts,
+    SharedPart,
     UserSnapshot,
 )
 from services.triplets.core.profile import StoredProfile
@@ -39,6 +40,7 @@ from services.triplets.postgres.rows import (
     read_stored,
     read_vectors,
     schema_json,
+    shared_part,
     spread,
     tally_batch,
 )
@@ -145,6 +147,24 @@ class PostgresTripletStore:
         """Returns domains with triplets in order."""
         rows = await self._pool.fetch(SQL["list_counts"], *after, limit)
         return [DomainCounts(**dict(row)) for row in rows]
+
+    async def read_shared(self, tenant: str, domain: str) -> bool | None:
+        """Says whether a domain is shared."""
+        shared: bool | None = await self._pool.fetchval(SQL["read_shared"], tenant, domain)
+        return shared
+
+    async def list_shared(self, domain: str) -> list[SharedPart]:
+        """Returns domains that are shared and have triplets."""
+        return [shared_part(row) for row in await self._pool.fetch(SQL["list_shared"], domain)]
+
+    async def read_shared_trained(self) -> Mapping[str, int]:
+        """Returns how many triplets the last successful run of shared domains saw."""
+        rows = await self._pool.fetch(SQL["read_shared_trained"])
+        return {row["domain"]: row["trained_triplets_count"] for row in rows}
+
+    async def save_shared_trained(self, domain: str, trained_triplets_count: int) -> None:
+        """Replaces the number of triplets that the last successful run of a shared domain saw."""
+        await self._pool.execute(SQL["save_shared_trained"], domain, trained_triplets_count)
 
     async def read_revisions(self) -> Mapping[tuple[str, str], int]:
         """Returns the revision of every domain."""

@@ -38,12 +38,14 @@ class PostgresDomainUnit(PostgresReplies):
     ) -> None:
         super().__init__(connection)
         self._domain_id = row["domain_id"]
+        self._domain = domain
         self.revision = row["revision"] + 1
         self._users_count = row["users_count"]
         self._triplets_added = 0
         self._dirty = False
         self.schema = read_schema(domain, row["schema"])
         self.labels: Mapping[str, Label] = read_labels(row["labels"])
+        self.shared: bool = row["shared"]
         self.counts = DomainCounts(
             tenant=tenant,
             domain=domain,
@@ -192,6 +194,13 @@ class PostgresDomainUnit(PostgresReplies):
         """Replaces the tenant's own labels."""
         self.labels = labels
         await self._connection.execute(SQL["save_labels"], self._domain_id, labels_json(labels))
+
+    async def save_shared(self, *, shared: bool) -> None:
+        """Shares the domain, or withdraws it."""
+        self.shared = shared
+        await self._connection.execute(SQL["save_shared"], self._domain_id, shared)
+        if not shared:
+            await self._connection.execute(SQL["forget_shared_trained"], self._domain)
 
     async def save_trained_count(self, trained_triplets_count: int) -> None:
         """Replaces the number of triplets that the last successful run saw."""

@@ -1,5 +1,7 @@
 """DomainService and SnapshotService: what control plane and trainers ask."""
 
+import itertools
+
 from trine.triplets.v1 import (
     domain_service_pb2,
     domain_service_pb2_grpc,
@@ -16,6 +18,12 @@ from services.triplets.core.errors import (
     UserNotFoundError,
 )
 from services.triplets.core.ports import DomainCounts, SnapshotWriter, TripletStore
+from services.triplets.core.sharing import (
+    SHARED,
+    check_participants,
+    count_together,
+    participants,
+)
 
 PAGE_DOMAINS_MAX = 1_000
 PAGE_SNAPSHOTS_MAX = 1_000
@@ -30,17 +38,18 @@ class DomainServicer(domain_service_pb2_grpc.DomainServiceServicer):
     async def GetDomain(
         self, request: domain_service_pb2.GetDomainRequest, context: Context
     ) -> domain_service_pb2.GetDomainResponse:
-        counts = await self._store.read_counts(request.tenant, request.domain)
-        if counts is None:
-            raise DomainNotFoundError(request.domain)
+        counts = await self._counts(request.tenant, request.domain)
         return domain_service_pb2.GetDomainResponse(domain=_to_proto(counts))
 
     async def ListDomains(
         self, request: domain_service_pb2.ListDomainsRequest, context: Context
     ) -> domain_service_pb2.ListDomainsResponse:
-        tenant, _, domain = request.page_token.partition("/")
+        after = request.page_token.partition("/")[::2]
         size = _page_size(request.page_size, PAGE_DOMAINS_MAX)
-        found = await self._store.list_counts((tenant, domain), size)
+        # Shared domains come first: their owner sorts before every tenant.
+        found = [c for c in await self._shared() if (c.tenant, c.domain) > after]
+        found += await self._store.list_counts(("", "") if after[0] == SHARED else after, size)
+        found = found[:size]
         token = f"{found[-1].tenant}/{found[-1].domain}" if len(found) == size else ""
         return domain_service_pb2.ListDomainsResponse(
             domains=[_to_proto(counts) for counts in found], next_page_token=token
@@ -61,9 +70,31 @@ class DomainServicer(domain_service_pb2_grpc.DomainServiceServicer):
     async def RecordTraining(
         self, request: domain_service_pb2.RecordTrainingRequest, context: Context
     ) -> domain_service_pb2.RecordTrainingResponse:
-        async with self._store.open_domain(request.tenant, request.domain) as unit:
-            await unit.save_trained_count(request.trained_triplets_count)
+        count = request.trained_triplets_count
+        if request.tenant == SHARED:
+            await self._store.save_shared_trained(request.domain, count)
+        else:
+            async with self._store.open_domain(request.tenant, request.domain) as unit:
+                await unit.save_trained_count(count)
         return domain_service_pb2.RecordTrainingResponse()
+
+    async def _counts(self, tenant: str, domain: str) -> DomainCounts:
+        if tenant == SHARED:
+            parts = check_participants(await self._store.list_shared(domain), domain)
+            trained = await self._store.read_shared_trained()
+            return count_together(parts, trained.get(domain, 0))
+        counts = await self._store.read_counts(tenant, domain)
+        if counts is None:
+            raise DomainNotFoundError(domain)
+        return counts
+
+    async def _shared(self) -> list[DomainCounts]:
+        parts = participants(await self._store.list_shared(""))
+        trained = await self._store.read_shared_trained()
+        return [
+            count_together(list(together), trained.get(domain, 0))
+            for domain, together in itertools.groupby(parts, lambda part: part.counts.domain)
+        ]
 
 
 class SnapshotServicer(snapshot_service_pb2_grpc.SnapshotServiceServicer):

@@ -22,6 +22,7 @@ ERRORS: ErrorTable = {
     ),
     errors.SchemaIncompatibleError: ErrorRow(Code.FAILED_PRECONDITION, "SCHEMA_INCOMPATIBLE"),
     errors.TemplateNotFoundError: ErrorRow(Code.NOT_FOUND, "TEMPLATE_NOT_FOUND"),
+    errors.TenantsTooFewError: ErrorRow(Code.FAILED_PRECONDITION, "TENANTS_TOO_FEW"),
     errors.UserChangedError: ErrorRow(Code.ABORTED, "USER_CHANGED"),
     errors.UserNotFoundError: ErrorRow(Code.NOT_FOUND, "USER_NOT_FOUND"),
     **TEXT_ERRORS,

@@ -34,7 +34,7 @@ class Domain(_message.Message):
     domain: _builtins.str
     """The domain."""
     revision: _builtins.int
-    """Grows with every change of the domain; a snapshot is taken as of a revision."""
+    """Grows with every change of the domain; a snapshot is taken as of a revision. A shared domain has none: 0."""
     triplets_count: _builtins.int
     """Triplets that the rule derives from the outcomes as of the revision."""
     trained_triplets_count: _builtins.int

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class DomainServiceStub:
-    """Counts per domain. Internal: the scheduler decides with them when to train.
+    """Counts per domain. Internal: the scheduler decides with them when to train. The domains of one name that tenants share are
+    counted together as one more domain, of the owner "_shared": no tenant's name begins with "_".
     """
 
     def __init__(self, channel):
@@ -58,11 +59,12 @@ class DomainServiceStub:
 
 
 class DomainServiceServicer:
-    """Counts per domain. Internal: the scheduler decides with them when to train.
+    """Counts per domain. Internal: the scheduler decides with them when to train. The domains of one name that tenants share are
+    counted together as one more domain, of the owner "_shared": no tenant's name begins with "_".
     """
 
     def GetDomain(self, request, context):
-        """Returns the counts of one domain.
+        """Returns the counts of one domain. Refused with TENANTS_TOO_FEW for a shared one that fewer than two tenants share.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +123,8 @@ def add_DomainServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DomainService:
-    """Counts per domain. Internal: the scheduler decides with them when to train.
+    """Counts per domain. Internal: the scheduler decides with them when to train. The domains of one name that tenants share are
+    counted together as one more domain, of the owner "_shared": no tenant's name begins with "_".
     """
 
     @staticmethod

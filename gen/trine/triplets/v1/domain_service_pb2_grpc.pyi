@@ -13,11 +13,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DomainServiceStub:
-    """Counts per domain. Internal: the scheduler decides with them when to train."""
+    """Counts per domain. Internal: the scheduler decides with them when to train. The domains of one name that tenants share are
+    counted together as one more domain, of the owner "_shared": no tenant's name begins with "_".
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetDomain: _aio.UnaryUnaryMultiCallable[_domain_service_pb2.GetDomainRequest, _domain_service_pb2.GetDomainResponse]
-    """Returns the counts of one domain."""
+    """Returns the counts of one domain. Refused with TENANTS_TOO_FEW for a shared one that fewer than two tenants share."""
     ListDomains: _aio.UnaryUnaryMultiCallable[_domain_service_pb2.ListDomainsRequest, _domain_service_pb2.ListDomainsResponse]
     """Returns the counts of all domains that have triplets."""
     CountOutcomes: _aio.UnaryUnaryMultiCallable[_domain_service_pb2.CountOutcomesRequest, _domain_service_pb2.CountOutcomesResponse]
@@ -26,7 +28,9 @@ class DomainServiceStub:
     """Tells how many triplets the domain's last successful run saw. Repeating it changes nothing."""
 
 class DomainServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Counts per domain. Internal: the scheduler decides with them when to train."""
+    """Counts per domain. Internal: the scheduler decides with them when to train. The domains of one name that tenants share are
+    counted together as one more domain, of the owner "_shared": no tenant's name begins with "_".
+    """
 
     @_abc_1.abstractmethod
     def GetDomain(
@@ -34,7 +38,7 @@ class DomainServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _domain_service_pb2.GetDomainRequest,
         context: _aio.ServicerContext[_domain_service_pb2.GetDomainRequest, _abc.Awaitable[_domain_service_pb2.GetDomainResponse]],
     ) -> _abc.Awaitable[_domain_service_pb2.GetDomainResponse]:
-        """Returns the counts of one domain."""
+        """Returns the counts of one domain. Refused with TENANTS_TOO_FEW for a shared one that fewer than two tenants share."""
 
     @_abc_1.abstractmethod
     def ListDomains(

@@ -48,6 +48,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """There is no such template of a schema; metadata "templates" lists those that there are."""
     ERROR_REASON_MATCH_NOT_FOUND: _ErrorReason.ValueType  # 12
     """No match is recorded under the id: none was answered by it, or not yet, or more than 90 days ago, or its record was left out."""
+    ERROR_REASON_TENANTS_TOO_FEW: _ErrorReason.ValueType  # 13
+    """Too few tenants share the domain for one to be learned from all of them; metadata "tenants_min" says how many must."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -78,4 +80,6 @@ ERROR_REASON_TEMPLATE_NOT_FOUND: ErrorReason.ValueType  # 11
 """There is no such template of a schema; metadata "templates" lists those that there are."""
 ERROR_REASON_MATCH_NOT_FOUND: ErrorReason.ValueType  # 12
 """No match is recorded under the id: none was answered by it, or not yet, or more than 90 days ago, or its record was left out."""
+ERROR_REASON_TENANTS_TOO_FEW: ErrorReason.ValueType  # 13
+"""Too few tenants share the domain for one to be learned from all of them; metadata "tenants_min" says how many must."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

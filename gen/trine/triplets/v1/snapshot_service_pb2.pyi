@@ -28,11 +28,11 @@ class CreateSnapshotRequest(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """Tenant."""
+    """Tenant; "_shared" for the domains that tenants share."""
     domain: _builtins.str
     """The domain."""
     revision: _builtins.int
-    """Outcomes recorded after this revision stay out."""
+    """Outcomes recorded after this revision stay out. Shared domains have no common one: it is ignored."""
     def __init__(
         self,
         *,

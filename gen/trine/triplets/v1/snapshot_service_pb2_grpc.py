@@ -54,6 +54,9 @@ class SnapshotServiceServicer:
     def CreateSnapshot(self, request, context):
         """Writes the domain with its outcomes as of a revision to the artifact store and returns its digest.
         People are as they are now. The same arrays have the same digest.
+        A snapshot of the owner "_shared" joins the domains of that name that tenants share, if there are two of one encoder at least:
+        people one tenant after the other, ids hashed with their tenant's, outcomes as they are now. Its columns are those that all
+        of these have by name and type, sorted by name; an enum's members must begin alike, and it has as many as the shortest list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -19,6 +19,9 @@ class SnapshotServiceStub:
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.CreateSnapshotRequest, _snapshot_service_pb2.CreateSnapshotResponse]
     """Writes the domain with its outcomes as of a revision to the artifact store and returns its digest.
     People are as they are now. The same arrays have the same digest.
+    A snapshot of the owner "_shared" joins the domains of that name that tenants share, if there are two of one encoder at least:
+    people one tenant after the other, ids hashed with their tenant's, outcomes as they are now. Its columns are those that all
+    of these have by name and type, sorted by name; an enum's members must begin alike, and it has as many as the shortest list.
     """
     ListUserSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.ListUserSnapshotsRequest, _snapshot_service_pb2.ListUserSnapshotsResponse]
     """Returns the snapshots that were taken while a person was there, by domain, newest first. It answers for somebody who has
@@ -36,6 +39,9 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_snapshot_service_pb2.CreateSnapshotResponse]:
         """Writes the domain with its outcomes as of a revision to the artifact store and returns its digest.
         People are as they are now. The same arrays have the same digest.
+        A snapshot of the owner "_shared" joins the domains of that name that tenants share, if there are two of one encoder at least:
+        people one tenant after the other, ids hashed with their tenant's, outcomes as they are now. Its columns are those that all
+        of these have by name and type, sorted by name; an enum's members must begin alike, and it has as many as the shortest list.
         """
 
     @_abc_1.abstractmethod
