@@ -66,13 +66,13 @@ class Store:
     encoder: Encoder
     artifacts: ObjectArtifacts
 
-    async def put_schema(self, **changes: object) -> Any:
+    async def put_schema(self, metadata: Any = ACME, **changes: object) -> Any:
         """Declares the schema above, changed."""
         content = {"domain": "dating", "fields": FIELDS} | changes
         request = schema_service_pb2.PutSchemaRequest()
         json_format.ParseDict({"schema": content}, request)
         stub = schema_service_pb2_grpc.SchemaServiceStub(self.channel)
-        return await stub.PutSchema(request, metadata=ACME)
+        return await stub.PutSchema(request, metadata=metadata)
 
     def upsert(self, user_id: str, metadata: Any = ACME, **content: object) -> Any:
         """Brings a person in."""

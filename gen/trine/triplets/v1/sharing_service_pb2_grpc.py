@@ -61,10 +61,10 @@ class SharingServiceServicer:
     def PutSharing(self, request, context):
         """Shares a domain, or withdraws it. A shared domain becomes part of the domain snapshot of its name: people's vectors, the values
         of those columns that all who share have alike, and outcomes (who with whom as places in arrays, level, weight, time), from which
-        a domain head is learned. Ids, texts, contexts, labels, strings, lists and places never leave the tenant's domain, nor does what
-        a head learns of single people: a domain head has no table of people. From a withdrawal on no snapshot holds the domain, and
-        the others' triplets count as pending, so that a head without it follows by the policy; heads that were made before stay.
-        Which heads may be used does not depend on it: the domain head serves who does not share, too.
+        a domain head is learned. Of ids it holds a hash alone. Texts, contexts, labels, strings, lists, places and what matches showed
+        never leave the tenant's domain, nor does what a head learns of single people: a domain head has no table of people. From a
+        withdrawal on no snapshot holds the domain, and the others' triplets count as pending, so that a head without it follows by
+        the policy; heads that were made before stay. The domain head serves those who do not share, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
