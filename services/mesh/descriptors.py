@@ -17,6 +17,7 @@ from trine.triplets.v1 import (
     label_service_pb2,
     outcome_service_pb2,
     schema_service_pb2,
+    sharing_service_pb2,
     user_service_pb2,
 )
 
@@ -30,6 +31,7 @@ PUBLIC_FILES: tuple[FileDescriptor, ...] = (
     label_service_pb2.DESCRIPTOR,
     outcome_service_pb2.DESCRIPTOR,
     schema_service_pb2.DESCRIPTOR,
+    sharing_service_pb2.DESCRIPTOR,
     user_service_pb2.DESCRIPTOR,
     # Without it Envoy answers errors with an empty body instead of their details.
     error_details_pb2.DESCRIPTOR,
