@@ -1,11 +1,13 @@
 """Files of people and outcomes, row by row: CSV with a header, or JSON objects a line."""
 
 import csv
-import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import orjson
 
 Json = dict[str, Any]
 Cells = Mapping[str, Callable[[str], object]]
@@ -56,8 +58,8 @@ class RowFile:
             if not line.strip():
                 continue
             try:
-                content = json.loads(line)
-            except ValueError as error:  # a text that is no UTF-8 as well
+                content = orjson.loads(line.removeprefix(BOM_UTF8) if number == 1 else line)
+            except orjson.JSONDecodeError as error:  # of a text that is no UTF-8 as well
                 yield FileRow(number, {}, len(line), f"is no JSON: {error}")
                 continue
             if isinstance(content, dict):
