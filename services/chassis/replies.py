@@ -1,7 +1,8 @@
 """First answers, kept for a day in the transaction of their effect: a repeat gets the same one.
 
 Two requests with the same id at once: the second waits at the primary key until
-the first has committed, and then reads its answer.
+the first has committed, and then reads its answer. An answer about somebody says so, and can be
+forgotten before its time; the id stays used up, so that no repeat undoes what made it forgotten.
 """
 
 import hashlib
@@ -33,10 +34,12 @@ class RequestKey:
 
 
 class RequestIdReusedError(Exception):
-    """The id came before with another request."""
+    """The id came before with another request, or with one whose answer has been forgotten."""
 
     def __init__(self, request_id: str) -> None:
-        super().__init__("The request_id came before with another request.")
+        super().__init__(
+            "The request_id came before with another request, or with one about what is erased."
+        )
         self.metadata = {"request_id": request_id}
 
 
@@ -60,8 +63,12 @@ class Replies(Protocol):
         """
         ...
 
-    async def remember(self, key: RequestKey, reply: bytes) -> None:
-        """Keeps the answer of a claimed id."""
+    async def remember(self, key: RequestKey, reply: bytes, about: str = "") -> None:
+        """Keeps the answer of a claimed id, and whom it tells of."""
+        ...
+
+    async def forget(self, tenant: str, about: str) -> None:
+        """Forgets the requests and answers about somebody, and keeps their ids used up."""
         ...
 
 
@@ -88,10 +95,13 @@ async def answer_once(
     context: Context,
     kind: type[Response],
     act: Callable[[Unit], Awaitable[Response]],
+    *,
+    about: str = "",
 ) -> Response:
     """Runs `act` in a unit of work, unless the request's id already has its answer.
 
-    The unit must offer `Replies`, bound to its own transaction.
+    The unit must offer `Replies`, bound to its own transaction. `about` names whom the answer
+    tells of, so that it can be forgotten.
     """
     metadata = {k: v for k, v in context.invocation_metadata() or () if isinstance(v, str)}
     key = request_key(kind.DESCRIPTOR.full_name, current_tenant(), request, metadata)
@@ -103,8 +113,13 @@ async def answer_once(
         if reply is not None:
             return kind.FromString(reply)
         response = await act(unit)
-        await replies.remember(key, response.SerializeToString())
+        await replies.remember(key, response.SerializeToString(), about)
     return response
+
+
+async def forget_answers(unit: object, about: str) -> None:
+    """Forgets, in a unit that offers `Replies`, what the tenant was answered about somebody."""
+    await cast("Replies", unit).forget(current_tenant(), about)
 
 
 class PostgresReplies:
@@ -133,13 +148,23 @@ class PostgresReplies:
             raise RequestIdReusedError(key.request_id)
         return bytes(row["reply"])
 
-    async def remember(self, key: RequestKey, reply: bytes) -> None:
+    async def remember(self, key: RequestKey, reply: bytes, about: str = "") -> None:
         """Keeps the answer of a claimed id."""
         await self._connection.execute(
-            "update replies set reply = $3 where tenant = $1 and request_id = $2",
+            "update replies set reply = $3, about = $4 where tenant = $1 and request_id = $2",
             key.tenant,
             key.request_id,
             reply,
+            about,
+        )
+
+    async def forget(self, tenant: str, about: str) -> None:
+        """Forgets the requests and answers about somebody."""
+        await self._connection.execute(
+            "update replies set fingerprint = '', reply = null, about = '' "
+            "where tenant = $1 and about = $2 and about <> ''",
+            tenant,
+            about,
         )
 
 
@@ -154,7 +179,7 @@ class MemoryReplies:
     """First answers in a dictionary."""
 
     def __init__(self) -> None:
-        self._replies: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        self._replies: dict[tuple[str, str], tuple[bytes, bytes, str]] = {}
 
     async def recall(self, key: RequestKey) -> bytes | None:
         """Returns the first answer, or None."""
@@ -165,6 +190,12 @@ class MemoryReplies:
             raise RequestIdReusedError(key.request_id)
         return known[1]
 
-    async def remember(self, key: RequestKey, reply: bytes) -> None:
+    async def remember(self, key: RequestKey, reply: bytes, about: str = "") -> None:
         """Keeps the answer."""
-        self._replies[key.tenant, key.request_id] = (key.fingerprint, reply)
+        self._replies[key.tenant, key.request_id] = (key.fingerprint, reply, about)
+
+    async def forget(self, tenant: str, about: str) -> None:
+        """Forgets the requests and answers about somebody."""
+        for key, (_, _, whom) in self._replies.items():
+            if key[0] == tenant and about and whom == about:
+                self._replies[key] = (b"", b"", "")

@@ -76,6 +76,26 @@ async def test_another_request_under_the_same_id_is_refused(answering: Answering
     assert await answer(answering, KEY, b"a third") == b"the first"
 
 
+async def test_what_was_answered_about_somebody_is_forgotten_and_its_id_used_up(
+    answering: Answering,
+) -> None:
+    keys = [dataclasses.replace(KEY, request_id=f"request-{number}") for number in range(4)]
+    whom = ["dating/ada", "dating/ada", "dating/bob", ""]
+    async with answering.open() as unit:
+        for key, about in zip(keys, whom, strict=True):
+            assert await unit.recall(key) is None
+            await unit.remember(key, b"the first", about)
+        await unit.forget("globex", "dating/bob")
+        await unit.forget("acme", "")
+    async with answering.open() as unit:
+        await unit.forget("acme", "dating/ada")
+    for key in keys[:2]:
+        with pytest.raises(RequestIdReusedError):
+            await answer(answering, key, b"a second")
+    for key in keys[2:]:
+        assert await answer(answering, key, b"a second") == b"the first"
+
+
 async def test_ids_belong_to_their_tenant(answering: Answering) -> None:
     await answer(answering, KEY, b"for acme")
     globex = dataclasses.replace(OTHER_BODY, tenant="globex")

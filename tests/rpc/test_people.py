@@ -145,6 +145,21 @@ async def test_an_erased_person_is_gone_and_counts_are_exact(store: Store) -> No
     assert pending == 1
 
 
+async def test_answers_kept_for_repeats_go_with_the_person(store: Store) -> None:
+    await store.upsert("u9", fields={"age": 31}, request_id="r1")
+    await store.append("u9", "Sails.", request_id="r2")
+    kept = await store.upsert("u8", fields={"age": 32}, request_id="r3")
+    await store.delete("u9", request_id="r4")
+    for repeat in (
+        store.upsert("u9", fields={"age": 31}, request_id="r1"),
+        store.append("u9", "Sails.", request_id="r2"),
+    ):
+        assert (await refused(repeat)).reason in {"REQUEST_ID_REUSED", "USER_NOT_FOUND"}
+    assert (await refused(store.get("u9"))).reason == "USER_NOT_FOUND"
+    assert await store.upsert("u8", fields={"age": 32}, request_id="r3") == kept
+    assert (await store.delete("u9", request_id="r4")).outcomes_removed == 0
+
+
 async def test_erasing_names_what_is_wrong(store: Store) -> None:
     assert (await refused(store.delete("u1", domain="hiring"))).reason == "DOMAIN_NOT_FOUND"
     assert (await refused(store.delete("u1", metadata=OTHER))).reason == "DOMAIN_NOT_FOUND"

@@ -96,9 +96,11 @@ class Store:
         stub = user_service_pb2_grpc.UserServiceStub(self.channel)
         return stub.AppendContext(request, metadata=metadata)
 
-    def delete(self, user_id: str, domain: str = "dating", metadata: Any = ACME) -> Any:
+    def delete(
+        self, user_id: str, domain: str = "dating", metadata: Any = ACME, **more: Any
+    ) -> Any:
         """Erases a person."""
-        request = user_service_pb2.DeleteUserRequest(user_id=user_id, domain=domain)
+        request = user_service_pb2.DeleteUserRequest(user_id=user_id, domain=domain, **more)
         stub = user_service_pb2_grpc.UserServiceStub(self.channel)
         return stub.DeleteUser(request, metadata=metadata)
 

@@ -12,7 +12,7 @@ from trine.triplets.v1 import user_service_pb2 as pb
 from services.chassis.auth import current_tenant
 from services.chassis.clock import Clock
 from services.chassis.interceptors import Context as CallContext
-from services.chassis.replies import answer_once
+from services.chassis.replies import answer_once, forget_answers
 from services.chassis.structs import read_struct
 from services.triplets.core.append_context import append_context, check_context, prepare_context
 from services.triplets.core.context import Context
@@ -69,7 +69,9 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             return _to_proto(await save_profile(unit, profile))
 
         opening = self._store.open_domain(tenant, domain)
-        return await answer_once(opening, request, context, user_pb2.User, act)
+        return await answer_once(
+            opening, request, context, user_pb2.User, act, about=_about(request)
+        )
 
     async def ImportUsers(
         self, request_iterator: AsyncIterator[pb.ImportUsersRequest], context: CallContext
@@ -130,13 +132,15 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             )
 
         opening = self._store.open_domain(tenant, domain)
-        return await answer_once(opening, request, context, pb.AppendContextResponse, act)
+        kind = pb.AppendContextResponse
+        return await answer_once(opening, request, context, kind, act, about=_about(request))
 
     async def DeleteUser(
         self, request: pb.DeleteUserRequest, context: CallContext
     ) -> pb.DeleteUserResponse:
         async def act(unit: DomainUnit) -> pb.DeleteUserResponse:
             erasure = await erase_user(unit, request.user_id)
+            await forget_answers(unit, _about(request))
             return pb.DeleteUserResponse(
                 outcomes_removed=erasure.outcomes_count,
                 snapshot_digests=erasure.snapshot_digests,
@@ -147,6 +151,11 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         # Not in the answer that is kept for repeats: it would name whoever has been erased.
         response.heads = f"/v1/users/{quote(request.user_id, '')}/heads?domain={request.domain}"
         return response
+
+
+def _about(request: pb.UpsertUserRequest | pb.AppendContextRequest | pb.DeleteUserRequest) -> str:
+    """Under what an answer about a person is kept."""
+    return f"{request.domain}/{request.user_id}"
 
 
 def _read_context(request: pb.AppendContextRequest, now: datetime.datetime) -> Context:

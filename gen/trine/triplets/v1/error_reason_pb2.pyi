@@ -35,7 +35,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SCHEMA_INCOMPATIBLE: _ErrorReason.ValueType  # 5
     """The new schema cannot replace the old one; metadata "field" and "rule" say why."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 6
-    """The request_id came before with another body."""
+    """The request_id came before with another body, or with one about a person who has been erased since."""
     ERROR_REASON_MEMORY_RESOLVER_MISSING: _ErrorReason.ValueType  # 7
     """No memory resolver is configured, so memory_ref cannot be read."""
     ERROR_REASON_ENCODER_UNAVAILABLE: _ErrorReason.ValueType  # 8
@@ -67,7 +67,7 @@ ERROR_REASON_LABEL_UNKNOWN: ErrorReason.ValueType  # 4
 ERROR_REASON_SCHEMA_INCOMPATIBLE: ErrorReason.ValueType  # 5
 """The new schema cannot replace the old one; metadata "field" and "rule" say why."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 6
-"""The request_id came before with another body."""
+"""The request_id came before with another body, or with one about a person who has been erased since."""
 ERROR_REASON_MEMORY_RESOLVER_MISSING: ErrorReason.ValueType  # 7
 """No memory resolver is configured, so memory_ref cannot be read."""
 ERROR_REASON_ENCODER_UNAVAILABLE: ErrorReason.ValueType  # 8

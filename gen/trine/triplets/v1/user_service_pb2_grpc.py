@@ -100,8 +100,8 @@ class UserServiceServicer:
 
     def DeleteUser(self, request, context):
         """Erases a user from a domain: profile, contexts, and the outcomes that they gave and received. The triplets are from then on
-        those of a domain that never knew them. Within a second nobody is shown them. Answers of repeated requests are forgotten
-        within a day. A user who comes in under the same id is another person. Which heads learned from them is answered, before and
+        those of a domain that never knew them. Within a second nobody is shown them. The answers about them that were kept for
+        repeats go too; a repeat is then refused with REQUEST_ID_REUSED. A user who comes in under the same id is another person. Which heads learned from them is answered, before and
         after, by GET /v1/users/{user_id}/heads: a hash of their id is kept for that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
