@@ -118,3 +118,78 @@ select exists (select from files where digest = $1)
 
 -- name: settle
 delete from erasures where digest = $1;
+
+-- name: find_job_by_key
+select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
+    fingerprint, request_key, run_id, result_file_id
+from tuning_jobs where tenant = $1 and request_key = $2 and create_time > $3;
+
+-- name: find_job_by_fingerprint
+select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
+    fingerprint, request_key, run_id, result_file_id
+from tuning_jobs
+where tenant = $1 and fingerprint = $2 and create_time > $3 and not released
+order by job_id desc limit 1;
+
+-- name: add_job
+insert into tuning_jobs (
+    tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
+    fingerprint, request_key, run_id, result_file_id
+) values ($1, $2, $3::text::jsonb, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9, $10, $11, $12);
+
+-- name: drop_job
+delete from tuning_jobs where job_id = $1 and run_id = '';
+
+-- name: find_job
+select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
+    fingerprint, request_key, run_id, result_file_id
+from tuning_jobs where tenant = $1 and job_id = $2;
+
+-- name: list_jobs
+select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
+    fingerprint, request_key, run_id, result_file_id
+from tuning_jobs
+where tenant = $1 and ($2 = '' or job_id < $2) and ($3::text is null or metadata @> $3::text::jsonb)
+    and (not $4 or metadata is null or metadata = '{}')
+order by job_id desc limit $5;
+
+-- name: list_without_run
+select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
+    fingerprint, request_key, run_id, result_file_id
+from tuning_jobs where run_id = '' order by job_id limit $1;
+
+-- name: set_run
+update tuning_jobs set run_id = $2 where job_id = $1;
+
+-- name: lock_result
+select result_file_id from tuning_jobs where job_id = $1 for update;
+
+-- name: set_result
+update tuning_jobs set result_file_id = $2 where job_id = $1;
+
+-- name: release_wish
+update tuning_jobs set released = true where job_id = $1;
+
+-- name: count_permissions
+select count(*) from checkpoint_permissions where tenant = $1 and checkpoint = $2;
+
+-- name: add_permission
+-- The update that changes nothing makes one that is there already answer too.
+insert into checkpoint_permissions (permission_id, tenant, checkpoint, project, create_time)
+values ($1, $2, $3, $4, $5)
+on conflict (tenant, checkpoint, project) do update set project = excluded.project
+returning tenant, permission_id, checkpoint, project, create_time;
+
+-- name: list_permissions_newest_first
+select tenant, permission_id, checkpoint, project, create_time from checkpoint_permissions
+where tenant = $1 and checkpoint = $2 and ($3 = '' or permission_id < $3) and ($4 = '' or project = $4)
+order by permission_id desc limit $5;
+
+-- name: list_permissions_oldest_first
+select tenant, permission_id, checkpoint, project, create_time from checkpoint_permissions
+where tenant = $1 and checkpoint = $2 and permission_id > $3 and ($4 = '' or project = $4)
+order by permission_id limit $5;
+
+-- name: delete_permission
+delete from checkpoint_permissions
+where tenant = $1 and checkpoint = $2 and permission_id = $3 returning true;

@@ -14,20 +14,27 @@ from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
+from services.gateway.clients import SchedulerRuns
 from services.gateway.config import Config
+from services.gateway.core.create_job import adopt_jobs
 from services.gateway.core.errors import KeyInvalidError
 from services.gateway.core.expire_files import expire_files
 from services.gateway.core.ports import Clock, KeyStore
 from services.gateway.core.resolve_api_key import resolve_api_key
-from services.gateway.core.transfers import Transfers
-from services.gateway.facades.openai.dialects import openai, truefoundry
-from services.gateway.facades.openai.files import Files
+from services.gateway.facades.openai.dialects import dialects
 from services.gateway.health import ASK_SECONDS, MeshHealth
 from services.gateway.http import listening
-from services.gateway.postgres import MIGRATIONS, SCHEMA, PostgresFileStore, PostgresKeyStore
+from services.gateway.postgres import (
+    MIGRATIONS,
+    SCHEMA,
+    PostgresFileStore,
+    PostgresJobStore,
+    PostgresKeyStore,
+)
 from services.gateway.rpc import ERRORS, AccessServicer
 
 NAME = "trine.gateway.v1.AccessService"
+ADOPT_SECONDS = 5.0
 EXPIRE_SECONDS = 60.0
 
 
@@ -56,10 +63,10 @@ async def run_gateway(config: Config) -> None:
         scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
         triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
         match = await enter(open_channel(config.serving_address, config.mesh_token))
-        files, contents = PostgresFileStore(pool), open_artifacts(config.artifacts_url)
-        routes = Files(files, contents, clock, Transfers()).routes()
-        dialects = [openai(routes), truefoundry(routes)]
-        await enter(listening(config.http_address, authenticator, ERRORS, dialects))
+        files, jobs = PostgresFileStore(pool), PostgresJobStore(pool)
+        contents, runs = open_artifacts(config.artifacts_url), SchedulerRuns(scheduler)
+        spoken = dialects(files, jobs, runs, contents, clock)
+        await enter(listening(config.http_address, authenticator, ERRORS, spoken))
         await set_health(servicer, [NAME], serving=True)
         health = MeshHealth(
             servicer,
@@ -76,6 +83,7 @@ async def run_gateway(config: Config) -> None:
         await enter(
             background(
                 every(ASK_SECONDS, "mesh_health", health.refresh),
+                every(ADOPT_SECONDS, "adopt_jobs", lambda: adopt_jobs(jobs, runs)),
                 every(EXPIRE_SECONDS, "expire_files", lambda: expire_files(files, contents, clock)),
             )
         )

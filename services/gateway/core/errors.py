@@ -5,9 +5,13 @@ GatewayError
 ├── FieldInvalidError
 ├── FileNotThereError
 ├── FileTooLargeError
+├── JobNotFoundError
 ├── KeyInvalidError
 ├── KeyNotFoundError
+├── PermissionNotFoundError
 ├── QuotaExceededError
+├── RequestKeyReusedError
+├── SchedulerUnavailableError
 ├── TenantExistsError
 ├── TenantNotFoundError
 ├── TransfersExhaustedError
@@ -52,6 +56,13 @@ class FileTooLargeError(GatewayError):
         super().__init__(f"At most {bytes_max:,} bytes may be sent.", bytes_max=str(bytes_max))
 
 
+class JobNotFoundError(GatewayError):
+    """The tenant has no such job."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no fine-tuning job {job_id!r}.", job_id=job_id)
+
+
 class KeyInvalidError(GatewayError):
     """The key is unknown, revoked or expired, or the secret is wrong. Which one stays inside."""
 
@@ -66,6 +77,13 @@ class KeyNotFoundError(GatewayError):
         super().__init__(f"There is no API key with the id {key_id!r}.", key_id=key_id)
 
 
+class PermissionNotFoundError(GatewayError):
+    """The checkpoint has no such permission."""
+
+    def __init__(self, permission_id: str) -> None:
+        super().__init__(f"There is no permission {permission_id!r}.", permission_id=permission_id)
+
+
 class QuotaExceededError(GatewayError):
     """The tenant has as many as it may have."""
 
@@ -75,6 +93,22 @@ class QuotaExceededError(GatewayError):
             things=things,
             count_max=str(count_max),
         )
+
+
+class RequestKeyReusedError(GatewayError):
+    """The key came before with another request."""
+
+    def __init__(self, request_key: str) -> None:
+        super().__init__(
+            "The Idempotency-Key came before with another request.", request_key=request_key
+        )
+
+
+class SchedulerUnavailableError(GatewayError):
+    """The scheduler cannot be reached."""
+
+    def __init__(self) -> None:
+        super().__init__("Runs cannot be reached at the moment. Try again.")
 
 
 class TenantExistsError(GatewayError):

@@ -1,11 +1,14 @@
 """What the gateway's core needs from outside."""
 
 import datetime
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from services.gateway.core.api_key import ApiKey
 from services.gateway.core.file import File
+from services.gateway.core.permission import Permission
+from services.gateway.core.run import Checkpoint, Model, Run, RunEvent, Verb, Wish
+from services.gateway.core.tuning_job import TuningJob
 from services.gateway.core.upload import Part, Upload, UploadState
 
 
@@ -134,6 +137,118 @@ class FileStore(Protocol):
 
         Returns whether they were erased.
         """
+        ...
+
+
+class JobStore(Protocol):
+    """Jobs and permissions, durable once a method returns."""
+
+    async def add_job(self, job: TuningJob) -> TuningJob:
+        """Adds a job, unless it is a repeat; returns the job that stands.
+
+        With a key, a repeat is what came with the same key in the last `KEY_LIFE`, whatever its
+        fingerprint; without one, what had the same fingerprint in the last `REPEAT`.
+        """
+        ...
+
+    async def drop_job(self, job: TuningJob) -> None:
+        """Removes a job that has no run."""
+        ...
+
+    async def find_job(self, tenant: str, job_id: str) -> TuningJob | None:
+        """Returns a job."""
+        ...
+
+    async def list_jobs(
+        self, tenant: str, *, after: str, limit: int, metadata: Mapping[str, str] | None, bare: bool
+    ) -> list[TuningJob]:
+        """Returns jobs older than an id, newest first.
+
+        Only those with all of `metadata`, if there is any; `bare`: only those without metadata.
+        """
+        ...
+
+    async def list_without_run(self, limit: int) -> list[TuningJob]:
+        """Returns jobs of all tenants that have no run yet, oldest first."""
+        ...
+
+    async def set_run(self, job: TuningJob, run_id: str) -> None:
+        """Notes the run of a job."""
+        ...
+
+    async def set_result(self, job: TuningJob, file: File) -> str:
+        """Keeps the file that a run has made, unless the job has one; returns the file's id."""
+        ...
+
+    async def release_wish(self, job: TuningJob) -> None:
+        """Takes the same request for a new wish from now on."""
+        ...
+
+    async def add_permissions(self, permissions: Sequence[Permission]) -> list[Permission]:
+        """Adds permissions of one checkpoint; returns those that stand, once for each project.
+
+        Raises:
+            QuotaExceededError: the checkpoint has too many.
+        """
+        ...
+
+    async def list_permissions(
+        self,
+        tenant: str,
+        checkpoint: str,
+        *,
+        after: str,
+        limit: int,
+        newest_first: bool,
+        project: str,
+    ) -> list[Permission]:
+        """Returns permissions of a checkpoint beyond an id; no project means every one."""
+        ...
+
+    async def delete_permission(self, tenant: str, checkpoint: str, permission_id: str) -> bool:
+        """Removes a permission; false if it is not there."""
+        ...
+
+
+class Runs(Protocol):
+    """The scheduler's runs from files, and what they made.
+
+    Every method raises SchedulerUnavailableError when the scheduler cannot be reached, and lets
+    what it refuses with pass.
+    """
+
+    async def create(self, tenant: str, wish: Wish) -> Run:
+        """Makes a run; the same wish returns the run that it has made."""
+        ...
+
+    async def get(self, tenant: str, run_id: str) -> Run:
+        """Returns a run."""
+        ...
+
+    async def steer(self, tenant: str, run_id: str, verb: Verb) -> Run:
+        """Does something to a run."""
+        ...
+
+    async def list_events(
+        self, tenant: str, run_id: str, after: str, limit: int
+    ) -> tuple[list[RunEvent], bool]:
+        """Returns events older than an id, newest first, and whether there are others."""
+        ...
+
+    async def list_checkpoints(self, tenant: str, run_id: str) -> list[Checkpoint]:
+        """Returns all checkpoints of a run, newest first."""
+        ...
+
+    async def get_model(self, tenant: str, model: str) -> Model:
+        """Returns a model or a checkpoint."""
+        ...
+
+    async def list_models(self, tenant: str) -> list[Model]:
+        """Returns what the tenant may name."""
+        ...
+
+    async def delete_model(self, tenant: str, model: str) -> None:
+        """Deletes a model that a run from files has made."""
         ...
 
 

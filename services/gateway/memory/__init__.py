@@ -1,6 +1,7 @@
 """The gateway's stores in dictionaries, for tests."""
 
 from services.gateway.memory.files import MemoryFileStore
+from services.gateway.memory.jobs import MemoryJobStore
 from services.gateway.memory.keys import MemoryKeyStore
 
-__all__ = ["MemoryFileStore", "MemoryKeyStore"]
+__all__ = ["MemoryFileStore", "MemoryJobStore", "MemoryKeyStore"]

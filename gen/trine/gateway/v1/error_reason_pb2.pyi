@@ -66,6 +66,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """There is no such upload."""
     ERROR_REASON_UPLOAD_STATE_INVALID: _ErrorReason.ValueType  # 21
     """The upload has ended; metadata "status" says how."""
+    ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 22
+    """There is no such fine-tuning job."""
+    ERROR_REASON_PERMISSION_NOT_FOUND: _ErrorReason.ValueType  # 23
+    """The checkpoint has no such permission."""
+    ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 24
+    """The Idempotency-Key came before with another request."""
+    ERROR_REASON_SCHEDULER_UNAVAILABLE: _ErrorReason.ValueType  # 25
+    """Runs cannot be reached at the moment. Try again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -114,4 +122,12 @@ ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 20
 """There is no such upload."""
 ERROR_REASON_UPLOAD_STATE_INVALID: ErrorReason.ValueType  # 21
 """The upload has ended; metadata "status" says how."""
+ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 22
+"""There is no such fine-tuning job."""
+ERROR_REASON_PERMISSION_NOT_FOUND: ErrorReason.ValueType  # 23
+"""The checkpoint has no such permission."""
+ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 24
+"""The Idempotency-Key came before with another request."""
+ERROR_REASON_SCHEDULER_UNAVAILABLE: ErrorReason.ValueType  # 25
+"""Runs cannot be reached at the moment. Try again."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

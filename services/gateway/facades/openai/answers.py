@@ -35,6 +35,8 @@ STATUSES: dict[grpc.StatusCode, tuple[int, str]] = {
 """HTTP status and error type of each code."""
 
 TOO_LARGE = frozenset({"FILE_TOO_LARGE", "REQUEST_TOO_LARGE"})
+PARAMS = {"MODEL_NOT_FOUND": "model"}
+"""Fields that another service's error does not name, or names in its own words."""
 CODES = {"API_KEY_MISSING": "invalid_api_key", "API_KEY_INVALID": "invalid_api_key"}
 """Codes that clients know by another name than our reason."""
 RETRY_AFTER_SECONDS = 1
@@ -53,7 +55,7 @@ def refuse(error: PublicError) -> web.Response:
     content = {
         "message": error.message,
         "type": kind,
-        "param": error.metadata.get("field"),
+        "param": PARAMS.get(error.reason, error.metadata.get("field")),
         "code": CODES.get(error.reason, error.reason.lower()),
     }
     return answer({"error": content}, status=status, headers=headers)

@@ -1,24 +1,36 @@
 """The two dialects: OpenAI's under /v1 and TrueFoundry's under /api/llm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aiohttp import web
 
+from services.gateway.core.ports import Clock, Contents, FileStore, JobStore, Runs
+from services.gateway.core.transfers import Transfers
+from services.gateway.facades.openai import statuses
 from services.gateway.facades.openai.answers import refuse
-from services.gateway.http import Dialect, Route
+from services.gateway.facades.openai.files import Files
+from services.gateway.facades.openai.jobs import FineTuning
+from services.gateway.facades.openai.models import Models
+from services.gateway.http import Dialect
 
 VERSION = "2020-10-01"
 """What OpenAI's own servers say."""
 
 
-def openai(routes: Sequence[Route]) -> Dialect:
-    """OpenAI's."""
-    return Dialect("openai", "/v1", routes, refuse, _openai_headers)
-
-
-def truefoundry(routes: Sequence[Route]) -> Dialect:
-    """TrueFoundry's."""
-    return Dialect("truefoundry", "/api/llm", routes, refuse, _truefoundry_headers)
+def dialects(
+    files: FileStore, jobs: JobStore, runs: Runs, contents: Contents, clock: Clock
+) -> list[Dialect]:
+    """Both: they share all but their words for states."""
+    shared = [
+        *Files(files, contents, clock, Transfers()).routes(),
+        *Models(jobs, runs, clock).routes(),
+    ]
+    openai = FineTuning(jobs, files, runs, clock, statuses.OPENAI).routes()
+    truefoundry = FineTuning(jobs, files, runs, clock, statuses.TRUEFOUNDRY).routes()
+    return [
+        Dialect("openai", "/v1", [*shared, *openai], refuse, _openai_headers),
+        Dialect("truefoundry", "/api/llm", [*shared, *truefoundry], refuse, _truefoundry_headers),
+    ]
 
 
 def _openai_headers(_request: web.Request, seconds: float) -> Mapping[str, str]:
