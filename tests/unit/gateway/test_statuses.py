@@ -44,5 +44,5 @@ def test_a_run_has_ended_in_a_dialect_when_it_has_ended(words: Words) -> None:
 def test_files_are_being_validated_until_the_run_has_read_them(
     state: RunState, before: str, after: str
 ) -> None:
-    told = [status_of(OPENAI, Run(run_id="r", state=state, files_read=read)) for read in (0, 1)]
-    assert told == [before, after]
+    runs = [Run(run_id="r", state=state, files_read=read) for read in (False, True)]
+    assert [status_of(OPENAI, run) for run in runs] == [before, after]
