@@ -19,6 +19,8 @@ BATCHES_SORTED = 4
 TOKENS_MAX = 256
 
 Vectors = npt.NDArray[np.float16]
+Encoded = tuple[Vectors, list[int]]
+"""Unit vectors [texts, dim], and how many tokens were read of each text."""
 
 
 class OnnxEncoder:
@@ -36,17 +38,23 @@ class OnnxEncoder:
         self._tokenizer.enable_truncation(TOKENS_MAX)
         self._tokenizer.enable_padding()  # to the longest of the batch, not to a fixed length
         self._executor = ThreadPoolExecutor(1, "encoder")
-        self._waiting: list[tuple[str, asyncio.Future[Vectors]]] = []
+        self._waiting: list[tuple[str, asyncio.Future[tuple[Vectors, int]]]] = []
         self._arrived = asyncio.Event()
-        self.dim = int(self._encode(["."]).shape[1])
+        self.dim = int(self._encode(["."])[0].shape[1])
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
         """Returns unit vectors [texts, dim]."""
+        vectors, _ = await self.encode_counted(texts)
+        return vectors
+
+    async def encode_counted(self, texts: Sequence[str]) -> Encoded:
+        """Returns unit vectors [texts, dim] and how many tokens were read of each text."""
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in texts]
         self._waiting += zip(texts, futures, strict=True)
         self._arrived.set()
-        return np.stack(await asyncio.gather(*futures))
+        encoded = await asyncio.gather(*futures)
+        return np.stack([vector for vector, _ in encoded]), [count for _, count in encoded]
 
     async def run(self) -> None:
         """Encodes what has arrived, batch by batch, until cancelled."""
@@ -61,25 +69,25 @@ class OnnxEncoder:
             for start in range(0, len(oldest), BATCH_TEXTS_MAX):
                 await self._answer(oldest[start : start + BATCH_TEXTS_MAX])
 
-    async def _answer(self, batch: list[tuple[str, asyncio.Future[Vectors]]]) -> None:
+    async def _answer(self, batch: list[tuple[str, asyncio.Future[tuple[Vectors, int]]]]) -> None:
         loop = asyncio.get_running_loop()
         texts = [text for text, _ in batch]
         try:
-            vectors = await loop.run_in_executor(self._executor, self._encode, texts)
+            vectors, counts = await loop.run_in_executor(self._executor, self._encode, texts)
         except Exception as error:
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), vector in zip(batch, vectors, strict=True):
+        for (_, future), vector, count in zip(batch, vectors, counts, strict=True):
             if not future.done():
-                future.set_result(vector)
+                future.set_result((vector, count))
 
-    def _encode(self, texts: list[str]) -> Vectors:
+    def _encode(self, texts: list[str]) -> Encoded:
         encodings = self._tokenizer.encode_batch(texts)
         feed = {
             "input_ids": np.array([e.ids for e in encodings], np.int64),
             "attention_mask": np.array([e.attention_mask for e in encodings], np.int64),
         }
         vectors: Vectors = self._session.run(None, feed)[0].astype(np.float16)
-        return vectors
+        return vectors, feed["attention_mask"].sum(axis=1).tolist()

@@ -20,6 +20,13 @@ class ServingEncoder:
 
     async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
         """Returns unit vectors [texts, dim]."""
+        vectors, _ = await self.encode_counted(texts)
+        return vectors
+
+    async def encode_counted(
+        self, texts: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float16], list[int]]:
+        """Returns unit vectors [texts, dim] and how many tokens were read of each text."""
         request = encoder_service_pb2.EncodeTextsRequest(texts=texts)
         try:
             response = await self._stub.EncodeTexts(request)
@@ -27,4 +34,5 @@ class ServingEncoder:
             raise EncoderUnavailableError from error
         if (response.encoder, response.dim) != (self.name, self.dim):
             raise EncoderUnavailableError  # serving runs another encoder than configured here
-        return np.frombuffer(response.vectors, "<f2").reshape(len(texts), self.dim)
+        vectors = np.frombuffer(response.vectors, "<f2").reshape(len(texts), self.dim)
+        return vectors, list(response.token_counts)

@@ -6,6 +6,7 @@ import grpc
 from trine.triplets.v1 import (
     domain_service_pb2_grpc,
     exposure_service_pb2_grpc,
+    file_snapshot_service_pb2_grpc,
     label_service_pb2_grpc,
     outcome_service_pb2_grpc,
     profile_service_pb2_grpc,
@@ -30,7 +31,7 @@ from services.triplets.clients import ServingEncoder
 from services.triplets.config import Config
 from services.triplets.core.exposure import ExposureStore
 from services.triplets.core.extraction.extract import Extractor
-from services.triplets.core.ports import Encoder, SnapshotWriter, TripletStore
+from services.triplets.core.ports import CountingEncoder, SnapshotWriter, TripletStore
 from services.triplets.gazetteer import GeoNamesGazetteer
 from services.triplets.postgres import MIGRATIONS, SCHEMA, PostgresTripletStore
 from services.triplets.postgres.exposures import PostgresExposureStore
@@ -38,6 +39,7 @@ from services.triplets.reader import ChatReader
 from services.triplets.rpc.domains import DomainServicer, SnapshotServicer
 from services.triplets.rpc.errors import ERRORS
 from services.triplets.rpc.exposures import ExposureServicer
+from services.triplets.rpc.file_snapshots import FileSnapshotServicer
 from services.triplets.rpc.labels import LabelServicer
 from services.triplets.rpc.outcomes import OutcomeServicer
 from services.triplets.rpc.profiles import ProfileServicer
@@ -48,7 +50,7 @@ from services.triplets.rpc.users import UserServicer
 NAMES = [
     f"trine.triplets.v1.{noun}Service"
     for noun in (
-        *("Domain", "Exposure", "Label", "Outcome", "Profile"),
+        *("Domain", "Exposure", "FileSnapshot", "Label", "Outcome", "Profile"),
         *("Schema", "Sharing", "Snapshot", "User"),
     )
 ]
@@ -58,7 +60,7 @@ PRUNE_SECONDS = 3600.0
 def register(
     server: grpc.aio.Server,
     store: TripletStore,
-    encoder: Encoder,
+    encoder: CountingEncoder,
     writer: SnapshotWriter,
     clock: Clock,
     *,
@@ -66,6 +68,9 @@ def register(
 ) -> None:
     """Puts all servicers on a server."""
     domain_service_pb2_grpc.add_DomainServiceServicer_to_server(DomainServicer(store), server)
+    file_snapshot_service_pb2_grpc.add_FileSnapshotServiceServicer_to_server(
+        FileSnapshotServicer(store, encoder, writer), server
+    )
     label_service_pb2_grpc.add_LabelServiceServicer_to_server(LabelServicer(store), server)
     outcome_service_pb2_grpc.add_OutcomeServiceServicer_to_server(
         OutcomeServicer(store, clock), server

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from services.chassis.tasks import background
 from services.mesh.fleet import encoder_path
 from services.serving import encoder as batching
-from services.serving.encoder import BATCH_TEXTS_MAX, TOKENS_MAX, OnnxEncoder, Vectors
+from services.serving.encoder import BATCH_TEXTS_MAX, TOKENS_MAX, Encoded, OnnxEncoder, Vectors
 from services.trainer.learning import encoder as exporting
 from services.trainer.learning.encoder import WHEEL_PACKAGE, SentenceEncoder, export_encoder
 
@@ -99,7 +99,7 @@ class CountingEncoder(OnnxEncoder):
         super().__init__("all-minilm-l6-v2", encoder_path(), threads=1)
         self.batches: list[list[str]] = []
 
-    def _encode(self, texts: list[str]) -> Vectors:
+    def _encode(self, texts: list[str]) -> Encoded:
         if hasattr(self, "batches"):
             self.batches.append(texts)
         if "break" in texts:

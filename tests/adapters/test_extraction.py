@@ -20,9 +20,9 @@ def test_members_are_read_with_the_stated_precision(
     right = wrong = asked = 0
     for fields, sentence, labels in LABELLED[parity::2]:
         texts = readable(sentence)
-        vectors = encoder._encode([sentence])
+        vectors, _ = encoder._encode([sentence])
         for field in fields:
-            members = encoder._encode(member_texts(field))
+            members, _ = encoder._encode(member_texts(field))
             found = read_member(field, texts, vectors[: len(texts)], members)
             asked += field.name in labels
             if found is not None:

@@ -40,10 +40,13 @@ class Encoder:
     name = "test"
     dim = 2
 
-    async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
+    async def encode_counted(
+        self, texts: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float16], list[int]]:
         if "break" in texts:
             raise RuntimeError("postgresql://trine:hunter2@db")
-        return np.array([[len(text), 0.5] for text in texts], np.float16)
+        vectors = np.array([[len(text), 0.5] for text in texts], np.float16)
+        return vectors, [len(text.split()) for text in texts]
 
 
 class Judge:

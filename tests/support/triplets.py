@@ -51,11 +51,18 @@ class Encoder:
         self.broken = False
 
     async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
+        vectors, _ = await self.encode_counted(texts)
+        return vectors
+
+    async def encode_counted(
+        self, texts: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float16], list[int]]:
         if self.broken:
             raise EncoderUnavailableError
         self.texts += texts
         angles = np.array([len(text) for text in texts]) / 1_000
-        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float16)
+        vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float16)
+        return vectors, [len(text.split()) for text in texts]
 
 
 @dataclass

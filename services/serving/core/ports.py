@@ -146,6 +146,8 @@ class Encoder(Protocol):
     name: str
     dim: int
 
-    async def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
-        """Returns unit vectors [texts, dim]."""
+    async def encode_counted(
+        self, texts: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float16], list[int]]:
+        """Returns unit vectors [texts, dim] and how many tokens were read of each text."""
         ...

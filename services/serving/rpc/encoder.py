@@ -21,9 +21,10 @@ class EncoderServicer(encoder_service_pb2_grpc.EncoderServiceServicer):
     ) -> pb.EncodeTextsResponse:
         if not 1 <= len(request.texts) <= TEXTS_MAX:
             raise FieldInvalidError("texts", f"must be 1 to {TEXTS_MAX}")
-        vectors = await self._encoder.encode(request.texts)
+        vectors, token_counts = await self._encoder.encode_counted(request.texts)
         return pb.EncodeTextsResponse(
             vectors=vectors.astype("<f2").tobytes(),
             dim=self._encoder.dim,
             encoder=self._encoder.name,
+            token_counts=token_counts,
         )

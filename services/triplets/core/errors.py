@@ -11,8 +11,10 @@ TripletsError
 ├── SchemaIncompatibleError
 ├── TemplateNotFoundError
 ├── TenantsTooFewError
+├── TrainingFileInvalidError
 ├── UserChangedError
-└── UserNotFoundError
+├── UserNotFoundError
+└── ValidationFileInvalidError
 """
 
 
@@ -117,6 +119,13 @@ class TenantsTooFewError(TripletsError):
         )
 
 
+class TrainingFileInvalidError(TripletsError):
+    """A training file cannot be used."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The training file cannot be used: {problem}.")
+
+
 class UserChangedError(TripletsError):
     """The person was changed while their vector was made."""
 
@@ -132,3 +141,10 @@ class UserNotFoundError(TripletsError):
 
     def __init__(self, field: str, user_id: str) -> None:
         super().__init__(f"{field}: there is no user {user_id!r}.", field=field, user_id=user_id)
+
+
+class ValidationFileInvalidError(TripletsError):
+    """A validation file cannot be used."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The validation file cannot be used: {problem}.")

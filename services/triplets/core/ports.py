@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.triplets.core.context import Context
+from services.triplets.core.file_dataset import FileArrays
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import Outcome, Pair, Word
 from services.triplets.core.pages import NO_PAGES, Pages
@@ -371,9 +372,39 @@ class Encoder(Protocol):
         ...
 
 
+class CountingEncoder(Encoder, Protocol):
+    """An encoder that says what it has read."""
+
+    async def encode_counted(
+        self, texts: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float16], list[int]]:
+        """Returns unit vectors [texts, dim] and how many tokens were read of each text.
+
+        Raises:
+            EncoderUnavailableError: it cannot be reached.
+        """
+        ...
+
+
+class FileGoneError(Exception):
+    """A file is not where it should be, or is not what it should be."""
+
+
 class SnapshotWriter(Protocol):
-    """Where snapshots go."""
+    """Where snapshots go, and where training files come from."""
+
+    def stream_file(self, digest: str) -> AsyncIterator[bytes]:
+        """Yields a training file's bytes, chunk by chunk.
+
+        Raises:
+            FileGoneError: it cannot be read; some of it may have been yielded.
+        """
+        ...
 
     async def write(self, arrays: DomainArrays, triplets: Triplets) -> str:
         """Stores a snapshot and returns its digest: SHA-256 in hexadecimal."""
+        ...
+
+    async def write_files(self, arrays: FileArrays) -> str:
+        """Stores a snapshot of files and returns its digest."""
         ...

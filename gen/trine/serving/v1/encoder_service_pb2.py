@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trine/serving/v1/encoder_service.proto\x12\x10trine.serving.v1\x1a\x1fgoogle/api/field_behavior.proto\")\n\x12\x45ncodeTextsRequest\x12\x13\n\x05texts\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\"V\n\x13\x45ncodeTextsResponse\x12\x15\n\x07vectors\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x11\n\x03\x64im\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x65ncoder\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x32l\n\x0e\x45ncoderService\x12Z\n\x0b\x45ncodeTexts\x12$.trine.serving.v1.EncodeTextsRequest\x1a%.trine.serving.v1.EncodeTextsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trine/serving/v1/encoder_service.proto\x12\x10trine.serving.v1\x1a\x1fgoogle/api/field_behavior.proto\")\n\x12\x45ncodeTextsRequest\x12\x13\n\x05texts\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\"r\n\x13\x45ncodeTextsResponse\x12\x15\n\x07vectors\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x11\n\x03\x64im\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x65ncoder\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0ctoken_counts\x18\x04 \x03(\x05\x42\x04\xe2\x41\x01\x03\x32l\n\x0e\x45ncoderService\x12Z\n\x0b\x45ncodeTexts\x12$.trine.serving.v1.EncodeTextsRequest\x1a%.trine.serving.v1.EncodeTextsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,10 +40,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODETEXTSRESPONSE'].fields_by_name['dim']._serialized_options = b'\342A\001\003'
   _globals['_ENCODETEXTSRESPONSE'].fields_by_name['encoder']._loaded_options = None
   _globals['_ENCODETEXTSRESPONSE'].fields_by_name['encoder']._serialized_options = b'\342A\001\003'
+  _globals['_ENCODETEXTSRESPONSE'].fields_by_name['token_counts']._loaded_options = None
+  _globals['_ENCODETEXTSRESPONSE'].fields_by_name['token_counts']._serialized_options = b'\342A\001\003'
   _globals['_ENCODETEXTSREQUEST']._serialized_start=93
   _globals['_ENCODETEXTSREQUEST']._serialized_end=134
   _globals['_ENCODETEXTSRESPONSE']._serialized_start=136
-  _globals['_ENCODETEXTSRESPONSE']._serialized_end=222
-  _globals['_ENCODERSERVICE']._serialized_start=224
-  _globals['_ENCODERSERVICE']._serialized_end=332
+  _globals['_ENCODETEXTSRESPONSE']._serialized_end=250
+  _globals['_ENCODERSERVICE']._serialized_start=252
+  _globals['_ENCODERSERVICE']._serialized_end=360
 # @@protoc_insertion_point(module_scope)

@@ -51,22 +51,28 @@ class EncodeTextsResponse(_message.Message):
     VECTORS_FIELD_NUMBER: _builtins.int
     DIM_FIELD_NUMBER: _builtins.int
     ENCODER_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNTS_FIELD_NUMBER: _builtins.int
     vectors: _builtins.bytes
     """Vectors, little-endian float16 [texts, dim]."""
     dim: _builtins.int
     """Length of a vector."""
     encoder: _builtins.str
     """Name of the encoder."""
+    @_builtins.property
+    def token_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tokens that the encoder read of each text."""
+
     def __init__(
         self,
         *,
         vectors: _builtins.bytes = ...,
         dim: _builtins.int = ...,
         encoder: _builtins.str = ...,
+        token_counts: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dim", b"dim", "encoder", b"encoder", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dim", b"dim", "encoder", b"encoder", "token_counts", b"token_counts", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

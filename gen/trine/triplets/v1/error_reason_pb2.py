@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/triplets/v1/error_reason.proto\x12\x11trine.triplets.v1*\xf0\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x01\x12!\n\x1d\x45RROR_REASON_DOMAIN_NOT_FOUND\x10\x02\x12\x1f\n\x1b\x45RROR_REASON_USER_NOT_FOUND\x10\x03\x12\x1e\n\x1a\x45RROR_REASON_LABEL_UNKNOWN\x10\x04\x12$\n ERROR_REASON_SCHEMA_INCOMPATIBLE\x10\x05\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x06\x12(\n$ERROR_REASON_MEMORY_RESOLVER_MISSING\x10\x07\x12$\n ERROR_REASON_ENCODER_UNAVAILABLE\x10\x08\x12\x1d\n\x19\x45RROR_REASON_LABEL_IN_USE\x10\t\x12\x1d\n\x19\x45RROR_REASON_USER_CHANGED\x10\n\x12#\n\x1f\x45RROR_REASON_TEMPLATE_NOT_FOUND\x10\x0b\x12 \n\x1c\x45RROR_REASON_MATCH_NOT_FOUND\x10\x0c\x12 \n\x1c\x45RROR_REASON_TENANTS_TOO_FEW\x10\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/triplets/v1/error_reason.proto\x12\x11trine.triplets.v1*\xc2\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x01\x12!\n\x1d\x45RROR_REASON_DOMAIN_NOT_FOUND\x10\x02\x12\x1f\n\x1b\x45RROR_REASON_USER_NOT_FOUND\x10\x03\x12\x1e\n\x1a\x45RROR_REASON_LABEL_UNKNOWN\x10\x04\x12$\n ERROR_REASON_SCHEMA_INCOMPATIBLE\x10\x05\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x06\x12(\n$ERROR_REASON_MEMORY_RESOLVER_MISSING\x10\x07\x12$\n ERROR_REASON_ENCODER_UNAVAILABLE\x10\x08\x12\x1d\n\x19\x45RROR_REASON_LABEL_IN_USE\x10\t\x12\x1d\n\x19\x45RROR_REASON_USER_CHANGED\x10\n\x12#\n\x1f\x45RROR_REASON_TEMPLATE_NOT_FOUND\x10\x0b\x12 \n\x1c\x45RROR_REASON_MATCH_NOT_FOUND\x10\x0c\x12 \n\x1c\x45RROR_REASON_TENANTS_TOO_FEW\x10\r\x12&\n\"ERROR_REASON_INVALID_TRAINING_FILE\x10\x0e\x12(\n$ERROR_REASON_INVALID_VALIDATION_FILE\x10\x0f\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trine.triplets.v1.error_rea
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=60
-  _globals['_ERRORREASON']._serialized_end=556
+  _globals['_ERRORREASON']._serialized_end=638
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No match is recorded under the id: none was answered by it, or not yet, or more than 90 days ago, or its record was left out."""
     ERROR_REASON_TENANTS_TOO_FEW: _ErrorReason.ValueType  # 13
     """Too few tenants share the domain for one to be learned from all of them; metadata "tenants_min" says how many must."""
+    ERROR_REASON_INVALID_TRAINING_FILE: _ErrorReason.ValueType  # 14
+    """A training file cannot be used; the message tells the first wrong lines."""
+    ERROR_REASON_INVALID_VALIDATION_FILE: _ErrorReason.ValueType  # 15
+    """A validation file cannot be used; the message tells the first wrong lines."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -82,4 +86,8 @@ ERROR_REASON_MATCH_NOT_FOUND: ErrorReason.ValueType  # 12
 """No match is recorded under the id: none was answered by it, or not yet, or more than 90 days ago, or its record was left out."""
 ERROR_REASON_TENANTS_TOO_FEW: ErrorReason.ValueType  # 13
 """Too few tenants share the domain for one to be learned from all of them; metadata "tenants_min" says how many must."""
+ERROR_REASON_INVALID_TRAINING_FILE: ErrorReason.ValueType  # 14
+"""A training file cannot be used; the message tells the first wrong lines."""
+ERROR_REASON_INVALID_VALIDATION_FILE: ErrorReason.ValueType  # 15
+"""A validation file cannot be used; the message tells the first wrong lines."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
