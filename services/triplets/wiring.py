@@ -31,7 +31,7 @@ from services.triplets.clients import ServingEncoder
 from services.triplets.config import Config
 from services.triplets.core.exposure import ExposureStore
 from services.triplets.core.extraction.extract import Extractor
-from services.triplets.core.ports import CountingEncoder, SnapshotWriter, TripletStore
+from services.triplets.core.ports import CountingEncoder, FileShelf, TripletStore
 from services.triplets.gazetteer import GeoNamesGazetteer
 from services.triplets.postgres import MIGRATIONS, SCHEMA, PostgresTripletStore
 from services.triplets.postgres.exposures import PostgresExposureStore
@@ -61,7 +61,7 @@ def register(
     server: grpc.aio.Server,
     store: TripletStore,
     encoder: CountingEncoder,
-    writer: SnapshotWriter,
+    writer: FileShelf,
     clock: Clock,
     *,
     extractor: Extractor,

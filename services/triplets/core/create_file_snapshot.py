@@ -28,7 +28,7 @@ from services.triplets.core.file_dataset import (
 from services.triplets.core.ports import (
     CountingEncoder,
     FileGoneError,
-    SnapshotWriter,
+    FileShelf,
     TripletStore,
 )
 from services.triplets.core.training_line import Item, Line, Person
@@ -71,7 +71,7 @@ class _Checked:
 async def create_file_snapshot(
     store: TripletStore,
     encoder: CountingEncoder,
-    writer: SnapshotWriter,
+    shelf: FileShelf,
     *,
     tenant: str,
     training: str,
@@ -90,7 +90,7 @@ async def create_file_snapshot(
     digests = [training, validation] if validation else [training]
     checked = _Checked(method)
     for digest in digests:
-        await _check(store, writer, encoder, tenant=tenant, digest=digest, checked=checked)
+        await _check(store, shelf, encoder, tenant=tenant, digest=digest, checked=checked)
     held_out = frozenset() if validation else _held_out(checked)
     gatherer, vectors = Gatherer(), _Vectors(encoder, checked.people)
     for number, digest in enumerate(digests):
@@ -101,12 +101,12 @@ async def create_file_snapshot(
                 held = of_validation or item_key(line.anchor) in held_out
                 gatherer.add(line, held_out=held)
 
-        async for _ in _read(writer, digest, reader, gather, _ERRORS[number]):
+        async for _ in _read(shelf, digest, reader, gather, _ERRORS[number]):
             await vectors.add(gatherer.take_new())
     await vectors.end()
     arrays = gatherer.arrays(encoder.name, vectors.stacked())
     return FileSnapshot(
-        digest=await writer.write_files(arrays),
+        digest=await shelf.write_files(arrays),
         training_lines_count=checked.lines_counts[0],
         validation_lines_count=sum(checked.lines_counts[1:]),
         held_out_lines_count=gatherer.held_out_lines_count,
@@ -122,7 +122,7 @@ InvalidError = type[TrainingFileInvalidError] | type[ValidationFileInvalidError]
 
 async def _check(
     store: TripletStore,
-    writer: SnapshotWriter,
+    shelf: FileShelf,
     encoder: CountingEncoder,
     *,
     tenant: str,
@@ -142,7 +142,7 @@ async def _check(
     def note(lines: Lines) -> None:
         _note(lines, reader, people, checked)
 
-    async for _ in _read(writer, digest, reader, note, invalid):
+    async for _ in _read(shelf, digest, reader, note, invalid):
         if reader.lines_count + sum(checked.lines_counts) > LINES_MAX:
             raise invalid(f"there are more than {LINES_MAX} lines")
         if len(people) + len(checked.people) > PEOPLE_MAX:
@@ -173,7 +173,7 @@ def _note(lines: Lines, reader: LineReader, people: dict[Person, int], checked: 
 
 
 async def _read(
-    writer: SnapshotWriter,
+    shelf: FileShelf,
     digest: str,
     reader: LineReader,
     take: Callable[[Lines], None],
@@ -181,7 +181,7 @@ async def _read(
 ) -> AsyncIterator[None]:
     """Hands a file's lines to `take`, chunk by chunk and off the loop."""
     try:
-        async for chunk in writer.stream_file(digest):
+        async for chunk in shelf.stream_file(digest):
             await asyncio.to_thread(lambda chunk: take(reader.read(chunk)), chunk)
             yield
     except FileGoneError:

@@ -391,7 +391,15 @@ class FileGoneError(Exception):
 
 
 class SnapshotWriter(Protocol):
-    """Where snapshots go, and where training files come from."""
+    """Where snapshots go."""
+
+    async def write(self, arrays: DomainArrays, triplets: Triplets) -> str:
+        """Stores a snapshot and returns its digest: SHA-256 in hexadecimal."""
+        ...
+
+
+class FileShelf(SnapshotWriter, Protocol):
+    """Where training files come from, and where snapshots of them go."""
 
     def stream_file(self, digest: str) -> AsyncIterator[bytes]:
         """Yields a training file's bytes, chunk by chunk.
@@ -399,10 +407,6 @@ class SnapshotWriter(Protocol):
         Raises:
             FileGoneError: it cannot be read; some of it may have been yielded.
         """
-        ...
-
-    async def write(self, arrays: DomainArrays, triplets: Triplets) -> str:
-        """Stores a snapshot and returns its digest: SHA-256 in hexadecimal."""
         ...
 
     async def write_files(self, arrays: FileArrays) -> str:

@@ -5,18 +5,16 @@ from trine.triplets.v1 import file_snapshot_service_pb2_grpc
 
 from services.chassis.interceptors import Context
 from services.triplets.core.create_file_snapshot import create_file_snapshot
-from services.triplets.core.ports import CountingEncoder, SnapshotWriter, TripletStore
+from services.triplets.core.ports import CountingEncoder, FileShelf, TripletStore
 
 
 class FileSnapshotServicer(file_snapshot_service_pb2_grpc.FileSnapshotServiceServicer):
     """Freezes training files."""
 
-    def __init__(
-        self, store: TripletStore, encoder: CountingEncoder, writer: SnapshotWriter
-    ) -> None:
+    def __init__(self, store: TripletStore, encoder: CountingEncoder, shelf: FileShelf) -> None:
         self._store = store
         self._encoder = encoder
-        self._writer = writer
+        self._shelf = shelf
 
     async def CreateFileSnapshot(
         self, request: pb.CreateFileSnapshotRequest, context: Context
@@ -24,7 +22,7 @@ class FileSnapshotServicer(file_snapshot_service_pb2_grpc.FileSnapshotServiceSer
         snapshot = await create_file_snapshot(
             self._store,
             self._encoder,
-            self._writer,
+            self._shelf,
             tenant=request.tenant,
             training=request.training_file_digest,
             validation=request.validation_file_digest,
