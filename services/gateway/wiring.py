@@ -72,6 +72,7 @@ async def run_gateway(config: Config) -> None:
             servicer,
             {
                 "trine.scheduler.v1.HeadService": scheduler,
+                "trine.scheduler.v1.RolloutService": scheduler,
                 "trine.scheduler.v1.RunService": scheduler,
                 "trine.scheduler.v1.TrainingService": scheduler,
                 "trine.serving.v1.MatchService": match,

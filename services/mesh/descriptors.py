@@ -8,6 +8,7 @@ from google.rpc import error_details_pb2
 from trine.scheduler.v1 import (
     head_service_pb2,
     matching_service_pb2,
+    rollout_service_pb2,
     run_service_pb2,
     training_service_pb2,
 )
@@ -24,6 +25,7 @@ from trine.triplets.v1 import (
 PUBLIC_FILES: tuple[FileDescriptor, ...] = (
     head_service_pb2.DESCRIPTOR,
     matching_service_pb2.DESCRIPTOR,
+    rollout_service_pb2.DESCRIPTOR,
     run_service_pb2.DESCRIPTOR,
     training_service_pb2.DESCRIPTOR,
     match_service_pb2.DESCRIPTOR,

@@ -7,6 +7,8 @@ import grpc
 from trine.triplets.v1 import domain_service_pb2 as pb
 from trine.triplets.v1 import (
     domain_service_pb2_grpc,
+    exposure_service_pb2,
+    exposure_service_pb2_grpc,
     snapshot_service_pb2,
     snapshot_service_pb2_grpc,
 )
@@ -19,6 +21,7 @@ from services.scheduler.core.errors import (
     UserNotFoundError,
 )
 from services.scheduler.core.ports import DomainCounts, OutcomeCounts, UserSnapshot
+from services.scheduler.core.sequential_test import ArmCounts
 
 
 class TripletsClient:
@@ -27,6 +30,7 @@ class TripletsClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = domain_service_pb2_grpc.DomainServiceStub(channel)
         self._snapshots = snapshot_service_pb2_grpc.SnapshotServiceStub(channel)
+        self._exposures = exposure_service_pb2_grpc.ExposureServiceStub(channel)
 
     async def get(self, tenant: str, domain: str) -> DomainCounts:
         """Returns the counts of a domain."""
@@ -58,6 +62,20 @@ class TripletsClient:
             token = page.next_page_token
             if not token:
                 return found
+
+    async def count_arms(
+        self, tenant: str, domain: str, rollout_id: str
+    ) -> tuple[ArmCounts, ArmCounts]:
+        """Returns what challenger and incumbent have shown, and what came of it."""
+        request = exposure_service_pb2.CountArmsRequest(
+            tenant=tenant, domain=domain, rollout_id=rollout_id
+        )
+        try:
+            response = await self._exposures.CountArms(request)
+        except grpc.aio.AioRpcError as error:
+            raise TripletsUnavailableError from error
+        arms = {arm.arm: _arm(arm) for arm in response.arms}
+        return arms.get("challenger", ArmCounts()), arms.get("incumbent", ArmCounts())
 
     async def record_training(self, tenant: str, domain: str, triplets_count: int) -> None:
         """Tells how many triplets the last successful run saw."""
@@ -100,6 +118,18 @@ def _naming(domain: str, user_id: str = "") -> Iterator[None]:
             rule = "must be characters that can be stored"
             raise FieldInvalidError("user_id" if user_id else "domain", rule) from None
         raise TripletsUnavailableError from error
+
+
+def _arm(arm: exposure_service_pb2.CountArmsResponse.Arm) -> ArmCounts:
+    return ArmCounts(
+        matches_count=arm.matches_count,
+        seekers_count=arm.seekers_count,
+        outcomes_count=arm.outcomes_count,
+        positives_count=arm.positives_count,
+        outcomes_squared_sum=arm.outcomes_squared_sum,
+        products_sum=arm.products_sum,
+        positives_squared_sum=arm.positives_squared_sum,
+    )
 
 
 def _counts(domain: pb.Domain) -> DomainCounts:

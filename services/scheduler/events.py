@@ -1,4 +1,4 @@
-"""How the scheduler's events look: CloudEvents whose data is RunChanged or HeadChanged as JSON."""
+"""How the scheduler's events look: CloudEvents with RunChanged, HeadChanged, RolloutChanged."""
 
 import datetime
 
@@ -9,8 +9,9 @@ from trine.scheduler.v1 import scheduler_events_pb2
 from services.chassis.outbox import CloudEvent
 from services.scheduler.core.head import Head
 from services.scheduler.core.ports import HeadEventKind, RunEventKind
+from services.scheduler.core.rollout import Rollout
 from services.scheduler.core.run import Run
-from services.scheduler.messages import head_to_proto, run_to_proto
+from services.scheduler.messages import head_to_proto, rollout_to_proto, run_to_proto
 
 TYPE_PREFIX = "trine.events.v1"
 SOURCE = "/trine/scheduler"
@@ -37,6 +38,13 @@ def head_event(
     )
     subject = "general" if head is None else head.head
     return _event(f"head.{kind}", subject, tenant, domain, data)
+
+
+def rollout_event(rollout: Rollout) -> CloudEvent:
+    """An event about a rollout."""
+    tenant, domain = rollout.tenant, rollout.domain
+    data = scheduler_events_pb2.RolloutChanged(tenant=tenant, rollout=rollout_to_proto(rollout))
+    return _event(f"rollout.{rollout.step}", rollout.rollout_id, tenant, domain, data)
 
 
 def _event(kind: str, subject: str, tenant: str, domain: str, data: Message) -> CloudEvent:

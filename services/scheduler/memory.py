@@ -7,7 +7,6 @@ import datetime
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from services.chassis.replies import MemoryReplies
 from services.scheduler.core.errors import RunActiveError
@@ -36,8 +35,13 @@ from services.scheduler.core.run import (
 from services.scheduler.core.run_events import Move, RunHistory
 from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Verdict
+from services.scheduler.rollout_memory import (
+    MemoryRollouts,
+    MemoryRolloutUnit,
+    RolloutState,
+    after_name,
+)
 
-Item = TypeVar("Item")
 RunKey = tuple[str, str]
 DomainKey = tuple[str, str]
 
@@ -64,9 +68,10 @@ class _State:
     token: int = 0
     events: list[tuple[str, object]] = field(default_factory=list)
     replies: MemoryReplies = field(default_factory=MemoryReplies)
+    rollouts: RolloutState = field(default_factory=RolloutState)
 
 
-class MemorySchedulerStore:
+class MemorySchedulerStore(MemoryRollouts):
     """The scheduler's store of a test."""
 
     def __init__(self, clock: Clock) -> None:
@@ -74,6 +79,10 @@ class MemorySchedulerStore:
         self._state = _State()
         self._told: set[RunKey] = set()
         self._lock = asyncio.Lock()
+
+    @property
+    def _rollouts(self) -> RolloutState:
+        return self._state.rollouts
 
     @property
     def events(self) -> list[tuple[str, object]]:
@@ -101,7 +110,7 @@ class MemorySchedulerStore:
     ) -> list[Run]:
         """Returns runs, newest first."""
         runs = [run for run in reversed(self._runs()) if run.job.tenant == tenant]
-        older = _after(runs, [run.run_id for run in runs], before)
+        older = after_name(runs, [run.run_id for run in runs], before)
         wanted = [
             run
             for run in older
@@ -140,7 +149,7 @@ class MemorySchedulerStore:
         heads = [h for h in self._state.heads.values() if (h.tenant, h.domain) == (tenant, domain)]
         in_use = self._state.pointers.get((tenant, domain))
         heads = [dataclasses.replace(h, promoted=h.head == in_use) for h in reversed(heads)]
-        return _after(heads, [head.head for head in heads], before)[:limit]
+        return after_name(heads, [head.head for head in heads], before)[:limit]
 
     async def list_heads_of(
         self, tenant: str, snapshots: Sequence[tuple[str, str]], before: str, limit: int
@@ -152,7 +161,7 @@ class MemorySchedulerStore:
             if head.tenant == tenant and (head.domain, digest) in snapshots:
                 promoted = self._state.pointers.get((tenant, head.domain)) == head.head
                 found.append(LearnedHead(dataclasses.replace(head, promoted=promoted), digest))
-        return _after(found, [one.head.head for one in found], before)[:limit]
+        return after_name(found, [one.head.head for one in found], before)[:limit]
 
     async def read_head(self, tenant: str, head: str) -> Head | None:
         """Returns a head of whichever domain."""
@@ -176,7 +185,7 @@ class MemorySchedulerStore:
                     parent=at.parent,
                     snapshot_digest=run.snapshot_digest,
                     triplets_count=run.job.triplets_count,
-                    promoted=at.verdict.promoted,
+                    result=at.verdict.result,
                     create_time=at.create_time,
                 )
             )
@@ -198,7 +207,8 @@ class MemorySchedulerStore:
         for tenant, domain in sorted({*self._state.pointers, *self._state.matching_policies}):
             head = await self.head_in_use(tenant, domain)
             policy = await self.read_matching_policy(tenant, domain)
-            if (tenant, domain) > after and (head or policy.exploration):
+            challenger = self._rollouts.challenger(tenant, domain, self._state.heads)
+            if (tenant, domain) > after and (head or challenger or policy.exploration):
                 found.append(
                     PromotedHead(
                         tenant=tenant,
@@ -207,6 +217,7 @@ class MemorySchedulerStore:
                         tier=head.tier if head else "",
                         manifest_digest=head.manifest_digest if head else "",
                         exploration=policy.exploration,
+                        challenger=challenger,
                     )
                 )
         return found[:limit]
@@ -267,11 +278,11 @@ class MemorySchedulerStore:
         return list(self._state.runs.values())
 
 
-class MemorySchedulerUnit(MemoryReplies):
+class MemorySchedulerUnit(MemoryRolloutUnit, MemoryReplies):
     """A copy of everything, to be kept if the unit ends well."""
 
     def __init__(self, state: _State, clock: Clock) -> None:
-        super().__init__()
+        super().__init__(state.rollouts, state.events)
         self._replies = state.replies._replies  # noqa: SLF001  # the store's own, as copied
         self._state = state
         self._clock = clock
@@ -486,9 +497,3 @@ def _active_run(state: _State, tenant: str, domain: str) -> Run | None:
         if (run.job.tenant, run.job.domain) == (tenant, domain) and run.state in ACTIVE:
             return run
     return None
-
-
-def _after(items: list[Item], names: list[str], before: str) -> list[Item]:
-    if not before:
-        return items
-    return items[names.index(before) + 1 :] if before in names else []

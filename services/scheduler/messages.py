@@ -1,11 +1,18 @@
 """The scheduler's values as protobuf messages."""
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 
 from google.protobuf import json_format, struct_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
-from trine.scheduler.v1 import head_pb2, head_report_pb2, head_service_pb2, run_pb2
+from trine.scheduler.v1 import (
+    head_pb2,
+    head_report_pb2,
+    head_service_pb2,
+    rollout_pb2,
+    run_pb2,
+)
 
 from services.scheduler.core.compare_heads import Comparison
 from services.scheduler.core.estimate import PastRun, estimate_minutes
@@ -13,7 +20,10 @@ from services.scheduler.core.explain_verdict import explain_verdict
 from services.scheduler.core.head import Head
 from services.scheduler.core.lineage import Lineage
 from services.scheduler.core.list_user_heads import UserHead
+from services.scheduler.core.rollout import Rollout, ShadowFigures, Step
+from services.scheduler.core.rollout_policy import RolloutPolicy
 from services.scheduler.core.run import ACTIVE, Run
+from services.scheduler.core.sequential_test import ArmCounts
 from services.scheduler.core.verdict import GENERAL, Interval, Quality, Verdict
 
 
@@ -165,7 +175,7 @@ def lineage_to_proto(lineage: Lineage) -> head_report_pb2.HeadLineage:
             run_id=ancestor.run_id,
             snapshot_digest=ancestor.snapshot_digest,
             triplets_used=ancestor.triplets_count,
-            result=_result(promoted=ancestor.promoted),
+            result=ancestor.result,
             create_time=_timestamp(ancestor.create_time),
         )
         for ancestor in lineage.ancestors
@@ -185,10 +195,65 @@ def lineage_to_proto(lineage: Lineage) -> head_report_pb2.HeadLineage:
     )
 
 
+def rollout_to_proto(rollout: Rollout) -> rollout_pb2.Rollout:
+    """A rollout as callers read it."""
+    message = rollout_pb2.Rollout(
+        rollout_id=rollout.rollout_id,
+        domain=rollout.domain,
+        status=rollout.step,
+        challenger=rollout.head,
+        incumbent=rollout.incumbent or GENERAL,
+        reason=rollout.reason,
+        policy=rollout_policy_to_proto(rollout.domain, rollout.policy),
+        shadow=None if rollout.policy.shadow is None else _figures(rollout.figures),
+        gain=None if rollout.gain is None else _interval(rollout.gain),
+        create_time=_timestamp(rollout.create_time),
+        status_time=_timestamp(rollout.step_time),
+        end_time=_timestamp(rollout.end_time),
+    )
+    if rollout.look_time is not None or rollout.step is Step.CANARY:
+        message.challenger_arm.CopyFrom(_arm(rollout.challenger))
+        message.incumbent_arm.CopyFrom(_arm(rollout.incumbent_arm))
+    return message
+
+
+def rollout_policy_to_proto(domain: str, policy: RolloutPolicy) -> rollout_pb2.RolloutPolicy:
+    """How heads of a domain come into use, as callers read it."""
+    kind = rollout_pb2.RolloutPolicy
+    shadow, canary = policy.shadow, policy.canary
+    return kind(
+        domain=domain,
+        shadow=None if shadow is None else kind.Shadow(**dataclasses.asdict(shadow)),
+        canary=None if canary is None else kind.Canary(**dataclasses.asdict(canary)),
+    )
+
+
+def _figures(figures: ShadowFigures) -> rollout_pb2.Rollout.ShadowFigures:
+    count, pairs = figures.matches_count or 1, figures.correlated_count
+    return rollout_pb2.Rollout.ShadowFigures(
+        matches_count=figures.matches_count,
+        errors_count=figures.errors_count,
+        dropped_count=figures.dropped_count,
+        overlap=figures.overlap_sum / count,
+        rank_correlation=figures.rank_correlation_sum / pairs if pairs else None,
+        challenger_seconds=figures.challenger_seconds_sum / count,
+        incumbent_seconds=figures.incumbent_seconds_sum / count,
+    )
+
+
+def _arm(arm: ArmCounts) -> rollout_pb2.Rollout.Arm:
+    return rollout_pb2.Rollout.Arm(
+        matches_count=arm.matches_count,
+        outcomes_count=arm.outcomes_count,
+        positives_count=arm.positives_count,
+        seekers_count=arm.seekers_count,
+    )
+
+
 def verdict_to_proto(verdict: Verdict) -> run_pb2.Verdict:
     """A verdict as callers and trainers read it."""
     return run_pb2.Verdict(
-        result=_result(promoted=verdict.promoted),
+        result=verdict.result,
         reasons=verdict.reasons,
         incumbent=verdict.incumbent,
         challenger_quality=_quality(verdict.challenger_quality),
@@ -198,11 +263,8 @@ def verdict_to_proto(verdict: Verdict) -> run_pb2.Verdict:
         seekers_count=verdict.seekers_count,
         outcomes_count=verdict.outcomes_count,
         passed=verdict.passed,
+        rollout_id=verdict.rollout_id,
     )
-
-
-def _result(*, promoted: bool) -> str:
-    return "promoted" if promoted else "held"
 
 
 def _quality(quality: Quality) -> run_pb2.Quality:

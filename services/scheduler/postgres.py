@@ -12,11 +12,10 @@ import asyncpg
 
 from services.chassis.database import Connection, Pool, load_queries, migrations_of
 from services.chassis.outbox import CloudEvent, add_to_outbox
-from services.chassis.replies import PostgresReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.file_source import Checkpoint, FileResult
-from services.scheduler.core.head import Ancestor, Head, LearnedHead, PromotedHead
+from services.scheduler.core.head import Ancestor, Head, LearnedHead
 from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.ports import HeadEventKind, Heartbeat, RunEventKind, SchedulerUnit
 from services.scheduler.core.run import (
@@ -35,6 +34,11 @@ from services.scheduler.core.run import (
 from services.scheduler.core.run_events import Move, RunHistory
 from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Interval, Quality, Rule, Verdict
+from services.scheduler.rollout_postgres import (
+    PostgresRollouts,
+    PostgresRolloutUnit,
+    RolloutEvent,
+)
 from services.scheduler.rows import dumped, file_dataset, file_job, file_result
 
 SCHEMA = "scheduler"
@@ -48,7 +52,7 @@ RunEvent = Callable[[RunEventKind, Run], CloudEvent]
 HeadEvent = Callable[[HeadEventKind, str, str, Head | None, str], CloudEvent]
 
 
-class PostgresSchedulerStore:
+class PostgresSchedulerStore(PostgresRollouts):
     """The scheduler's store on a pool bound to its schema."""
 
     def __init__(
@@ -56,11 +60,12 @@ class PostgresSchedulerStore:
         pool: Pool,
         run_event: RunEvent,
         head_event: HeadEvent,
+        rollout_event: RolloutEvent,
         wake_relay: Callable[[], None],
     ) -> None:
         """Takes how events look on the bus, and what tells the relay that there are some."""
-        self._pool = pool
-        self._forms = (run_event, head_event)
+        super().__init__(pool)
+        self._forms = (run_event, head_event, rollout_event)
         self._wake_relay = wake_relay
 
     @asynccontextmanager
@@ -152,11 +157,6 @@ class PostgresSchedulerStore:
         head: str | None = await self._pool.fetchval(_SQL["pinned_head"], tenant, domain)
         return head
 
-    async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
-        """Returns what is in use by (tenant, domain)."""
-        rows = await self._pool.fetch(_SQL["list_promoted"], *after, limit)
-        return [PromotedHead(**dict(row)) for row in rows]
-
     async def last_run_time(self, tenant: str, domain: str) -> datetime.datetime | None:
         """Returns when the domain's newest run was created."""
         found: datetime.datetime | None = await self._pool.fetchval(
@@ -206,11 +206,17 @@ class PostgresSchedulerStore:
         await self._pool.execute(_SQL["mark_told"], run.job.tenant, run.run_id)
 
 
-class PostgresSchedulerUnit(PostgresReplies):
+class PostgresSchedulerUnit(PostgresRolloutUnit):
     """One transaction."""
 
-    def __init__(self, connection: Connection, run_event: RunEvent, head_event: HeadEvent) -> None:
-        super().__init__(connection)
+    def __init__(
+        self,
+        connection: Connection,
+        run_event: RunEvent,
+        head_event: HeadEvent,
+        rollout_event: RolloutEvent,
+    ) -> None:
+        super().__init__(connection, rollout_event)
         self._run_event = run_event
         self._head_event = head_event
 

@@ -143,7 +143,11 @@ with recursive line as (
 )
 select
     l.head, l.run_id, l.parent, r.snapshot_digest, j.triplets_count, l.create_time,
-    (l.verdict ->> 'promoted')::boolean as promoted
+    case
+        when (l.verdict ->> 'promoted')::boolean then 'promoted'
+        when coalesce(l.verdict ->> 'rollout_id', '') <> '' then 'rollout'
+        else 'held'
+    end as result
 from line as l join runs as r using (tenant, run_id) join jobs as j using (job_id)
 where l.depth > 0 order by l.depth;
 
@@ -212,10 +216,80 @@ order by h.create_time desc, h.head desc limit $5;
 select
     tenant, domain,
     coalesce(h.head, '') as head, coalesce(h.tier, '') as tier, coalesce(h.manifest_digest, '') as manifest_digest,
-    coalesce(m.exploration, 0) as exploration
+    coalesce(m.exploration, 0) as exploration,
+    r.rollout_id, r.step, r.policy, r.challenger, r.challenger_tier, r.challenger_digest
 from pointers as p full join matching_policies as m using (tenant, domain) left join heads as h using (tenant, domain, head)
-where (tenant, domain) > ($1, $2) and (h.head is not null or m.exploration > 0)
+left join (
+    select
+        o.tenant, o.domain, o.rollout_id, o.step, o.policy,
+        c.head as challenger, c.tier as challenger_tier, c.manifest_digest as challenger_digest
+    from rollouts as o join heads as c using (tenant, head) where o.step in ('shadow', 'canary')
+) as r using (tenant, domain)
+where (tenant, domain) > ($1, $2) and (h.head is not null or r.challenger is not null or m.exploration > 0)
 order by tenant, domain limit $3;
+
+-- name: save_rollout_policy
+insert into rollout_policies (tenant, domain, policy) values ($1, $2, $3)
+on conflict (tenant, domain) do update set policy = excluded.policy;
+
+-- name: read_rollout_policy
+select policy from rollout_policies where tenant = $1 and domain = $2;
+
+-- name: save_rollout
+insert into rollouts (
+    tenant, rollout_id, domain, head, incumbent, policy, step, reason, challenger, incumbent_arm,
+    look_time, create_time, step_time, end_time
+)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+on conflict (tenant, rollout_id) do update set
+    step = excluded.step,
+    reason = excluded.reason,
+    challenger = excluded.challenger,
+    incumbent_arm = excluded.incumbent_arm,
+    look_time = excluded.look_time,
+    step_time = excluded.step_time,
+    end_time = excluded.end_time;
+
+-- name: save_figures
+insert into rollout_figures (
+    tenant, rollout_id, server, matches_count, errors_count, dropped_count, overlap_sum, rank_correlation_sum,
+    correlated_count, challenger_seconds_sum, incumbent_seconds_sum, error
+)
+select tenant, rollout_id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
+from rollouts where tenant = $1 and rollout_id = $2
+on conflict (tenant, rollout_id, server) do update set
+    matches_count = excluded.matches_count,
+    errors_count = excluded.errors_count,
+    dropped_count = excluded.dropped_count,
+    overlap_sum = excluded.overlap_sum,
+    rank_correlation_sum = excluded.rank_correlation_sum,
+    correlated_count = excluded.correlated_count,
+    challenger_seconds_sum = excluded.challenger_seconds_sum,
+    incumbent_seconds_sum = excluded.incumbent_seconds_sum,
+    error = excluded.error;
+
+-- name: read_rollout
+select * from rollouts_seen where tenant = $1 and rollout_id = $2;
+
+-- name: open_rollouts
+select * from rollouts_seen
+where tenant = $1 and domain = $2 and step in ('waiting', 'shadow', 'canary')
+order by create_time;
+
+-- name: active_rollouts
+select * from rollouts_seen where step in ('shadow', 'canary');
+
+-- name: list_rollouts
+select * from rollouts_seen as r
+where
+    r.tenant = $1 and ($2 = '' or r.domain = $2)
+    and (
+        $3 = ''
+        or (r.create_time, r.rollout_id) < (
+            select b.create_time, b.rollout_id from rollouts as b where b.tenant = $1 and b.rollout_id = $3
+        )
+    )
+order by r.create_time desc, r.rollout_id desc limit $4;
 
 -- name: list_runs
 select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files

@@ -12,6 +12,7 @@ from trine.scheduler.v1 import (
     matching_service_pb2_grpc,
     model_catalog_service_pb2_grpc,
     promotion_service_pb2_grpc,
+    rollout_service_pb2_grpc,
     run_service_pb2_grpc,
     training_service_pb2_grpc,
 )
@@ -30,19 +31,21 @@ from services.chassis.tasks import background, every
 from services.scheduler.artifacts import ArtifactManifests
 from services.scheduler.clients import TripletsClient
 from services.scheduler.config import Config
+from services.scheduler.core.advance_rollouts import advance_rollouts
 from services.scheduler.core.lease_run import expire_leases
 from services.scheduler.core.ports import Manifests, SchedulerStore, TripletCounts
 from services.scheduler.core.tell_trained import tell_trained
 from services.scheduler.core.train_domain import consider_training
 from services.scheduler.core.training_policy import TrainingPolicy
-from services.scheduler.events import head_event, run_event
-from services.scheduler.metrics import LEASES_EXPIRED, show_runs
+from services.scheduler.events import head_event, rollout_event, run_event
+from services.scheduler.metrics import LEASES_EXPIRED, show_rollouts, show_runs
 from services.scheduler.postgres import MIGRATIONS, SCHEMA, PostgresSchedulerStore
 from services.scheduler.rpc.errors import ERRORS
 from services.scheduler.rpc.files import FileRunServicer, ModelCatalogServicer
 from services.scheduler.rpc.heads import HeadServicer, PromotionServicer
 from services.scheduler.rpc.leases import LeaseServicer
 from services.scheduler.rpc.matching import MatchingServicer
+from services.scheduler.rpc.rollouts import RolloutServicer
 from services.scheduler.rpc.runs import RunServicer
 from services.scheduler.rpc.training import TrainingServicer
 
@@ -55,12 +58,14 @@ NAMES = [
         "Matching",
         "ModelCatalog",
         "Promotion",
+        "Rollout",
         "Run",
         "Training",
     )
 ]
 CONSIDER_SECONDS = 1.0
 REAP_SECONDS = 1.0
+ROLLOUT_SECONDS = 1.0
 PRUNE_SECONDS = 3600.0
 
 _log = structlog.get_logger()
@@ -81,7 +86,7 @@ def register(
         FileRunServicer(store, triplets, clock), server
     )
     head_service_pb2_grpc.add_HeadServiceServicer_to_server(
-        HeadServicer(store, triplets, manifests), server
+        HeadServicer(store, triplets, manifests, clock), server
     )
     lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(
         LeaseServicer(store, clock, lease_seconds), server
@@ -94,6 +99,9 @@ def register(
     )
     promotion_service_pb2_grpc.add_PromotionServiceServicer_to_server(
         PromotionServicer(store), server
+    )
+    rollout_service_pb2_grpc.add_RolloutServiceServicer_to_server(
+        RolloutServicer(store, triplets, clock), server
     )
     run_service_pb2_grpc.add_RunServiceServicer_to_server(RunServicer(store, clock), server)
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
@@ -115,7 +123,7 @@ async def run_scheduler(config: Config) -> None:
         bus = await enter(open_bus(config.nats_url))
         await bus.declare_stream()
         relay = OutboxRelay(pool, bus)
-        store = PostgresSchedulerStore(pool, run_event, head_event, relay.wake)
+        store = PostgresSchedulerStore(pool, run_event, head_event, rollout_event, relay.wake)
         gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
         channel = await enter(open_channel(config.triplets_address, config.mesh_token))
         triplets = TripletsClient(channel)
@@ -150,11 +158,15 @@ async def run_scheduler(config: Config) -> None:
             LEASES_EXPIRED.inc(len(expired))
             show_runs(await store.run_counts())
 
+        async def roll_out() -> None:
+            show_rollouts(await advance_rollouts(store, triplets, clock))
+
         await enter(
             background(
                 relay.run(),
                 every(CONSIDER_SECONDS, "consider_training", consider),
                 every(REAP_SECONDS, "expire_leases", reap),
+                every(ROLLOUT_SECONDS, "advance_rollouts", roll_out),
                 every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(pool)),
             )
         )

@@ -1,12 +1,18 @@
 """What serving asks of others: promotions of the scheduler, profiles of the triplet store."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import grpc
 import numpy as np
 import structlog
-from trine.scheduler.v1 import promotion_service_pb2, promotion_service_pb2_grpc
+from trine.scheduler.v1 import (
+    promotion_service_pb2,
+    promotion_service_pb2_grpc,
+    rollout_service_pb2,
+    rollout_service_pb2_grpc,
+)
 from trine.triplets.v1 import (
     exposure_service_pb2,
     exposure_service_pb2_grpc,
@@ -18,13 +24,15 @@ from trine.triplets.v1 import (
 from services.serving.core.candidates import FieldSpec, Layout, ProfileRows
 from services.serving.core.exposure import Exposure, ExposureLog
 from services.serving.core.follow_profiles import ProfileFollower
-from services.serving.core.ports import DesiredHead
+from services.serving.core.ports import DesiredChallenger, DesiredHead
 from services.serving.core.seen import PairRows
+from services.serving.core.shadow import TrialJournal
 
 RECONNECT_SECONDS = 0.5
 GATHER_SECONDS = 0.2
 """How long exposures gather: one message carries what hundreds of matches have shown."""
 DELIVERIES_MAX = 5
+REPORT_SECONDS = 0.5
 
 _log = structlog.get_logger()
 
@@ -38,19 +46,55 @@ class SchedulerPromotions:
         self._stub = promotion_service_pb2_grpc.PromotionServiceStub(channel)
 
     async def list(self) -> Sequence[DesiredHead]:
-        """Returns every domain with a head or an exploration."""
+        """Returns every domain with a head, a challenger or an exploration."""
         found: list[DesiredHead] = []
         token = ""
         while True:
             request = promotion_service_pb2.ListPromotedHeadsRequest(page_token=token)
             page = await self._stub.ListPromotedHeads(request)
-            found += [
-                DesiredHead(h.tenant, h.domain, h.head, h.tier, h.manifest_digest, h.exploration)
-                for h in page.heads
-            ]
+            found += [_desired(head) for head in page.heads]
             token = page.next_page_token
             if not token:
                 return found
+
+
+def _desired(head: promotion_service_pb2.PromotedHead) -> DesiredHead:
+    challenger = head.challenger
+    return DesiredHead(
+        tenant=head.tenant,
+        domain=head.domain,
+        head=head.head,
+        tier=head.tier,
+        manifest_digest=head.manifest_digest,
+        exploration=head.exploration,
+        challenger=DesiredChallenger(
+            rollout_id=challenger.rollout_id,
+            step=challenger.step,
+            share=challenger.share,
+            head=challenger.head,
+            tier=challenger.tier,
+            manifest_digest=challenger.manifest_digest,
+        )
+        if head.HasField("challenger")
+        else None,
+    )
+
+
+async def report_challengers(channel: grpc.aio.Channel, journal: TrialJournal, server: str) -> None:
+    """Tells the scheduler what this process sees of challengers, for ever."""
+    stub = rollout_service_pb2_grpc.RolloutServiceStub(channel)
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        for key, figures in journal.untold():
+            tenant, rollout_id = key
+            request = rollout_service_pb2.ReportChallengerRequest(
+                tenant=tenant, rollout_id=rollout_id, server=server, **dataclasses.asdict(figures)
+            )
+            try:
+                await stub.ReportChallenger(request)
+            except grpc.aio.AioRpcError as error:
+                _log.warning("challenger_not_reported", code=error.code().name)
+                journal.tell_again(key)
 
 
 async def send_exposures(channel: grpc.aio.Channel, log: ExposureLog) -> None:
@@ -83,6 +127,8 @@ def _exposure(exposure: Exposure) -> exposure_service_pb2.RecordExposuresRequest
         first_rank=exposure.first_rank,
         candidates=exposure.candidates.tolist(),
         scores=exposure.scores.tolist(),
+        rollout_id=exposure.rollout_id,
+        arm=exposure.arm,
     )
     message.match_time.FromDatetime(exposure.match_time)
     if exposure.exploration is not None:

@@ -1,4 +1,4 @@
-"""Events in: a head that was promoted or rolled back is a hint to look at the scheduler."""
+"""Events in: a head that comes into use and a rollout that moves are hints to look."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ import structlog
 
 from services.chassis.bus import Bus
 
-SUBJECT = "trine.events.v1.head.>"
+SUBJECTS = ("trine.events.v1.head.>", "trine.events.v1.rollout.>")
 ASK_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 
@@ -22,7 +22,8 @@ class PromotionHints:
 
     async def listen(self, bus: Bus) -> None:
         """Listens from now on."""
-        await bus.on_hint(SUBJECT, self._hear)
+        for subject in SUBJECTS:
+            await bus.on_hint(subject, self._hear)
 
     async def _hear(self, _subject: str) -> None:
         self._heard.set()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from services.serving.core.shadow import Comparison
 from services.serving.core.swap_heads import Registry
 
 STAGE_SECONDS = Histogram(
@@ -19,6 +20,22 @@ MATCHES = Counter(
 )
 EXPOSURES_DROPPED = Counter(
     "trine_exposures_dropped_total", "Matches whose record was left out: too many were waiting."
+)
+ARM_MATCHES = Counter("trine_canary_matches_total", "Matches answered in canaries.", ("arm",))
+SHADOW_MATCHES = Counter(
+    "trine_shadow_matches_total",
+    "Matches drawn for a challenger to rank unseen, by result; a failed canary or load is one too.",
+    ("result",),
+)
+SHADOW_OVERLAP = Histogram(
+    "trine_shadow_overlap",
+    "Share of those shown whom the challenger would have shown too.",
+    buckets=(0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1),
+)
+SHADOW_SECONDS = Histogram(
+    "trine_shadow_seconds",
+    "Time that a challenger took for a match, unseen.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
 )
 SWAPS = Counter("trine_head_swaps_total", "Changes of the head in use, by result.", ("result",))
 SWAP_SECONDS = Histogram(
@@ -41,6 +58,14 @@ def observe_stages(seconds: Mapping[str, float]) -> None:
     for name, spent in seconds.items():
         _STAGES[name].observe(spent)
     _STAGES["total"].observe(sum(seconds.values()))
+
+
+def observe_shadow(result: str, comparison: Comparison | None) -> None:
+    """Counts a match that a challenger ranked unseen, or did not."""
+    SHADOW_MATCHES.labels(result).inc()
+    if comparison is not None:
+        SHADOW_OVERLAP.observe(comparison.overlap)
+        SHADOW_SECONDS.observe(comparison.challenger_seconds)
 
 
 def observe_swap(result: str, seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Builds serving from its parts."""
 
 import asyncio
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -22,17 +23,23 @@ from services.chassis.interceptors import CallInterceptor
 from services.chassis.server import SERVING, exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
 from services.serving.artifacts import ArtifactBundles
-from services.serving.clients import SchedulerPromotions, follow_profiles, send_exposures
+from services.serving.clients import (
+    SchedulerPromotions,
+    follow_profiles,
+    report_challengers,
+    send_exposures,
+)
 from services.serving.config import Config
 from services.serving.core.exposure import ExposureLog
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.ports import Encoder
+from services.serving.core.shadow import ShadowRanker, TrialJournal
 from services.serving.core.swap_heads import HeadSwapper, Registry
 from services.serving.encoder import OnnxEncoder
 from services.serving.events import PromotionHints
 from services.serving.index import FaissIndexBuilder
 from services.serving.judge import ChatJudge
-from services.serving.metrics import EXPOSURES_DROPPED, observe_swap, show_registry
+from services.serving.metrics import EXPOSURES_DROPPED, observe_shadow, observe_swap, show_registry
 from services.serving.rpc.encoder import EncoderServicer
 from services.serving.rpc.errors import ERRORS
 from services.serving.rpc.loaded_heads import LoadedHeadServicer
@@ -78,7 +85,8 @@ async def run_serving(config: Config) -> None:
         scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
         triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
         encoder = OnnxEncoder(config.encoder, Path(config.encoder_path), config.encoder_threads)
-        registry = Registry(clock)
+        registry, journal = Registry(clock), TrialJournal(observe_shadow)
+        shadow = ShadowRanker(journal)
         swapper = HeadSwapper(
             registry,
             SchedulerPromotions(scheduler),
@@ -86,6 +94,7 @@ async def run_serving(config: Config) -> None:
             FaissIndexBuilder(),
             clock,
             observe=observe_swap,
+            journal=journal,
         )
         caught_up, synced = asyncio.Event(), asyncio.Event()
         executor = stack.enter_context(ThreadPoolExecutor(config.match_threads, "match"))
@@ -96,6 +105,8 @@ async def run_serving(config: Config) -> None:
             executor,
             judge=open_judge(config),
             exposures=exposures,
+            journal=journal,
+            shadow=shadow,
             clock=clock,
         )
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
@@ -120,6 +131,8 @@ async def run_serving(config: Config) -> None:
                 encoder.run(),
                 follow_profiles(triplets, follower, caught_up.set),
                 send_exposures(triplets, exposures),
+                shadow.run(),
+                report_challengers(scheduler, journal, secrets.token_hex(16)),
                 hints.follow(sync, synced.set),
                 every(INDEX_SECONDS, "refresh_indexes", swapper.refresh_indexes),
                 every(SHOW_SECONDS, "show_registry", lambda: show_registry(registry)),

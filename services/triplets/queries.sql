@@ -289,15 +289,15 @@ select seeker, candidate, level, weight, occurred_at from (
 insert into exposures
 (
     match_id, domain_id, head, tier, run_id, match_time, seeker, first_rank, candidates, scores,
-    exploration, explored, ranker_ranks, propensities
+    exploration, explored, ranker_ranks, propensities, rollout_id, arm
 )
-select $3, domain_id, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 from domains where tenant = $1 and domain = $2
+select $3, domain_id, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17 from domains where tenant = $1 and domain = $2
 on conflict do nothing;
 
 -- name: read_exposure
 select
     e.domain_id, e.match_id, d.domain, e.head, e.tier, e.run_id, e.match_time, e.seeker, e.first_rank, e.candidates, e.scores,
-    e.exploration as share, e.explored, e.ranker_ranks, e.propensities
+    e.exploration as share, e.explored, e.ranker_ranks, e.propensities, e.rollout_id, e.arm
 from exposures as e join domains as d using (domain_id)
 where d.tenant = $1 and e.match_id = $2;
 
@@ -332,6 +332,42 @@ order by f.match_id;
 
 -- name: read_names
 select number, user_id from users where domain_id = $1 and number = any($2::integer[]);
+
+-- name: count_arms
+-- Of several words about a candidate of a match the standing one counts, unless it is a retraction ($3).
+with shown as (
+    select e.match_id, e.arm, e.seeker, e.candidates, e.domain_id
+    from exposures as e join domains as d using (domain_id)
+    where d.tenant = $1 and d.domain = $2 and e.rollout_id = $4 and e.rollout_id <> ''
+),
+
+words as (
+    select distinct on (s.match_id, o.candidate) s.arm, s.seeker, o.level
+    from shown as s
+    join outcomes as o
+        on o.match_id = s.match_id and o.match_id <> '' and o.domain_id = s.domain_id
+        and o.seeker = s.seeker and o.candidate = any(s.candidates)
+    order by s.match_id, o.candidate, o.occurred_at desc, o.level desc, o.weight desc
+),
+
+seekers as (
+    select arm, count(*) as n, count(*) filter (where level >= $5) as p from words where level < $3 group by arm, seeker
+),
+
+sums as (
+    select
+        arm, count(*) as seekers_count, sum(n)::bigint as outcomes_count, sum(p)::bigint as positives_count,
+        sum(n * n)::double precision as outcomes_squared_sum, sum(n * p)::double precision as products_sum,
+        sum(p * p)::double precision as positives_squared_sum
+    from seekers group by arm
+)
+
+select
+    m.arm, m.matches_count, coalesce(seekers_count, 0) as seekers_count,
+    coalesce(outcomes_count, 0) as outcomes_count, coalesce(positives_count, 0) as positives_count,
+    coalesce(outcomes_squared_sum, 0) as outcomes_squared_sum, coalesce(products_sum, 0) as products_sum,
+    coalesce(positives_squared_sum, 0) as positives_squared_sum
+from (select arm, count(*) as matches_count from shown group by arm) as m left join sums using (arm);
 
 -- name: prune_exposures
 delete from exposures where match_time < now() - make_interval(days => $1);

@@ -15,6 +15,7 @@ from services.serving.core.find_matches import MatchRequest, MatchResult, find_m
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.loaded_head import ServedDomain
 from services.serving.core.ports import DesiredHead
+from services.serving.core.shadow import TrialJournal
 from services.serving.core.stages import read_stages
 from services.serving.core.swap_heads import HeadSwapper, Registry
 from services.serving.index import FaissIndexBuilder
@@ -48,6 +49,7 @@ class Serving:
             FaissIndexBuilder(),
             clock,
             observe=lambda *_: None,
+            journal=TrialJournal(lambda *_: None),
         )
         self.fill("dating")
 

@@ -19,6 +19,7 @@ from services.serving.clients import SchedulerPromotions, follow_profiles
 from services.serving.core.find_matches import MatchRequest, find_matches
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.loaded_head import ServedDomain
+from services.serving.core.shadow import TrialJournal
 from services.serving.core.stages import read_stages
 from services.serving.core.swap_heads import HeadSwapper, Registry
 from services.serving.index import FaissIndexBuilder
@@ -100,7 +101,13 @@ async def _load_here(mesh: Mesh) -> ServedDomain:
         source = ArtifactBundles(open_artifacts(str(mesh.home.artifacts)))
         promotions = SchedulerPromotions(scheduler)
         swapper = HeadSwapper(
-            registry, promotions, source, FaissIndexBuilder(), clock, observe=lambda *_: None
+            registry,
+            promotions,
+            source,
+            FaissIndexBuilder(),
+            clock,
+            observe=lambda *_: None,
+            journal=TrialJournal(lambda *_: None),
         )
         await swapper.sync()
     return registry.domains[mesh.told["tenant"], DOMAIN]

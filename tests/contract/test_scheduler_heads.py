@@ -13,6 +13,7 @@ from services.scheduler.core.run import State
 from services.scheduler.core.verdict import GENERAL
 from tests.support.faults import DeliberateError, act_and_fail
 from tests.support.runs import (
+    CLOCK,
     DOMAIN,
     TENANT,
     SchedulerSetting,
@@ -46,7 +47,7 @@ async def in_use(store: SchedulerStore, domain: str = DOMAIN) -> Head | None:
 
 async def roll_back(store: SchedulerStore, head: str = "") -> tuple[str, str]:
     async with store.begin() as unit:
-        return await roll_back_head(unit, TENANT, DOMAIN, head)
+        return await roll_back_head(unit, CLOCK, TENANT, DOMAIN, head)
 
 
 async def names_of(store: SchedulerStore, domain: str = DOMAIN) -> list[str]:
@@ -89,9 +90,9 @@ async def test_a_head_goes_back_to_those_that_it_was_measured_against(
     second = await make_head(store)
     third = await make_head(store)
     ancestors = await store.ancestors(TENANT, third.head, 10)
-    assert [(a.head, a.run_id, a.parent, a.promoted) for a in ancestors] == [
-        (second.head, second.run_id, first.head, True),
-        (first.head, first.run_id, "", True),
+    assert [(a.head, a.run_id, a.parent, a.result) for a in ancestors] == [
+        (second.head, second.run_id, first.head, "promoted"),
+        (first.head, first.run_id, "", "promoted"),
     ]
     assert [a.create_time for a in ancestors] == [second.create_time, first.create_time]
     assert {a.triplets_count for a in ancestors} == {1_000}

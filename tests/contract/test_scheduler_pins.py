@@ -10,7 +10,16 @@ from services.scheduler.core.pin_head import pin_head, unpin_head
 from services.scheduler.core.ports import SchedulerStore
 from services.scheduler.core.roll_back_head import roll_back_head
 from services.scheduler.core.verdict import GENERAL
-from tests.support.runs import DOMAIN, TENANT, SchedulerSetting, complete, lease, make_head, queue
+from tests.support.runs import (
+    CLOCK,
+    DOMAIN,
+    TENANT,
+    SchedulerSetting,
+    complete,
+    lease,
+    make_head,
+    queue,
+)
 
 
 @pytest.fixture
@@ -20,7 +29,7 @@ def store(scheduler_store: SchedulerStore) -> SchedulerStore:
 
 async def pin(store: SchedulerStore, head: str = "") -> tuple[str, str]:
     async with store.begin() as unit:
-        return await pin_head(unit, TENANT, DOMAIN, head)
+        return await pin_head(unit, CLOCK, TENANT, DOMAIN, head)
 
 
 async def unpin(store: SchedulerStore) -> str:
@@ -30,7 +39,7 @@ async def unpin(store: SchedulerStore) -> str:
 
 async def roll_back(store: SchedulerStore, head: str = "") -> tuple[str, str]:
     async with store.begin() as unit:
-        return await roll_back_head(unit, TENANT, DOMAIN, head)
+        return await roll_back_head(unit, CLOCK, TENANT, DOMAIN, head)
 
 
 async def in_use(store: SchedulerStore) -> list[str]:

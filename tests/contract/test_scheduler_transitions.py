@@ -25,6 +25,7 @@ from services.scheduler.postgres import MIGRATIONS
 from tests.support.faults import DeliberateError, act_and_fail
 from tests.support.infrastructure import Servers
 from tests.support.runs import (
+    CLOCK,
     LONG_SECONDS,
     MOMENT,
     TENANT,
@@ -131,7 +132,7 @@ class Life:
         domain = self.chance.choice(DOMAINS)
         async with self.store.begin() as unit:
             if await unit.lock_pointer(TENANT, domain) is not None:
-                await roll_back_head(unit, TENANT, domain, "")
+                await roll_back_head(unit, CLOCK, TENANT, domain, "")
 
 
 async def seen(store: SchedulerStore) -> list[object]:

@@ -211,6 +211,9 @@ class FlakyStore(exposure_service_pb2_grpc.ExposureServiceServicer):
     async def GetExposure(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
+    async def CountArms(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     async def RecordExposures(self, request: Any, context: Any) -> Any:
         self.received.append(request)
         if len(self.received) == 1:

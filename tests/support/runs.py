@@ -24,13 +24,14 @@ from services.scheduler.core.lease_run import Directive, heartbeat_run, lease_ru
 from services.scheduler.core.ports import Heartbeat, SchedulerStore
 from services.scheduler.core.run import Job, LossPoint, Run, State, Trigger, head_of
 from services.scheduler.core.verdict import GENERAL, Interval, Quality, Rule, Verdict
-from services.scheduler.events import TYPE_PREFIX, head_event, run_event
+from services.scheduler.events import TYPE_PREFIX, head_event, rollout_event, run_event
 from services.scheduler.memory import MemorySchedulerStore
 from services.scheduler.postgres import MIGRATIONS, PostgresSchedulerStore
 from tests.support.infrastructure import Servers
 
 TENANT = "acme"
 DOMAIN = "dating"
+CLOCK = SystemClock()
 LONG_SECONDS = 60.0
 SHORT_SECONDS = 0.05
 MOMENT = datetime.datetime(2026, 5, 17, 8, 0, 0, 123_456, tzinfo=datetime.UTC)
@@ -78,7 +79,7 @@ def postgres_setting(pool: Pool) -> SchedulerSetting:
         rows = await pool.fetch("select payload::json ->> 'type' as type from outbox order by id")
         return [row["type"].removeprefix(f"{TYPE_PREFIX}.") for row in rows]
 
-    store = PostgresSchedulerStore(pool, run_event, head_event, lambda: None)
+    store = PostgresSchedulerStore(pool, run_event, head_event, rollout_event, lambda: None)
     return SchedulerSetting(store, asyncio.sleep, events)
 
 
@@ -278,7 +279,7 @@ async def complete(
     async with store.begin() as unit:
         return await complete_run(
             unit,
-            SystemClock(),
+            CLOCK,
             tenant=run.job.tenant,
             run_id=run.run_id,
             token=run.token,

@@ -28,6 +28,7 @@ from services.chassis.clock import ManualClock
 from services.scheduler.artifacts import ArtifactManifests
 from services.scheduler.core.errors import DomainNotFoundError, UserNotFoundError
 from services.scheduler.core.ports import DomainCounts, OutcomeCounts, UserSnapshot
+from services.scheduler.core.sequential_test import ArmCounts
 from services.scheduler.core.training_policy import TrainingPolicy
 from services.scheduler.memory import MemorySchedulerStore
 from services.scheduler.rpc.errors import ERRORS
@@ -56,6 +57,8 @@ class Triplets:
     def __init__(self) -> None:
         self.trained: dict[str, int] = {}
         self.snapshots: dict[tuple[str, str], Sequence[UserSnapshot]] = {}
+        self.arms = (ArmCounts(), ArmCounts())
+        self.looks = 0
         self.counts = {"dating": 4_218, "hiring": 10, "empty": 0}
 
     async def get(self, tenant: str, domain: str) -> DomainCounts:
@@ -84,6 +87,12 @@ class Triplets:
         if (tenant, user_id) not in self.snapshots:
             raise UserNotFoundError(user_id)
         return [one for one in self.snapshots[tenant, user_id] if domain in ("", one.domain)]
+
+    async def count_arms(
+        self, tenant: str, domain: str, rollout_id: str
+    ) -> tuple[ArmCounts, ArmCounts]:
+        self.looks += 1
+        return self.arms
 
     async def record_training(self, tenant: str, domain: str, triplets_count: int) -> None:
         self.trained[domain] = triplets_count

@@ -25,6 +25,7 @@ from services.serving.core.exposure import ExposureLog
 from services.serving.core.facts import Facts
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.loaded_head import fit_head
+from services.serving.core.shadow import ShadowRanker, TrialJournal
 from services.serving.core.swap_heads import Registry
 from services.serving.rpc.errors import ERRORS
 from services.serving.rpc.matches import MatchServicer
@@ -71,6 +72,8 @@ class Serving:
         self.dropped = 0
         self.run_id = ""
         self.exposures = ExposureLog(self._drop)
+        self.journal = TrialJournal(lambda *_: None)
+        self.shadow = ShadowRanker(self.journal)
         self.channel: grpc.aio.Channel
 
     def _drop(self, count: int) -> None:
@@ -142,6 +145,8 @@ async def running_serving() -> AsyncIterator[Serving]:
             executor,
             judge=made.judge,
             exposures=made.exposures,
+            journal=made.journal,
+            shadow=made.shadow,
             clock=SystemClock(),
         )
 

@@ -1,12 +1,17 @@
-"""The end of a run: its head is judged, kept, and put in use if it earned its place."""
+"""The end of a run: its head is judged, kept, and put in use if it earned its place.
+
+Or rolled out, where the domain's policy asks for that.
+"""
 
 import dataclasses
 
+from services.scheduler.core.advance_rollouts import begin_rollout
 from services.scheduler.core.errors import LeaseLostError
 from services.scheduler.core.file_source import FileResult, model_of_checkpoint
 from services.scheduler.core.head import MODEL_TIER, TENANT_TIER, Head
 from services.scheduler.core.lease_run import hold_run
 from services.scheduler.core.ports import Clock, SchedulerUnit
+from services.scheduler.core.rollout import Rollout, first_step, rollout_id_of
 from services.scheduler.core.run import LEASED, Run, State, head_of
 from services.scheduler.core.verdict import GENERAL, Verdict
 
@@ -16,6 +21,7 @@ PINNED_REASON = (
     "unpinned with POST /v1/heads:unpin."
 )
 MODEL_REASON = "The model passed every rule. Models made from files are used by their names alone."
+ROLLOUT_REASON = "The head passed every rule of the gate; it comes into use step by step."
 
 
 async def complete_run(
@@ -46,6 +52,12 @@ async def complete_run(
     previous, obstacle = await _obstacle(unit, run, verdict)
     if verdict.promoted and obstacle:
         verdict = dataclasses.replace(verdict, promoted=False, reasons=(obstacle,))
+    policy = await unit.read_rollout_policy(tenant, domain)
+    rolled_out = verdict.promoted and not policy.at_once
+    if rolled_out:
+        verdict = dataclasses.replace(
+            verdict, promoted=False, reasons=(ROLLOUT_REASON,), rollout_id=rollout_id_of(run_id)
+        )
     head = Head(
         tenant=tenant,
         domain=domain,
@@ -65,6 +77,19 @@ async def complete_run(
     if verdict.promoted:
         await unit.move_pointer(tenant, domain, head.head, previous, f"promoted by {run_id}")
         await unit.emit_head("promoted", tenant, domain, head, previous)
+    elif rolled_out:
+        rollout = Rollout(
+            tenant=tenant,
+            domain=domain,
+            rollout_id=verdict.rollout_id,
+            head=head.head,
+            incumbent=previous,
+            policy=policy,
+            step=first_step(policy),
+            create_time=head.create_time,
+            step_time=head.create_time,
+        )
+        await begin_rollout(unit, rollout)
     return verdict
 
 

@@ -11,6 +11,9 @@ SchedulerError
 ├── ModelExistsError
 ├── ModelNotFoundError
 ├── NoTripletsError
+├── RolloutEndedError
+├── RolloutNotFoundError
+├── RolloutWaitingError
 ├── RunActiveError
 ├── RunEndedError
 ├── RunNotFoundError
@@ -120,6 +123,35 @@ class NoTripletsError(SchedulerError):
             f"The domain {domain!r} has no triplets: no seeker has both a stronger and a weaker "
             "outcome. Report some with POST /v1/feedback.",
             domain=domain,
+        )
+
+
+class RolloutEndedError(SchedulerError):
+    """The rollout has ended otherwise."""
+
+    def __init__(self, rollout_id: str, status: str) -> None:
+        super().__init__(
+            f"The rollout {rollout_id} has been {status} already.",
+            rollout_id=rollout_id,
+            status=status,
+        )
+
+
+class RolloutNotFoundError(SchedulerError):
+    """There is no such rollout."""
+
+    def __init__(self, rollout_id: str) -> None:
+        super().__init__(f"There is no rollout {rollout_id!r}.", rollout_id=rollout_id)
+
+
+class RolloutWaitingError(SchedulerError):
+    """The rollout waits for another's end."""
+
+    def __init__(self, rollout_id: str) -> None:
+        super().__init__(
+            f"The rollout {rollout_id} waits for the one that is under way in its domain. Abort "
+            "that one first.",
+            rollout_id=rollout_id,
         )
 
 

@@ -18,4 +18,6 @@ def explain_verdict(head: Head) -> str:
     )
     if verdict.promoted:
         return f"Promoted: it passed every rule of the gate. {measured}"
+    if verdict.rollout_id:
+        return f"In {verdict.rollout_id}: {' '.join(verdict.reasons)} {measured}"
     return f"Held: {' '.join(verdict.reasons)} {measured}"

@@ -38,6 +38,19 @@ class LearnedHead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Challenger:
+    """A head that is being rolled out."""
+
+    rollout_id: str
+    step: str
+    """shadow or canary."""
+    share: float
+    head: str
+    tier: str
+    manifest_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromotedHead:
     """What is in use in a domain; head, tier and digest are empty for the encoder alone."""
 
@@ -48,6 +61,7 @@ class PromotedHead:
     manifest_digest: str
     exploration: float = 0.0
     """Share of the matches to be explored."""
+    challenger: Challenger | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +73,6 @@ class Ancestor:
     parent: str
     snapshot_digest: str
     triplets_count: int
-    promoted: bool
-    """By the gate, then."""
+    result: str
+    """Of the gate, then."""
     create_time: datetime.datetime

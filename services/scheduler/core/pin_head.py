@@ -1,14 +1,18 @@
 """Pinning a domain's promotion: the head in use stays, whatever runs bring."""
 
+from services.scheduler.core.advance_rollouts import end_rollouts
 from services.scheduler.core.errors import HeadNotFoundError
-from services.scheduler.core.ports import SchedulerUnit
+from services.scheduler.core.ports import Clock, SchedulerUnit
 from services.scheduler.core.verdict import GENERAL
 
 
-async def pin_head(unit: SchedulerUnit, tenant: str, domain: str, head: str) -> tuple[str, str]:
+async def pin_head(
+    unit: SchedulerUnit, clock: Clock, tenant: str, domain: str, head: str
+) -> tuple[str, str]:
     """Pins `head`, or the head in use when it is empty, and puts it in use if it is not.
 
-    Returns the heads in use after and before, "general" for the encoder alone.
+    A rollout under way ends: nothing may take the place of what is pinned. Returns the heads in use
+    after and before, "general" for the encoder alone.
 
     Raises:
         HeadNotFoundError: the head was never in use and did not pass every rule of the gate.
@@ -25,6 +29,8 @@ async def pin_head(unit: SchedulerUnit, tenant: str, domain: str, head: str) -> 
     if target != previous or not await unit.is_pinned(tenant, domain):
         await unit.set_pinned(tenant, domain, pinned=True)
         await unit.emit_head("pinned", tenant, domain, found, previous)
+        reason = f"The promotion was pinned to {target or GENERAL}."
+        await end_rollouts(unit, clock, tenant, domain, head=target, reason=reason)
     return target or GENERAL, previous or GENERAL
 
 

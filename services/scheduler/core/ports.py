@@ -11,8 +11,11 @@ from services.scheduler.core.file_source import Checkpoint, FileDataset, FileRes
 from services.scheduler.core.head import Ancestor, Head, LearnedHead, PromotedHead
 from services.scheduler.core.manifest import Manifest
 from services.scheduler.core.matching_policy import MatchingPolicy
+from services.scheduler.core.rollout import Rollout, ShadowFigures
+from services.scheduler.core.rollout_policy import RolloutPolicy
 from services.scheduler.core.run import Failure, Job, LossPoint, Run, State
 from services.scheduler.core.run_events import RunHistory
+from services.scheduler.core.sequential_test import ArmCounts
 from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Verdict
 
@@ -68,6 +71,16 @@ class TripletCounts(Protocol):
 
     async def list(self) -> list[DomainCounts]:
         """Returns the counts of all domains with triplets.
+
+        Raises:
+            TripletsUnavailableError: the store cannot be reached.
+        """
+        ...
+
+    async def count_arms(
+        self, tenant: str, domain: str, rollout_id: str
+    ) -> tuple[ArmCounts, ArmCounts]:
+        """Returns what challenger and incumbent have shown in a rollout, and what came of it.
 
         Raises:
             TripletsUnavailableError: the store cannot be reached.
@@ -224,6 +237,39 @@ class SchedulerUnit(Protocol):
         """Keeps how a domain's matches are made, instead of how they were made before."""
         ...
 
+    async def read_rollout_policy(self, tenant: str, domain: str) -> RolloutPolicy:
+        """Returns how heads of a domain come into use; at once, at first."""
+        ...
+
+    async def save_rollout_policy(self, tenant: str, domain: str, policy: RolloutPolicy) -> None:
+        """Keeps how heads of a domain come into use, instead of how they did before."""
+        ...
+
+    async def find_rollout(self, tenant: str, rollout_id: str) -> Rollout | None:
+        """Returns a rollout."""
+        ...
+
+    async def open_rollouts(self, tenant: str, domain: str) -> list[Rollout]:
+        """Returns a domain's rollouts that have not ended, oldest first. Lock the pointer first."""
+        ...
+
+    async def save_rollout(self, rollout: Rollout) -> None:
+        """Keeps a rollout as it is now, but for its figures, which are what was reported."""
+        ...
+
+    async def save_figures(
+        self, tenant: str, rollout_id: str, server: str, figures: ShadowFigures
+    ) -> None:
+        """Keeps what a serving process reports of a rollout, instead of what it said before.
+
+        What is said of a rollout that is not there is left out.
+        """
+        ...
+
+    async def emit_rollout(self, rollout: Rollout) -> None:
+        """Tells the world what has become of a rollout once the unit has committed."""
+        ...
+
     async def emit_run(self, kind: RunEventKind, run: Run) -> None:
         """Tells the world about a run once the unit has committed."""
         ...
@@ -303,8 +349,29 @@ class SchedulerStore(Protocol):
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
         """Returns what is in use by (tenant, domain), from the first above `after`.
 
-        Domains with neither a head nor an exploration are left out.
+        Domains with neither a head, nor a rollout under way, nor an exploration are left out.
         """
+        ...
+
+    async def read_rollout_policy(self, tenant: str, domain: str) -> RolloutPolicy:
+        """Returns how heads of a domain come into use; at once, at first."""
+        ...
+
+    async def read_rollout(self, tenant: str, rollout_id: str) -> Rollout | None:
+        """Returns a rollout."""
+        ...
+
+    async def list_rollouts(
+        self, tenant: str, domain: str, before: str, limit: int
+    ) -> list[Rollout]:
+        """Returns rollouts, newest first, from the first older than `before`.
+
+        An empty domain means all.
+        """
+        ...
+
+    async def active_rollouts(self) -> list[Rollout]:
+        """Returns all rollouts in shadow or canary."""
         ...
 
     async def last_run_time(self, tenant: str, domain: str) -> datetime.datetime | None:

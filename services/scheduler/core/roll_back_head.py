@@ -4,17 +4,19 @@ The head before is the parent of the one in use: a head is promoted only over th
 measured against.
 """
 
+from services.scheduler.core.advance_rollouts import end_rollouts
 from services.scheduler.core.errors import HeadNotFoundError
-from services.scheduler.core.ports import SchedulerUnit
+from services.scheduler.core.ports import Clock, SchedulerUnit
 from services.scheduler.core.verdict import GENERAL
 
 
 async def roll_back_head(
-    unit: SchedulerUnit, tenant: str, domain: str, head: str
+    unit: SchedulerUnit, clock: Clock, tenant: str, domain: str, head: str
 ) -> tuple[str, str]:
     """Moves the pointer to `head`, or to the head before when it is empty.
 
-    Returns the heads in use after and before, "general" for the encoder alone.
+    A rollout under way ends: what it is measured against is out of use. Returns the heads in use
+    after and before, "general" for the encoder alone.
 
     Raises:
         HeadNotFoundError: no head is in use, or the one named never was.
@@ -33,4 +35,6 @@ async def roll_back_head(
         await unit.move_pointer(tenant, domain, target, previous, "rolled back")
         found = await unit.find_head(tenant, domain, target) if target else None
         await unit.emit_head("rolled_back", tenant, domain, found, previous)
+        reason = f"The domain was rolled back to {target or GENERAL}."
+        await end_rollouts(unit, clock, tenant, domain, head=target, reason=reason)
     return target or GENERAL, previous or GENERAL

@@ -85,6 +85,13 @@ class Verdict:
     seekers_count: int
     outcomes_count: int
     rules: tuple[Rule, ...] = ()
+    rollout_id: str = ""
+    """What the head goes through instead of being promoted at once."""
+
+    @property
+    def result(self) -> str:
+        """The verdict in a word."""
+        return "promoted" if self.promoted else "rollout" if self.rollout_id else "held"
 
     @property
     def passed(self) -> bool:

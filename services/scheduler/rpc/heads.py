@@ -1,5 +1,7 @@
 """HeadService and PromotionService: which heads there are and which are in use."""
 
+import dataclasses
+
 from trine.scheduler.v1 import (
     head_pb2,
     head_report_pb2,
@@ -13,11 +15,11 @@ from services.chassis.auth import current_tenant
 from services.chassis.interceptors import Context
 from services.scheduler.core.compare_heads import compare_heads
 from services.scheduler.core.errors import FieldInvalidError, HeadNotFoundError
-from services.scheduler.core.head import Head
+from services.scheduler.core.head import Challenger, Head
 from services.scheduler.core.lineage import read_lineage, read_origin
 from services.scheduler.core.list_user_heads import list_user_heads
 from services.scheduler.core.pin_head import pin_head, unpin_head
-from services.scheduler.core.ports import Manifests, SchedulerStore, TripletCounts
+from services.scheduler.core.ports import Clock, Manifests, SchedulerStore, TripletCounts
 from services.scheduler.core.roll_back_head import roll_back_head
 from services.scheduler.core.verdict import GENERAL
 from services.scheduler.messages import (
@@ -35,11 +37,12 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
     """Reads heads, rolls them back and pins them."""
 
     def __init__(
-        self, store: SchedulerStore, triplets: TripletCounts, manifests: Manifests
+        self, store: SchedulerStore, triplets: TripletCounts, manifests: Manifests, clock: Clock
     ) -> None:
         self._store = store
         self._triplets = triplets
         self._manifests = manifests
+        self._clock = clock
 
     async def ListHeads(
         self, request: head_service_pb2.ListHeadsRequest, context: Context
@@ -106,7 +109,9 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
     ) -> head_service_pb2.RollBackHeadResponse:
         tenant, domain = await self._domain(request.domain)
         async with self._store.begin() as unit:
-            head, rolled_back = await roll_back_head(unit, tenant, domain, request.head)
+            head, rolled_back = await roll_back_head(
+                unit, self._clock, tenant, domain, request.head
+            )
         ROLLBACKS.inc()
         return head_service_pb2.RollBackHeadResponse(
             domain=domain, head=head, rolled_back_head=rolled_back
@@ -117,7 +122,7 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
     ) -> head_service_pb2.PinHeadResponse:
         tenant, domain = await self._domain(request.domain)
         async with self._store.begin() as unit:
-            head, previous = await pin_head(unit, tenant, domain, request.head)
+            head, previous = await pin_head(unit, self._clock, tenant, domain, request.head)
         return head_service_pb2.PinHeadResponse(domain=domain, head=head, previous_head=previous)
 
     async def UnpinHead(
@@ -163,8 +168,17 @@ class PromotionServicer(promotion_service_pb2_grpc.PromotionServiceServicer):
                     tier=head.tier,
                     manifest_digest=head.manifest_digest,
                     exploration=head.exploration,
+                    challenger=_challenger(head.challenger),
                 )
                 for head in heads
             ],
             next_page_token=token,
         )
+
+
+def _challenger(
+    challenger: Challenger | None,
+) -> promotion_service_pb2.PromotedHead.Challenger | None:
+    if challenger is None:
+        return None
+    return promotion_service_pb2.PromotedHead.Challenger(**dataclasses.asdict(challenger))

@@ -140,7 +140,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
     def _count(self, run: Run, verdict: Verdict) -> None:
         if run.verdict is not None:
             return  # a repeat
-        GATE.labels("promoted" if verdict.promoted else "held").inc()
+        GATE.labels(verdict.result).inc()
         end = State.STOPPED if run.state is State.STOPPING else State.SUCCEEDED
         RUN_SECONDS.labels(end).observe(self._seconds(run))
         if verdict.promoted:

@@ -42,6 +42,9 @@ class Exposure:
     scores: npt.NDArray[np.float64]
     exploration: Exploration | None = None
     """None where the ranker's order is certain to be shown."""
+    rollout_id: str = ""
+    arm: str = ""
+    """challenger or incumbent, in a canary."""
 
 
 def new_match_id(now: datetime.datetime) -> str:

@@ -4,16 +4,20 @@ A match takes one reference to it and keeps it to its end, so no match ever sees
 """
 
 import datetime
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.serving.core.candidates import Floats, Layout, Partition, Rows, View
 from services.serving.core.errors import HeadRefusedError
-from services.serving.core.ports import HeadBundle, Index, Scorers
+from services.serving.core.ports import CANARY, DesiredChallenger, HeadBundle, Index, Scorers
 from services.serving.core.states import States
 
 GENERAL = "general"
+CHALLENGER = "challenger"
+INCUMBENT = "incumbent"
+_DRAWS = 2**64
 SAMPLE_ROWS = 256
 
 
@@ -51,6 +55,22 @@ class LoadedHead:
         return self.scorers.map_query(view.features[row, self.columns], vector)
 
 
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """The side of a canary that ranks; neither where there is none."""
+
+    rollout_id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A head on trial, ready to rank the same candidates as the one in use."""
+
+    desired: DesiredChallenger
+    challenger: "ServedDomain"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedDomain:
     """Everything that a match in one domain needs."""
@@ -63,7 +83,22 @@ class ServedDomain:
     recall: float = 1.0
     """Recall@100 at that many probes; 1 for an exact scan."""
     load_time: datetime.datetime
+    trial: Trial | None = None
+    arm: Arm = Arm()
     states: States = field(default_factory=States, init=False)
+
+    def for_seeker(self, user_id: str) -> "ServedDomain":
+        """What ranks for a seeker: in a canary the challenger for a share of them.
+
+        Who gets it is a hash of rollout and seeker, so it is the same in every process and match.
+        """
+        trial = self.trial
+        if trial is None or trial.desired.step != CANARY:
+            return self
+        salt = trial.desired.rollout_id.encode()[: hashlib.blake2b.MAX_KEY_SIZE]
+        digest = hashlib.blake2b(user_id.encode(), digest_size=8, key=salt).digest()
+        drawn = int.from_bytes(digest) / _DRAWS < trial.desired.share
+        return trial.challenger if drawn else self
 
     def describe(self, view: View, rows: Rows) -> Floats:
         """States [rows, k] of the people in some rows, as far as possible remembered."""

@@ -80,6 +80,24 @@ class IndexBuilder(Protocol):
         ...
 
 
+SHADOW = "shadow"
+CANARY = "canary"
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredChallenger:
+    """A head that the scheduler wants to be on trial beside the one in use."""
+
+    rollout_id: str
+    step: str
+    """SHADOW: ranks unseen; CANARY: answers a share of the seekers."""
+    share: float
+    """Of first pages that are ranked again, or of seekers."""
+    head: str
+    tier: str
+    manifest_digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class DesiredHead:
     """What the scheduler wants to be in use in a domain."""
@@ -92,13 +110,14 @@ class DesiredHead:
     manifest_digest: str
     exploration: float = 0.0
     """Share of the matches to be explored."""
+    challenger: DesiredChallenger | None = None
 
 
 class Promotions(Protocol):
     """The scheduler's word on what shall be in use."""
 
     async def list(self) -> Sequence[DesiredHead]:
-        """Returns every domain with a head or an exploration."""
+        """Returns every domain with a head, a challenger or an exploration."""
         ...
 
 

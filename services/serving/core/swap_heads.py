@@ -17,20 +17,27 @@ import numpy as np
 from services.serving.core.candidates import Partition
 from services.serving.core.errors import HeadRefusedError
 from services.serving.core.loaded_head import (
+    CHALLENGER,
+    INCUMBENT,
+    Arm,
     LoadedHead,
     ServedDomain,
+    Trial,
     fit_head,
     general_head,
     own_queries,
     sample_rows,
 )
 from services.serving.core.ports import (
+    CANARY,
     BundleSource,
     Clock,
+    DesiredChallenger,
     DesiredHead,
     IndexBuilder,
     Promotions,
 )
+from services.serving.core.shadow import TrialJournal
 
 DomainKey = tuple[str, str]
 
@@ -69,7 +76,19 @@ class Registry:
             head = fit_head(bundle, partition.layout) if bundle else general_head(partition.layout)
         except HeadRefusedError:
             head = general_head(partition.layout)
-        self.put(key, ServedDomain(partition=partition, head=head, load_time=self._clock.now()))
+        fresh = ServedDomain(partition=partition, head=head, load_time=self._clock.now())
+        trial = None if served is None else served.trial
+        self.put(key, fresh if trial is None else self._refit(fresh, trial))
+
+    def _refit(self, fresh: ServedDomain, trial: Trial) -> ServedDomain:
+        """Keeps a challenger beside a head in use if it still fits: a seeker keeps their arm."""
+        bundle = trial.challenger.head.bundle
+        try:
+            assert bundle is not None
+            head = fit_head(bundle, fresh.partition.layout)
+        except HeadRefusedError:
+            return fresh
+        return on_trial(fresh, Trial(trial.desired, dataclasses.replace(fresh, head=head)))
 
     def put(self, key: DomainKey, served: ServedDomain) -> None:
         """The swap: one assignment."""
@@ -92,6 +111,7 @@ class HeadSwapper:
         clock: Clock,
         *,
         observe: SwapObserver,
+        journal: TrialJournal,
     ) -> None:
         self._registry = registry
         self._promotions = promotions
@@ -99,6 +119,9 @@ class HeadSwapper:
         self._builder = builder
         self._clock = clock
         self._observe = observe
+        self._journal = journal
+        self._unfit: set[tuple[str, str]] = set()
+        """Rollouts of refused challengers: the scheduler has been told, and will end them."""
 
     async def sync(self) -> None:
         """Asks what shall be in use and makes it so."""
@@ -110,10 +133,17 @@ class HeadSwapper:
             if wanted is None or not wanted.head:
                 self._registry.failed.pop(key, None)
                 if served.head.bundle is not None:
-                    await self._swap(key, served, general_head(served.partition.layout))
+                    plain = dataclasses.replace(served, trial=None, arm=Arm())
+                    await self._swap(key, plain, general_head(served.partition.layout))
                     self._observe("removed", 0.0)
             elif wanted.head != served.head.head and not self._refused_just_now(key, wanted):
                 await self._load(key, served, wanted)
+            await self._sync_trial(key, wanted)
+        on_trial_now = {
+            (key[0], head.challenger.rollout_id) for key, head in desired.items() if head.challenger
+        }
+        self._journal.keep(on_trial_now)
+        self._unfit &= on_trial_now
 
     async def refresh_indexes(self) -> None:
         """Builds the index of each domain that has outgrown its own."""
@@ -122,6 +152,39 @@ class HeadSwapper:
                 view = served.partition.view
                 index = await asyncio.to_thread(self._builder.build, view)
                 await self._swap(key, dataclasses.replace(served, index=index), served.head)
+
+    async def _sync_trial(self, key: DomainKey, wanted: DesiredHead | None) -> None:
+        """Puts the wanted challenger beside the head in use, or takes away what is not wanted."""
+        served = self._registry.domains[key]
+        desired = None if wanted is None else wanted.challenger
+        if wanted is not None and wanted.head != (served.head.head if served.head.bundle else ""):
+            desired = None  # it is to be measured against another head than this process has in use
+        trial = served.trial
+        if desired is None:
+            if trial is not None:
+                self._registry.put(key, dataclasses.replace(served, trial=None, arm=Arm()))
+        elif trial is None or trial.desired.rollout_id != desired.rollout_id:
+            if (key[0], desired.rollout_id) not in self._unfit:
+                await self._load_challenger(key, served, desired)
+        elif trial.desired != desired:
+            self._registry.put(key, on_trial(served, Trial(desired, trial.challenger)))
+
+    async def _load_challenger(
+        self, key: DomainKey, served: ServedDomain, desired: DesiredChallenger
+    ) -> None:
+        tenant, domain = key
+        wanted = DesiredHead(tenant, domain, desired.head, desired.tier, desired.manifest_digest)
+        try:
+            bundle = await self._source.load(wanted)
+            head = fit_head(bundle, served.partition.layout)
+        except HeadRefusedError as error:
+            self._unfit.add((tenant, desired.rollout_id))
+            self._journal.failed((tenant, desired.rollout_id), str(error))
+            return
+        plain = dataclasses.replace(served, trial=None, arm=Arm())
+        challenger = await asyncio.to_thread(_prepare, plain, head)
+        if self._registry.domains[key] is served:  # otherwise the next pass sees what is new
+            self._registry.put(key, on_trial(served, Trial(desired, challenger)))
 
     def _refused_just_now(self, key: DomainKey, wanted: DesiredHead) -> bool:
         failed = self._registry.failed.get(key)
@@ -133,9 +196,15 @@ class HeadSwapper:
 
     async def _load(self, key: DomainKey, served: ServedDomain, wanted: DesiredHead) -> None:
         started = time.perf_counter()
+        trial = served.trial
+        plain = dataclasses.replace(served, trial=None, arm=Arm())
         try:
-            bundle = await self._source.load(wanted)
-            await self._swap(key, served, fit_head(bundle, served.partition.layout))
+            if trial is not None and trial.desired.head == wanted.head:  # it is here already
+                head = trial.challenger.head
+            else:
+                bundle = await self._source.load(wanted)
+                head = fit_head(bundle, served.partition.layout)
+            await self._swap(key, plain, head)
         except HeadRefusedError as error:
             now = self._clock.monotonic()
             self._registry.failed[key] = FailedHead(wanted, str(error), now)
@@ -155,8 +224,22 @@ class HeadSwapper:
             self._registry.put(key, dataclasses.replace(prepared, load_time=now))
 
 
+def on_trial(served: ServedDomain, trial: Trial) -> ServedDomain:
+    """A domain with a challenger beside its head; in a canary each knows its arm."""
+    arms = [Arm(), Arm()]
+    if trial.desired.step == CANARY:
+        rollout_id = trial.desired.rollout_id
+        arms = [Arm(rollout_id, CHALLENGER), Arm(rollout_id, INCUMBENT)]
+    challenger = dataclasses.replace(trial.challenger, arm=arms[0])
+    return dataclasses.replace(served, trial=Trial(trial.desired, challenger), arm=arms[1])
+
+
 def _prepare(served: ServedDomain, head: LoadedHead) -> ServedDomain:
-    partition, rows = served.partition, sample_rows(served.partition)
+    partition, rows, trial = served.partition, sample_rows(served.partition), served.trial
+    if trial is not None:  # the same candidates under the same index
+        plain = dataclasses.replace(served, trial=None, arm=Arm())
+        prepared = _prepare(plain, trial.challenger.head)
+        served = on_trial(served, Trial(trial.desired, prepared))
     if head.scorers is not None and len(rows):
         view = partition.view
         states = head.describe(view, rows, partition.counts[view.numbers[rows]])

@@ -21,11 +21,12 @@ from services.serving.core.explore import explore
 from services.serving.core.exposure import Exposure, ExposureLog, new_match_id
 from services.serving.core.find_matches import MatchRequest, MatchResult, find_matches
 from services.serving.core.judge_matches import judge_matches
-from services.serving.core.loaded_head import ServedDomain
+from services.serving.core.loaded_head import Arm, ServedDomain
 from services.serving.core.ports import Clock, Judge
+from services.serving.core.shadow import ShadowRanker, TrialJournal
 from services.serving.core.stages import FILTER, JUDGE
 from services.serving.core.swap_heads import Registry
-from services.serving.metrics import MATCHES, observe_stages
+from services.serving.metrics import ARM_MATCHES, MATCHES, observe_stages
 from services.serving.rpc.errors import ERRORS
 from services.serving.rpc.explanations import explain
 from services.serving.rpc.match_requests import read_batch, read_request
@@ -46,6 +47,8 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         *,
         judge: Judge | None,
         exposures: ExposureLog,
+        journal: TrialJournal,
+        shadow: ShadowRanker,
         clock: Clock,
     ) -> None:
         self._registry = registry
@@ -53,6 +56,8 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         self._executor = executor
         self._judge = judge
         self._exposures = exposures
+        self._journal = journal
+        self._shadow = shadow
         self._clock = clock
 
     async def FindMatches(
@@ -60,8 +65,9 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
     ) -> pb.FindMatchesResponse:
         served = self._served(request.domain)
         name = fingerprint(request, _UNDECISIVE)
-        wish = read_request(served, request, name, judge_configured=self._judge is not None)
-        result = await self._find(served, wish)
+        ranks = served.for_seeker(request.user_id)
+        wish = read_request(ranks, request, name, judge_configured=self._judge is not None)
+        served, result = await self._find(served, wish)
         response, result = self._answer(served, request.domain, wish, result)
         if JUDGE in result.seconds:
             assert self._judge is not None
@@ -85,14 +91,14 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         for wish in read_batch(served, request):
             result = response.results.add(user_id=wish.user_id)
             try:
-                found = await self._find(served, wish)
+                ranks, found = await self._find(served, wish)
             except ServingError as error:
                 told = describe(error, ERRORS)
                 assert told is not None
                 result.error.reason, result.error.message = told.reason, told.message
                 result.error.metadata.update(told.metadata)
             else:
-                answer, _ = self._answer(served, request.domain, wish, found)
+                answer, _ = self._answer(ranks, request.domain, wish, found)
                 result.answer.CopyFrom(answer)
         return response
 
@@ -102,6 +108,9 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
         """The answer, whose record goes its own way, and the result as it is shown."""
         observe_stages(result.seconds)
         MATCHES.labels(served.head.tier).inc()
+        if served.arm.name:
+            ARM_MATCHES.labels(served.arm.name).inc()
+        self._shadow.offer(current_tenant(), served, wish, result)
         now = self._clock.now()
         match_id = new_match_id(now)
         share, exploration = self._exploration(domain, wish), None
@@ -124,6 +133,8 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
                 candidates=result.numbers,
                 scores=scores,
                 exploration=exploration,
+                rollout_id=served.arm.rollout_id,
+                arm=served.arm.name,
             )
         )
         return response, result
@@ -137,7 +148,26 @@ class MatchServicer(match_service_pb2_grpc.MatchServiceServicer):
             return 0.0
         return self._registry.explorations.get((current_tenant(), domain), 0.0)
 
-    async def _find(self, served: ServedDomain, wish: MatchRequest) -> MatchResult:
+    async def _find(
+        self, served: ServedDomain, wish: MatchRequest
+    ) -> tuple[ServedDomain, MatchResult]:
+        """What ranked for the seeker, and how.
+
+        A challenger that fails costs nobody a first page: the head in use answers, for no arm.
+        """
+        ranks = served.for_seeker(wish.user_id)
+        try:
+            return ranks, await self._rank(ranks, wish)
+        except Exception as error:
+            if isinstance(error, ServingError) or ranks is served:
+                raise
+            self._journal.failed((current_tenant(), ranks.arm.rollout_id), repr(error))
+            if wish.after is not None:
+                raise
+        plain = dataclasses.replace(served, arm=Arm())
+        return plain, await self._rank(plain, wish)
+
+    async def _rank(self, served: ServedDomain, wish: MatchRequest) -> MatchResult:
         loop = asyncio.get_running_loop()
         options = wish.stages[JUDGE]
         if not options.enabled:
@@ -166,6 +196,8 @@ def _to_proto(served: ServedDomain, result: MatchResult) -> pb.FindMatchesRespon
         if name not in {FILTER, JUDGE}:
             model = response.models_used[name]
             model.tier, model.version = served.head.tier, served.head.head
+            if served.arm.name:
+                model.arm = served.arm.name
     user_ids = served.partition.user_ids
     names = list(result.stage_scores)
     columns = [scores.tolist() for scores in result.stage_scores.values()]

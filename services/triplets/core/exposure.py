@@ -40,6 +40,9 @@ class Exposure:
     scores: Sequence[float]
     exploration: Exploration | None = None
     """None where the ranker's order was certain to be shown."""
+    rollout_id: str = ""
+    arm: str = ""
+    """challenger or incumbent, in a rollout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,21 @@ class NamedExposure:
     """By number."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmCounts:
+    """What one arm of a rollout has shown and what came of it; sums are over seekers."""
+
+    arm: str
+    matches_count: int
+    seekers_count: int
+    """Those with outcomes."""
+    outcomes_count: int
+    positives_count: int
+    outcomes_squared_sum: float
+    products_sum: float
+    positives_squared_sum: float
+
+
 class ExposureStore(Protocol):
     """Where exposures are kept."""
 
@@ -60,6 +78,14 @@ class ExposureStore(Protocol):
 
     async def read(self, tenant: str, match_id: str) -> NamedExposure | None:
         """Returns a match of a tenant."""
+        ...
+
+    async def count_arms(self, tenant: str, domain: str, rollout_id: str) -> Sequence[ArmCounts]:
+        """Counts the arms of a rollout that have answered anyone.
+
+        Outcomes count that name one of its matches, its seeker and somebody whom it showed. Reads
+        the rollout's own matches and their outcomes, so the cost grows with the rollout.
+        """
         ...
 
     async def prune(self) -> None:

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 
 from services.chassis.database import Pool
-from services.triplets.core.exposure import KEEP_DAYS, Exploration, Exposure, NamedExposure
+from services.triplets.core.exposure import (
+    KEEP_DAYS,
+    ArmCounts,
+    Exploration,
+    Exposure,
+    NamedExposure,
+)
+from services.triplets.core.outcome import POSITIVE_LEVEL, RETRACTED_LEVEL
 from services.triplets.postgres.queries import SQL
 
 _EXPLORATION_COLUMNS = ("share", "explored", "ranker_ranks", "propensities")
@@ -22,6 +29,7 @@ class PostgresExposureStore:
                 *(e.tenant, e.domain, e.match_id, e.head, e.tier, e.run_id, e.match_time),
                 *(e.seeker, e.first_rank, list(e.candidates), list(e.scores)),
                 *_exploration_row(e.exploration),
+                *(e.rollout_id, e.arm),
             )
             for e in exposures
         ]
@@ -42,6 +50,13 @@ class PostgresExposureStore:
         return NamedExposure(
             exposure=exposure, user_ids={name["number"]: name["user_id"] for name in names}
         )
+
+    async def count_arms(self, tenant: str, domain: str, rollout_id: str) -> Sequence[ArmCounts]:
+        """Counts the arms of a rollout."""
+        rows = await self._pool.fetch(
+            SQL["count_arms"], tenant, domain, RETRACTED_LEVEL, rollout_id, POSITIVE_LEVEL
+        )
+        return [ArmCounts(**dict(row)) for row in rows]
 
     async def prune(self) -> None:
         """Forgets what is old."""

@@ -1,5 +1,6 @@
 """ExposureService: what matches showed, between wire and core."""
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 
@@ -45,6 +46,14 @@ class ExposureServicer(exposure_service_pb2_grpc.ExposureServiceServicer):
         await self._store.record([_from_proto(exposure) for exposure in request.exposures])
         return pb.RecordExposuresResponse()
 
+    async def CountArms(
+        self, request: pb.CountArmsRequest, context: Context
+    ) -> pb.CountArmsResponse:
+        arms = await self._store.count_arms(request.tenant, request.domain, request.rollout_id)
+        return pb.CountArmsResponse(
+            arms=[pb.CountArmsResponse.Arm(**dataclasses.asdict(arm)) for arm in arms]
+        )
+
 
 def _from_proto(message: pb.RecordExposuresRequest.Exposure) -> Exposure:
     return Exposure(
@@ -59,6 +68,8 @@ def _from_proto(message: pb.RecordExposuresRequest.Exposure) -> Exposure:
         first_rank=message.first_rank,
         candidates=message.candidates,
         scores=message.scores,
+        rollout_id=message.rollout_id,
+        arm=message.arm,
         exploration=_exploration(message.exploration) if message.HasField("exploration") else None,
     )
 
@@ -81,6 +92,8 @@ def _to_proto(found: NamedExposure) -> pb.GetExposureResponse:
         head=exposure.head,
         tier=exposure.tier,
         run_id=exposure.run_id,
+        rollout_id=exposure.rollout_id,
+        arm=exposure.arm,
     )
     response.match_time.FromDatetime(exposure.match_time)
     ranks = range(exposure.first_rank, exposure.first_rank + len(exposure.candidates))

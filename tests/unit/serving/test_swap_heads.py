@@ -11,6 +11,7 @@ from services.serving.core.candidates import FieldSpec, Floats, Layout, Mask, Pa
 from services.serving.core.errors import HeadRefusedError
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.ports import DesiredHead, HeadBundle, Index
+from services.serving.core.shadow import TrialJournal
 from services.serving.core.swap_heads import RETRY_SECONDS, HeadSwapper, Registry
 from tests.support.candidates import LAYOUT, rows
 
@@ -55,6 +56,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.registry = Registry(self.clock)
+        self.journal = TrialJournal(lambda *_: None)
         self.desired: list[DesiredHead] = []
         self.columns: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {}
         self.broken: set[str] = set()
@@ -67,6 +69,7 @@ class World:
             self,
             self.clock,
             observe=lambda result, _: self.results.append(result),
+            journal=self.journal,
         )
         self.follower = ProfileFollower(self.registry)
         self.fill(LAYOUT, list(range(10)))
@@ -303,7 +306,13 @@ async def test_candidates_replaced_during_a_load_are_not_overwritten() -> None:
             return await world.load(desired)
 
     swapper = HeadSwapper(
-        world.registry, world, SlowSource(), world, world.clock, observe=lambda *_: None
+        world.registry,
+        world,
+        SlowSource(),
+        world,
+        world.clock,
+        observe=lambda *_: None,
+        journal=world.journal,
     )
     await swapper.sync()
     assert world.registry.domains[KEY].partition is replacement

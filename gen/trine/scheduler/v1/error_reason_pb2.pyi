@@ -60,6 +60,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The tenant has as many runs from files that have not ended as it may have; metadata "file_runs_max" says how many."""
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 18
     """Neither the domain nor, where none is named, any other knows or knew such a user."""
+    ERROR_REASON_ROLLOUT_NOT_FOUND: _ErrorReason.ValueType  # 19
+    """The tenant has no such rollout."""
+    ERROR_REASON_ROLLOUT_ENDED: _ErrorReason.ValueType  # 20
+    """The rollout has ended; metadata "status" says how."""
+    ERROR_REASON_ROLLOUT_WAITING: _ErrorReason.ValueType  # 21
+    """The rollout waits for another's end."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -102,4 +108,10 @@ ERROR_REASON_FILE_RUNS_EXHAUSTED: ErrorReason.ValueType  # 17
 """The tenant has as many runs from files that have not ended as it may have; metadata "file_runs_max" says how many."""
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 18
 """Neither the domain nor, where none is named, any other knows or knew such a user."""
+ERROR_REASON_ROLLOUT_NOT_FOUND: ErrorReason.ValueType  # 19
+"""The tenant has no such rollout."""
+ERROR_REASON_ROLLOUT_ENDED: ErrorReason.ValueType  # 20
+"""The rollout has ended; metadata "status" says how."""
+ERROR_REASON_ROLLOUT_WAITING: ErrorReason.ValueType  # 21
+"""The rollout waits for another's end."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -25,13 +25,25 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*trine/scheduler/v1/promotion_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x9c\x01\n\x0cPromotedHead\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xploration\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03\"M\n\x18ListPromotedHeadsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"q\n\x19ListPromotedHeadsResponse\x12\x35\n\x05heads\x18\x01 \x03(\x0b\x32 .trine.scheduler.v1.PromotedHeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\x84\x01\n\x10PromotionService\x12p\n\x11ListPromotedHeads\x12,.trine.scheduler.v1.ListPromotedHeadsRequest\x1a-.trine.scheduler.v1.ListPromotedHeadsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*trine/scheduler/v1/promotion_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xfc\x02\n\x0cPromotedHead\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xploration\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x45\n\nchallenger\x18\x06 \x01(\x0b\x32+.trine.scheduler.v1.PromotedHead.ChallengerB\x04\xe2\x41\x01\x03\x1a\x96\x01\n\nChallenger\x12\x18\n\nrollout_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05share\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"M\n\x18ListPromotedHeadsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"q\n\x19ListPromotedHeadsResponse\x12\x35\n\x05heads\x18\x01 \x03(\x0b\x32 .trine.scheduler.v1.PromotedHeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\x84\x01\n\x10PromotionService\x12p\n\x11ListPromotedHeads\x12,.trine.scheduler.v1.ListPromotedHeadsRequest\x1a-.trine.scheduler.v1.ListPromotedHeadsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trine.scheduler.v1.promotion_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['rollout_id']._loaded_options = None
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['rollout_id']._serialized_options = b'\342A\001\003'
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['step']._loaded_options = None
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['step']._serialized_options = b'\342A\001\003'
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['share']._loaded_options = None
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['share']._serialized_options = b'\342A\001\003'
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['head']._loaded_options = None
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['head']._serialized_options = b'\342A\001\003'
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['tier']._loaded_options = None
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['tier']._serialized_options = b'\342A\001\003'
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['manifest_digest']._loaded_options = None
+  _globals['_PROMOTEDHEAD_CHALLENGER'].fields_by_name['manifest_digest']._serialized_options = b'\342A\001\003'
   _globals['_PROMOTEDHEAD'].fields_by_name['tenant']._loaded_options = None
   _globals['_PROMOTEDHEAD'].fields_by_name['tenant']._serialized_options = b'\342A\001\003'
   _globals['_PROMOTEDHEAD'].fields_by_name['domain']._loaded_options = None
@@ -44,6 +56,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROMOTEDHEAD'].fields_by_name['manifest_digest']._serialized_options = b'\342A\001\003'
   _globals['_PROMOTEDHEAD'].fields_by_name['exploration']._loaded_options = None
   _globals['_PROMOTEDHEAD'].fields_by_name['exploration']._serialized_options = b'\342A\001\003'
+  _globals['_PROMOTEDHEAD'].fields_by_name['challenger']._loaded_options = None
+  _globals['_PROMOTEDHEAD'].fields_by_name['challenger']._serialized_options = b'\342A\001\003'
   _globals['_LISTPROMOTEDHEADSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPROMOTEDHEADSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTPROMOTEDHEADSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -53,11 +67,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROMOTEDHEADSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_LISTPROMOTEDHEADSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
   _globals['_PROMOTEDHEAD']._serialized_start=100
-  _globals['_PROMOTEDHEAD']._serialized_end=256
-  _globals['_LISTPROMOTEDHEADSREQUEST']._serialized_start=258
-  _globals['_LISTPROMOTEDHEADSREQUEST']._serialized_end=335
-  _globals['_LISTPROMOTEDHEADSRESPONSE']._serialized_start=337
-  _globals['_LISTPROMOTEDHEADSRESPONSE']._serialized_end=450
-  _globals['_PROMOTIONSERVICE']._serialized_start=453
-  _globals['_PROMOTIONSERVICE']._serialized_end=585
+  _globals['_PROMOTEDHEAD']._serialized_end=480
+  _globals['_PROMOTEDHEAD_CHALLENGER']._serialized_start=330
+  _globals['_PROMOTEDHEAD_CHALLENGER']._serialized_end=480
+  _globals['_LISTPROMOTEDHEADSREQUEST']._serialized_start=482
+  _globals['_LISTPROMOTEDHEADSREQUEST']._serialized_end=559
+  _globals['_LISTPROMOTEDHEADSRESPONSE']._serialized_start=561
+  _globals['_LISTPROMOTEDHEADSRESPONSE']._serialized_end=674
+  _globals['_PROMOTIONSERVICE']._serialized_start=677
+  _globals['_PROMOTIONSERVICE']._serialized_end=809
 # @@protoc_insertion_point(module_scope)

@@ -24,12 +24,53 @@ class PromotedHead(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Challenger(_message.Message):
+        """A head on trial."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+        STEP_FIELD_NUMBER: _builtins.int
+        SHARE_FIELD_NUMBER: _builtins.int
+        HEAD_FIELD_NUMBER: _builtins.int
+        TIER_FIELD_NUMBER: _builtins.int
+        MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
+        rollout_id: _builtins.str
+        """Id of the rollout: salts the choice of seekers, and goes with whatever is recorded."""
+        step: _builtins.str
+        """"shadow" or "canary"."""
+        share: _builtins.float
+        """Share of matches that are ranked again, or of seekers who get the challenger."""
+        head: _builtins.str
+        """Version of the head."""
+        tier: _builtins.str
+        """"tenant": the tier that the head serves."""
+        manifest_digest: _builtins.str
+        """SHA-256 of the head's manifest."""
+        def __init__(
+            self,
+            *,
+            rollout_id: _builtins.str = ...,
+            step: _builtins.str = ...,
+            share: _builtins.float = ...,
+            head: _builtins.str = ...,
+            tier: _builtins.str = ...,
+            manifest_digest: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "manifest_digest", b"manifest_digest", "rollout_id", b"rollout_id", "share", b"share", "step", b"step", "tier", b"tier"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TENANT_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
     TIER_FIELD_NUMBER: _builtins.int
     MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
     EXPLORATION_FIELD_NUMBER: _builtins.int
+    CHALLENGER_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant."""
     domain: _builtins.str
@@ -42,6 +83,10 @@ class PromotedHead(_message.Message):
     """SHA-256 of the head's manifest, its name in the artifact store; empty without one."""
     exploration: _builtins.float
     """Share of the domain's matches to be explored, as in MatchingPolicy."""
+    @_builtins.property
+    def challenger(self) -> Global___PromotedHead.Challenger:
+        """The head that is being rolled out in its place; absent if none is."""
+
     def __init__(
         self,
         *,
@@ -51,10 +96,11 @@ class PromotedHead(_message.Message):
         tier: _builtins.str = ...,
         manifest_digest: _builtins.str = ...,
         exploration: _builtins.float = ...,
+        challenger: Global___PromotedHead.Challenger | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["challenger", b"challenger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "exploration", b"exploration", "head", b"head", "manifest_digest", b"manifest_digest", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger", b"challenger", "domain", b"domain", "exploration", b"exploration", "head", b"head", "manifest_digest", b"manifest_digest", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,7 +47,7 @@ class PromotionServiceServicer:
     """
 
     def ListPromotedHeads(self, request, context):
-        """Returns every domain with a promoted head or an exploration: a full list that supersedes the last one.
+        """Returns every domain with a promoted head, a rollout or an exploration: a full list that supersedes the last one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,7 +17,7 @@ class PromotionServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListPromotedHeads: _aio.UnaryUnaryMultiCallable[_promotion_service_pb2.ListPromotedHeadsRequest, _promotion_service_pb2.ListPromotedHeadsResponse]
-    """Returns every domain with a promoted head or an exploration: a full list that supersedes the last one."""
+    """Returns every domain with a promoted head, a rollout or an exploration: a full list that supersedes the last one."""
 
 class PromotionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells which heads are promoted. Internal: serving asks at start, on a timer and when an event hints at a change."""
@@ -28,6 +28,6 @@ class PromotionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _promotion_service_pb2.ListPromotedHeadsRequest,
         context: _aio.ServicerContext[_promotion_service_pb2.ListPromotedHeadsRequest, _abc.Awaitable[_promotion_service_pb2.ListPromotedHeadsResponse]],
     ) -> _abc.Awaitable[_promotion_service_pb2.ListPromotedHeadsResponse]:
-        """Returns every domain with a promoted head or an exploration: a full list that supersedes the last one."""
+        """Returns every domain with a promoted head, a rollout or an exploration: a full list that supersedes the last one."""
 
 def add_PromotionServiceServicer_to_server(servicer: PromotionServiceServicer, server: _aio.Server) -> None: ...

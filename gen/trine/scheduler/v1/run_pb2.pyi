@@ -237,8 +237,9 @@ class Verdict(_message.Message):
     OUTCOMES_COUNT_FIELD_NUMBER: _builtins.int
     AUC_GAIN_FIELD_NUMBER: _builtins.int
     PASSED_FIELD_NUMBER: _builtins.int
+    ROLLOUT_ID_FIELD_NUMBER: _builtins.int
     result: _builtins.str
-    """"promoted" or "held"."""
+    """"promoted" or "held"; "rollout" for a head that comes into use step by step: the rollout says what became of it."""
     incumbent: _builtins.str
     """The head it was measured against; "general" for the encoder alone."""
     seekers_count: _builtins.int
@@ -249,6 +250,8 @@ class Verdict(_message.Message):
     """Whether the head passed every rule. It may be held all the same: the promotion is pinned, or the head in use changed
     during the run; the reason says so.
     """
+    rollout_id: _builtins.str
+    """The rollout that the head goes through instead of being promoted at once; empty without one."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The rules that the head passed and failed, one sentence each."""
@@ -284,10 +287,11 @@ class Verdict(_message.Message):
         outcomes_count: _builtins.int = ...,
         auc_gain: Global___Interval | None = ...,
         passed: _builtins.bool = ...,
+        rollout_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["auc_gain", b"auc_gain", "challenger_quality", b"challenger_quality", "incumbent_quality", b"incumbent_quality", "ndcg_at_10_gain", b"ndcg_at_10_gain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auc_gain", b"auc_gain", "challenger_quality", b"challenger_quality", "incumbent", b"incumbent", "incumbent_quality", b"incumbent_quality", "ndcg_at_10_gain", b"ndcg_at_10_gain", "outcomes_count", b"outcomes_count", "passed", b"passed", "reasons", b"reasons", "result", b"result", "seekers_count", b"seekers_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auc_gain", b"auc_gain", "challenger_quality", b"challenger_quality", "incumbent", b"incumbent", "incumbent_quality", b"incumbent_quality", "ndcg_at_10_gain", b"ndcg_at_10_gain", "outcomes_count", b"outcomes_count", "passed", b"passed", "reasons", b"reasons", "result", b"result", "rollout_id", b"rollout_id", "seekers_count", b"seekers_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

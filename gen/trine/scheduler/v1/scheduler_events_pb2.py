@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from trine.scheduler.v1 import head_pb2 as trine_dot_scheduler_dot_v1_dot_head__pb2
+from trine.scheduler.v1 import rollout_pb2 as trine_dot_scheduler_dot_v1_dot_rollout__pb2
 from trine.scheduler.v1 import run_pb2 as trine_dot_scheduler_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)trine/scheduler/v1/scheduler_events.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1dtrine/scheduler/v1/head.proto\x1a\x1ctrine/scheduler/v1/run.proto\"N\n\nRunChanged\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x03run\x18\x02 \x01(\x0b\x32\x17.trine.scheduler.v1.RunB\x04\xe2\x41\x01\x03\"\x84\x01\n\x0bHeadChanged\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x04head\x18\x03 \x01(\x0b\x32\x18.trine.scheduler.v1.HeadB\x04\xe2\x41\x01\x03\x12\x1b\n\rprevious_head\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)trine/scheduler/v1/scheduler_events.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1dtrine/scheduler/v1/head.proto\x1a trine/scheduler/v1/rollout.proto\x1a\x1ctrine/scheduler/v1/run.proto\"N\n\nRunChanged\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x03run\x18\x02 \x01(\x0b\x32\x17.trine.scheduler.v1.RunB\x04\xe2\x41\x01\x03\"\x84\x01\n\x0bHeadChanged\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x04head\x18\x03 \x01(\x0b\x32\x18.trine.scheduler.v1.HeadB\x04\xe2\x41\x01\x03\x12\x1b\n\rprevious_head\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\"Z\n\x0eRolloutChanged\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x07rollout\x18\x02 \x01(\x0b\x32\x1b.trine.scheduler.v1.RolloutB\x04\xe2\x41\x01\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,8 +47,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADCHANGED'].fields_by_name['head']._serialized_options = b'\342A\001\003'
   _globals['_HEADCHANGED'].fields_by_name['previous_head']._loaded_options = None
   _globals['_HEADCHANGED'].fields_by_name['previous_head']._serialized_options = b'\342A\001\003'
-  _globals['_RUNCHANGED']._serialized_start=159
-  _globals['_RUNCHANGED']._serialized_end=237
-  _globals['_HEADCHANGED']._serialized_start=240
-  _globals['_HEADCHANGED']._serialized_end=372
+  _globals['_ROLLOUTCHANGED'].fields_by_name['tenant']._loaded_options = None
+  _globals['_ROLLOUTCHANGED'].fields_by_name['tenant']._serialized_options = b'\342A\001\003'
+  _globals['_ROLLOUTCHANGED'].fields_by_name['rollout']._loaded_options = None
+  _globals['_ROLLOUTCHANGED'].fields_by_name['rollout']._serialized_options = b'\342A\001\003'
+  _globals['_RUNCHANGED']._serialized_start=193
+  _globals['_RUNCHANGED']._serialized_end=271
+  _globals['_HEADCHANGED']._serialized_start=274
+  _globals['_HEADCHANGED']._serialized_end=406
+  _globals['_ROLLOUTCHANGED']._serialized_start=408
+  _globals['_ROLLOUTCHANGED']._serialized_end=498
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ What the scheduler tells the world."""
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from trine.scheduler.v1 import head_pb2 as _head_pb2
+from trine.scheduler.v1 import rollout_pb2 as _rollout_pb2
 from trine.scheduler.v1 import run_pb2 as _run_pb2
 import builtins as _builtins
 import sys
@@ -83,3 +84,31 @@ class HeadChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeadChanged: _TypeAlias = HeadChanged  # noqa: Y015
+
+@_typing.final
+class RolloutChanged(_message.Message):
+    """Data of the events trine.events.v1.rollout.{waiting,shadow,canary,promoted,returned,aborted}.<tenant>.<domain>: what it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant."""
+    @_builtins.property
+    def rollout(self) -> _rollout_pb2.Rollout:
+        """The rollout as of the event."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        rollout: _rollout_pb2.Rollout | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolloutChanged: _TypeAlias = RolloutChanged  # noqa: Y015

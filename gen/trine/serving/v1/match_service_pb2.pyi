@@ -253,25 +253,34 @@ class FindMatchesResponse(_message.Message):
         TIER_FIELD_NUMBER: _builtins.int
         VERSION_FIELD_NUMBER: _builtins.int
         NOTE_FIELD_NUMBER: _builtins.int
+        ARM_FIELD_NUMBER: _builtins.int
         tier: _builtins.str
         """"tenant", "domain" or "general"; "judge" for the judge."""
         version: _builtins.str
         """Version of the head; of the encoder in the general tier; the judge's model."""
         note: _builtins.str
         """Why the stage did not decide and the order so far stands; absent where it did."""
+        arm: _builtins.str
+        """"challenger" or "incumbent" while a rollout of the domain is in its canary step: who answers this seeker; absent otherwise."""
         def __init__(
             self,
             *,
             tier: _builtins.str = ...,
             version: _builtins.str = ...,
             note: _builtins.str | None = ...,
+            arm: _builtins.str | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_arm", b"_arm", "_note", b"_note", "arm", b"arm", "note", b"note"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "tier", b"tier", "version", b"version"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_arm", b"_arm", "_note", b"_note", "arm", b"arm", "note", b"note", "tier", b"tier", "version", b"version"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__arm: _TypeAlias = _typing.Literal["arm"]  # noqa: Y015
+        _WhichOneofArgType__arm: _TypeAlias = _typing.Literal["_arm", b"_arm"]  # noqa: Y015
         _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
         _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__arm) -> _WhichOneofReturnType__arm | None: ...
+        @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
     MATCHES_FIELD_NUMBER: _builtins.int

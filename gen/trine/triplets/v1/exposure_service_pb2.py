@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trine.gateway.v1 import authorization_pb2 as trine_dot_gateway_dot_v1_dot_authorization__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(trine/triplets/v1/exposure_service.proto\x12\x11trine.triplets.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$trine/gateway/v1/authorization.proto\",\n\x12GetExposureRequest\x12\x16\n\x08match_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xc2\x03\n\x13GetExposureResponse\x12\x16\n\x08match_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07user_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nmatch_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x41\n\x05shown\x18\x08 \x03(\x0b\x32,.trine.triplets.v1.GetExposureResponse.ShownB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xploration\x18\x0b \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65xplored\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x03\x1a|\n\x05Shown\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04rank\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05score\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0branker_rank\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\npropensity\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03\"\xc5\x03\n\x16RecordExposuresRequest\x12K\n\texposures\x18\x01 \x03(\x0b\x32\x32.trine.triplets.v1.RecordExposuresRequest.ExposureB\x04\xe2\x41\x01\x02\x1a\xdd\x02\n\x08\x45xposure\x12\x16\n\x08match_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06tenant\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04tier\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nmatch_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x14\n\x06seeker\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x18\n\nfirst_rank\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x18\n\ncandidates\x18\n \x03(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06scores\x18\x0b \x03(\x01\x42\x04\xe2\x41\x01\x01\x12\x39\n\x0b\x65xploration\x18\x0e \x01(\x0b\x32\x1e.trine.triplets.v1.ExplorationB\x04\xe2\x41\x01\x01\"r\n\x0b\x45xploration\x12\x13\n\x05share\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x02\x12\x16\n\x08\x65xplored\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x02\x12\x1a\n\x0cranker_ranks\x18\x03 \x03(\x05\x42\x04\xe2\x41\x01\x02\x12\x1a\n\x0cpropensities\x18\x04 \x03(\x01\x42\x04\xe2\x41\x01\x02\"\x19\n\x17RecordExposuresResponse2\x88\x02\n\x0f\x45xposureService\x12\x8a\x01\n\x0bGetExposure\x12%.trine.triplets.v1.GetExposureRequest\x1a&.trine.triplets.v1.GetExposureResponse\",\xea\xc7\x18\nmatch:read\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/matches/{match_id}\x12h\n\x0fRecordExposures\x12).trine.triplets.v1.RecordExposuresRequest\x1a*.trine.triplets.v1.RecordExposuresResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(trine/triplets/v1/exposure_service.proto\x12\x11trine.triplets.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$trine/gateway/v1/authorization.proto\",\n\x12GetExposureRequest\x12\x16\n\x08match_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xef\x03\n\x13GetExposureResponse\x12\x16\n\x08match_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07user_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nmatch_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x41\n\x05shown\x18\x08 \x03(\x0b\x32,.trine.triplets.v1.GetExposureResponse.ShownB\x04\xe2\x41\x01\x03\x12\x18\n\nrollout_id\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x11\n\x03\x61rm\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xploration\x18\x0b \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65xplored\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x03\x1a|\n\x05Shown\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04rank\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05score\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0branker_rank\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\npropensity\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03\"\xf2\x03\n\x16RecordExposuresRequest\x12K\n\texposures\x18\x01 \x03(\x0b\x32\x32.trine.triplets.v1.RecordExposuresRequest.ExposureB\x04\xe2\x41\x01\x02\x1a\x8a\x03\n\x08\x45xposure\x12\x16\n\x08match_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06tenant\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04tier\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nmatch_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x14\n\x06seeker\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x18\n\nfirst_rank\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x18\n\ncandidates\x18\n \x03(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06scores\x18\x0b \x03(\x01\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrollout_id\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x11\n\x03\x61rm\x18\r \x01(\tB\x04\xe2\x41\x01\x01\x12\x39\n\x0b\x65xploration\x18\x0e \x01(\x0b\x32\x1e.trine.triplets.v1.ExplorationB\x04\xe2\x41\x01\x01\"r\n\x0b\x45xploration\x12\x13\n\x05share\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x02\x12\x16\n\x08\x65xplored\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x02\x12\x1a\n\x0cranker_ranks\x18\x03 \x03(\x05\x42\x04\xe2\x41\x01\x02\x12\x1a\n\x0cpropensities\x18\x04 \x03(\x01\x42\x04\xe2\x41\x01\x02\"\x19\n\x17RecordExposuresResponse\"X\n\x10\x43ountArmsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrollout_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"\xc8\x02\n\x11\x43ountArmsResponse\x12<\n\x04\x61rms\x18\x01 \x03(\x0b\x32(.trine.triplets.v1.CountArmsResponse.ArmB\x04\xe2\x41\x01\x03\x1a\xf4\x01\n\x03\x41rm\x12\x11\n\x03\x61rm\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rmatches_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rseekers_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0eoutcomes_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fpositives_count\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\"\n\x14outcomes_squared_sum\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cproducts_sum\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12#\n\x15positives_squared_sum\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x03\x32\xe0\x02\n\x0f\x45xposureService\x12\x8a\x01\n\x0bGetExposure\x12%.trine.triplets.v1.GetExposureRequest\x1a&.trine.triplets.v1.GetExposureResponse\",\xea\xc7\x18\nmatch:read\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/matches/{match_id}\x12h\n\x0fRecordExposures\x12).trine.triplets.v1.RecordExposuresRequest\x1a*.trine.triplets.v1.RecordExposuresResponse\x12V\n\tCountArms\x12#.trine.triplets.v1.CountArmsRequest\x1a$.trine.triplets.v1.CountArmsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -63,6 +63,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETEXPOSURERESPONSE'].fields_by_name['match_time']._serialized_options = b'\342A\001\003'
   _globals['_GETEXPOSURERESPONSE'].fields_by_name['shown']._loaded_options = None
   _globals['_GETEXPOSURERESPONSE'].fields_by_name['shown']._serialized_options = b'\342A\001\003'
+  _globals['_GETEXPOSURERESPONSE'].fields_by_name['rollout_id']._loaded_options = None
+  _globals['_GETEXPOSURERESPONSE'].fields_by_name['rollout_id']._serialized_options = b'\342A\001\003'
+  _globals['_GETEXPOSURERESPONSE'].fields_by_name['arm']._loaded_options = None
+  _globals['_GETEXPOSURERESPONSE'].fields_by_name['arm']._serialized_options = b'\342A\001\003'
   _globals['_GETEXPOSURERESPONSE'].fields_by_name['exploration']._loaded_options = None
   _globals['_GETEXPOSURERESPONSE'].fields_by_name['exploration']._serialized_options = b'\342A\001\003'
   _globals['_GETEXPOSURERESPONSE'].fields_by_name['explored']._loaded_options = None
@@ -89,6 +93,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDEXPOSURESREQUEST_EXPOSURE'].fields_by_name['candidates']._serialized_options = b'\342A\001\001'
   _globals['_RECORDEXPOSURESREQUEST_EXPOSURE'].fields_by_name['scores']._loaded_options = None
   _globals['_RECORDEXPOSURESREQUEST_EXPOSURE'].fields_by_name['scores']._serialized_options = b'\342A\001\001'
+  _globals['_RECORDEXPOSURESREQUEST_EXPOSURE'].fields_by_name['rollout_id']._loaded_options = None
+  _globals['_RECORDEXPOSURESREQUEST_EXPOSURE'].fields_by_name['rollout_id']._serialized_options = b'\342A\001\001'
+  _globals['_RECORDEXPOSURESREQUEST_EXPOSURE'].fields_by_name['arm']._loaded_options = None
+  _globals['_RECORDEXPOSURESREQUEST_EXPOSURE'].fields_by_name['arm']._serialized_options = b'\342A\001\001'
   _globals['_RECORDEXPOSURESREQUEST_EXPOSURE'].fields_by_name['exploration']._loaded_options = None
   _globals['_RECORDEXPOSURESREQUEST_EXPOSURE'].fields_by_name['exploration']._serialized_options = b'\342A\001\001'
   _globals['_RECORDEXPOSURESREQUEST'].fields_by_name['exposures']._loaded_options = None
@@ -101,22 +109,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLORATION'].fields_by_name['ranker_ranks']._serialized_options = b'\342A\001\002'
   _globals['_EXPLORATION'].fields_by_name['propensities']._loaded_options = None
   _globals['_EXPLORATION'].fields_by_name['propensities']._serialized_options = b'\342A\001\002'
+  _globals['_COUNTARMSREQUEST'].fields_by_name['tenant']._loaded_options = None
+  _globals['_COUNTARMSREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\002'
+  _globals['_COUNTARMSREQUEST'].fields_by_name['domain']._loaded_options = None
+  _globals['_COUNTARMSREQUEST'].fields_by_name['domain']._serialized_options = b'\342A\001\002'
+  _globals['_COUNTARMSREQUEST'].fields_by_name['rollout_id']._loaded_options = None
+  _globals['_COUNTARMSREQUEST'].fields_by_name['rollout_id']._serialized_options = b'\342A\001\002'
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['arm']._loaded_options = None
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['arm']._serialized_options = b'\342A\001\003'
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['matches_count']._loaded_options = None
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['matches_count']._serialized_options = b'\342A\001\003'
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['seekers_count']._loaded_options = None
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['seekers_count']._serialized_options = b'\342A\001\003'
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['outcomes_count']._loaded_options = None
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['outcomes_count']._serialized_options = b'\342A\001\003'
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['positives_count']._loaded_options = None
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['positives_count']._serialized_options = b'\342A\001\003'
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['outcomes_squared_sum']._loaded_options = None
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['outcomes_squared_sum']._serialized_options = b'\342A\001\003'
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['products_sum']._loaded_options = None
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['products_sum']._serialized_options = b'\342A\001\003'
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['positives_squared_sum']._loaded_options = None
+  _globals['_COUNTARMSRESPONSE_ARM'].fields_by_name['positives_squared_sum']._serialized_options = b'\342A\001\003'
+  _globals['_COUNTARMSRESPONSE'].fields_by_name['arms']._loaded_options = None
+  _globals['_COUNTARMSRESPONSE'].fields_by_name['arms']._serialized_options = b'\342A\001\003'
   _globals['_EXPOSURESERVICE'].methods_by_name['GetExposure']._loaded_options = None
   _globals['_EXPOSURESERVICE'].methods_by_name['GetExposure']._serialized_options = b'\352\307\030\nmatch:read\202\323\344\223\002\030\022\026/v1/matches/{match_id}'
   _globals['_GETEXPOSUREREQUEST']._serialized_start=197
   _globals['_GETEXPOSUREREQUEST']._serialized_end=241
   _globals['_GETEXPOSURERESPONSE']._serialized_start=244
-  _globals['_GETEXPOSURERESPONSE']._serialized_end=694
-  _globals['_GETEXPOSURERESPONSE_SHOWN']._serialized_start=570
-  _globals['_GETEXPOSURERESPONSE_SHOWN']._serialized_end=694
-  _globals['_RECORDEXPOSURESREQUEST']._serialized_start=697
-  _globals['_RECORDEXPOSURESREQUEST']._serialized_end=1150
-  _globals['_RECORDEXPOSURESREQUEST_EXPOSURE']._serialized_start=801
-  _globals['_RECORDEXPOSURESREQUEST_EXPOSURE']._serialized_end=1150
-  _globals['_EXPLORATION']._serialized_start=1152
-  _globals['_EXPLORATION']._serialized_end=1266
-  _globals['_RECORDEXPOSURESRESPONSE']._serialized_start=1268
-  _globals['_RECORDEXPOSURESRESPONSE']._serialized_end=1293
-  _globals['_EXPOSURESERVICE']._serialized_start=1296
-  _globals['_EXPOSURESERVICE']._serialized_end=1560
+  _globals['_GETEXPOSURERESPONSE']._serialized_end=739
+  _globals['_GETEXPOSURERESPONSE_SHOWN']._serialized_start=615
+  _globals['_GETEXPOSURERESPONSE_SHOWN']._serialized_end=739
+  _globals['_RECORDEXPOSURESREQUEST']._serialized_start=742
+  _globals['_RECORDEXPOSURESREQUEST']._serialized_end=1240
+  _globals['_RECORDEXPOSURESREQUEST_EXPOSURE']._serialized_start=846
+  _globals['_RECORDEXPOSURESREQUEST_EXPOSURE']._serialized_end=1240
+  _globals['_EXPLORATION']._serialized_start=1242
+  _globals['_EXPLORATION']._serialized_end=1356
+  _globals['_RECORDEXPOSURESRESPONSE']._serialized_start=1358
+  _globals['_RECORDEXPOSURESRESPONSE']._serialized_end=1383
+  _globals['_COUNTARMSREQUEST']._serialized_start=1385
+  _globals['_COUNTARMSREQUEST']._serialized_end=1473
+  _globals['_COUNTARMSRESPONSE']._serialized_start=1476
+  _globals['_COUNTARMSRESPONSE']._serialized_end=1804
+  _globals['_COUNTARMSRESPONSE_ARM']._serialized_start=1560
+  _globals['_COUNTARMSRESPONSE_ARM']._serialized_end=1804
+  _globals['_EXPOSURESERVICE']._serialized_start=1807
+  _globals['_EXPOSURESERVICE']._serialized_end=2159
 # @@protoc_insertion_point(module_scope)

@@ -91,6 +91,8 @@ class GetExposureResponse(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     MATCH_TIME_FIELD_NUMBER: _builtins.int
     SHOWN_FIELD_NUMBER: _builtins.int
+    ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+    ARM_FIELD_NUMBER: _builtins.int
     EXPLORATION_FIELD_NUMBER: _builtins.int
     EXPLORED_FIELD_NUMBER: _builtins.int
     match_id: _builtins.str
@@ -105,6 +107,10 @@ class GetExposureResponse(_message.Message):
     """"tenant", "domain" or "general"."""
     run_id: _builtins.str
     """Run that made the head; empty in the general tier."""
+    rollout_id: _builtins.str
+    """The rollout that it was part of; empty if none."""
+    arm: _builtins.str
+    """"challenger" or "incumbent" in a rollout; empty otherwise."""
     exploration: _builtins.float
     """Share of the matches like this one that are explored; 0 where none is."""
     explored: _builtins.bool
@@ -130,12 +136,14 @@ class GetExposureResponse(_message.Message):
         run_id: _builtins.str = ...,
         match_time: _timestamp_pb2.Timestamp | None = ...,
         shown: _abc.Iterable[Global___GetExposureResponse.Shown] | None = ...,
+        rollout_id: _builtins.str = ...,
+        arm: _builtins.str = ...,
         exploration: _builtins.float = ...,
         explored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["match_time", b"match_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "exploration", b"exploration", "explored", b"explored", "head", b"head", "match_id", b"match_id", "match_time", b"match_time", "run_id", b"run_id", "shown", b"shown", "tier", b"tier", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "domain", b"domain", "exploration", b"exploration", "explored", b"explored", "head", b"head", "match_id", b"match_id", "match_time", b"match_time", "rollout_id", b"rollout_id", "run_id", b"run_id", "shown", b"shown", "tier", b"tier", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -164,6 +172,8 @@ class RecordExposuresRequest(_message.Message):
         FIRST_RANK_FIELD_NUMBER: _builtins.int
         CANDIDATES_FIELD_NUMBER: _builtins.int
         SCORES_FIELD_NUMBER: _builtins.int
+        ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+        ARM_FIELD_NUMBER: _builtins.int
         EXPLORATION_FIELD_NUMBER: _builtins.int
         match_id: _builtins.str
         """The match: 1 to 64 characters that sort by time."""
@@ -181,6 +191,10 @@ class RecordExposuresRequest(_message.Message):
         """The seeker's number in the domain."""
         first_rank: _builtins.int
         """Rank of the first candidate, from 1."""
+        rollout_id: _builtins.str
+        """The rollout that it was part of."""
+        arm: _builtins.str
+        """"challenger" or "incumbent" in a rollout."""
         @_builtins.property
         def match_time(self) -> _timestamp_pb2.Timestamp:
             """When it was answered."""
@@ -211,11 +225,13 @@ class RecordExposuresRequest(_message.Message):
             first_rank: _builtins.int = ...,
             candidates: _abc.Iterable[_builtins.int] | None = ...,
             scores: _abc.Iterable[_builtins.float] | None = ...,
+            rollout_id: _builtins.str = ...,
+            arm: _builtins.str = ...,
             exploration: Global___Exploration | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["exploration", b"exploration", "match_time", b"match_time"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "domain", b"domain", "exploration", b"exploration", "first_rank", b"first_rank", "head", b"head", "match_id", b"match_id", "match_time", b"match_time", "run_id", b"run_id", "scores", b"scores", "seeker", b"seeker", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "candidates", b"candidates", "domain", b"domain", "exploration", b"exploration", "first_rank", b"first_rank", "head", b"head", "match_id", b"match_id", "match_time", b"match_time", "rollout_id", b"rollout_id", "run_id", b"run_id", "scores", b"scores", "seeker", b"seeker", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -291,3 +307,108 @@ class RecordExposuresResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordExposuresResponse: _TypeAlias = RecordExposuresResponse  # noqa: Y015
+
+@_typing.final
+class CountArmsRequest(_message.Message):
+    """Request of CountArms."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    domain: _builtins.str
+    """The domain."""
+    rollout_id: _builtins.str
+    """The rollout."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        rollout_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "rollout_id", b"rollout_id", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountArmsRequest: _TypeAlias = CountArmsRequest  # noqa: Y015
+
+@_typing.final
+class CountArmsResponse(_message.Message):
+    """Response of CountArms."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Arm(_message.Message):
+        """One arm. Of a candidate whom a match showed counts the word that stands among the outcomes that name the match. Seekers'
+        outcomes hang together, so their squares are given too: the sums over seekers s of n_s², n_s·p_s and p_s², where n_s are
+        a seeker's outcomes and p_s the positive ones.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ARM_FIELD_NUMBER: _builtins.int
+        MATCHES_COUNT_FIELD_NUMBER: _builtins.int
+        SEEKERS_COUNT_FIELD_NUMBER: _builtins.int
+        OUTCOMES_COUNT_FIELD_NUMBER: _builtins.int
+        POSITIVES_COUNT_FIELD_NUMBER: _builtins.int
+        OUTCOMES_SQUARED_SUM_FIELD_NUMBER: _builtins.int
+        PRODUCTS_SUM_FIELD_NUMBER: _builtins.int
+        POSITIVES_SQUARED_SUM_FIELD_NUMBER: _builtins.int
+        arm: _builtins.str
+        """"challenger" or "incumbent"."""
+        matches_count: _builtins.int
+        """Matches answered."""
+        seekers_count: _builtins.int
+        """Seekers with outcomes."""
+        outcomes_count: _builtins.int
+        """Outcomes."""
+        positives_count: _builtins.int
+        """Those that are accepted or stronger."""
+        outcomes_squared_sum: _builtins.float
+        """Sum of n_s²."""
+        products_sum: _builtins.float
+        """Sum of n_s·p_s."""
+        positives_squared_sum: _builtins.float
+        """Sum of p_s²."""
+        def __init__(
+            self,
+            *,
+            arm: _builtins.str = ...,
+            matches_count: _builtins.int = ...,
+            seekers_count: _builtins.int = ...,
+            outcomes_count: _builtins.int = ...,
+            positives_count: _builtins.int = ...,
+            outcomes_squared_sum: _builtins.float = ...,
+            products_sum: _builtins.float = ...,
+            positives_squared_sum: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "matches_count", b"matches_count", "outcomes_count", b"outcomes_count", "outcomes_squared_sum", b"outcomes_squared_sum", "positives_count", b"positives_count", "positives_squared_sum", b"positives_squared_sum", "products_sum", b"products_sum", "seekers_count", b"seekers_count"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ARMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountArmsResponse.Arm]:
+        """The arms that have answered anyone."""
+
+    def __init__(
+        self,
+        *,
+        arms: _abc.Iterable[Global___CountArmsResponse.Arm] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountArmsResponse: _TypeAlias = CountArmsResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class ExposureServiceStub:
                 request_serializer=trine_dot_triplets_dot_v1_dot_exposure__service__pb2.RecordExposuresRequest.SerializeToString,
                 response_deserializer=trine_dot_triplets_dot_v1_dot_exposure__service__pb2.RecordExposuresResponse.FromString,
                 _registered_method=True)
+        self.CountArms = channel.unary_unary(
+                '/trine.triplets.v1.ExposureService/CountArms',
+                request_serializer=trine_dot_triplets_dot_v1_dot_exposure__service__pb2.CountArmsRequest.SerializeToString,
+                response_deserializer=trine_dot_triplets_dot_v1_dot_exposure__service__pb2.CountArmsResponse.FromString,
+                _registered_method=True)
 
 
 class ExposureServiceServicer:
@@ -66,6 +71,14 @@ class ExposureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountArms(self, request, context):
+        """Counts what the arms of a rollout have shown and what came of it. Internal: the scheduler decides rollouts with it. Reads
+        the rollout's own matches and the outcomes that name them, nothing else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExposureServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +91,11 @@ def add_ExposureServiceServicer_to_server(servicer, server):
                     servicer.RecordExposures,
                     request_deserializer=trine_dot_triplets_dot_v1_dot_exposure__service__pb2.RecordExposuresRequest.FromString,
                     response_serializer=trine_dot_triplets_dot_v1_dot_exposure__service__pb2.RecordExposuresResponse.SerializeToString,
+            ),
+            'CountArms': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountArms,
+                    request_deserializer=trine_dot_triplets_dot_v1_dot_exposure__service__pb2.CountArmsRequest.FromString,
+                    response_serializer=trine_dot_triplets_dot_v1_dot_exposure__service__pb2.CountArmsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +153,33 @@ class ExposureService:
             '/trine.triplets.v1.ExposureService/RecordExposures',
             trine_dot_triplets_dot_v1_dot_exposure__service__pb2.RecordExposuresRequest.SerializeToString,
             trine_dot_triplets_dot_v1_dot_exposure__service__pb2.RecordExposuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountArms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.triplets.v1.ExposureService/CountArms',
+            trine_dot_triplets_dot_v1_dot_exposure__service__pb2.CountArmsRequest.SerializeToString,
+            trine_dot_triplets_dot_v1_dot_exposure__service__pb2.CountArmsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,10 @@ class ExposureServiceStub:
     """
     RecordExposures: _aio.UnaryUnaryMultiCallable[_exposure_service_pb2.RecordExposuresRequest, _exposure_service_pb2.RecordExposuresResponse]
     """Records what matches showed. Internal: serving calls it, well after the answers. A repeat changes nothing."""
+    CountArms: _aio.UnaryUnaryMultiCallable[_exposure_service_pb2.CountArmsRequest, _exposure_service_pb2.CountArmsResponse]
+    """Counts what the arms of a rollout have shown and what came of it. Internal: the scheduler decides rollouts with it. Reads
+    the rollout's own matches and the outcomes that name them, nothing else.
+    """
 
 class ExposureServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps what every match showed, for 90 days."""
@@ -43,5 +47,15 @@ class ExposureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_exposure_service_pb2.RecordExposuresRequest, _abc.Awaitable[_exposure_service_pb2.RecordExposuresResponse]],
     ) -> _abc.Awaitable[_exposure_service_pb2.RecordExposuresResponse]:
         """Records what matches showed. Internal: serving calls it, well after the answers. A repeat changes nothing."""
+
+    @_abc_1.abstractmethod
+    def CountArms(
+        self,
+        request: _exposure_service_pb2.CountArmsRequest,
+        context: _aio.ServicerContext[_exposure_service_pb2.CountArmsRequest, _abc.Awaitable[_exposure_service_pb2.CountArmsResponse]],
+    ) -> _abc.Awaitable[_exposure_service_pb2.CountArmsResponse]:
+        """Counts what the arms of a rollout have shown and what came of it. Internal: the scheduler decides rollouts with it. Reads
+        the rollout's own matches and the outcomes that name them, nothing else.
+        """
 
 def add_ExposureServiceServicer_to_server(servicer: ExposureServiceServicer, server: _aio.Server) -> None: ...
