@@ -34,6 +34,9 @@ class ArtifactManifests:
             recipe=json.loads(manifest.recipe),
             code_version=manifest.code_version,
             rule_version=manifest.rule_version,
+            outcomes_count=manifest.outcomes_count,
+            twins_outcomes_counts=tuple(twin.outcomes_count for twin in manifest.twins),
+            twins_agreement=manifest.twins_agreement,
         )
 
 

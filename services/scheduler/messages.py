@@ -192,6 +192,9 @@ def lineage_to_proto(lineage: Lineage) -> head_report_pb2.HeadLineage:
         code_version=manifest.code_version,
         rule_version=manifest.rule_version,
         ancestors=ancestors,
+        outcomes_used=manifest.outcomes_count,
+        twins_outcomes_used=manifest.twins_outcomes_counts,
+        twins_agreement=manifest.twins_agreement,
     )
 
 

@@ -6,7 +6,7 @@ from google.protobuf import json_format
 from trine.trainer.v1 import head_manifest_pb2
 
 from services.chassis.artifacts import ArtifactStore
-from services.trainer.core.ports import Column, HeadFiles, LearnedHead, LeasedRun
+from services.trainer.core.ports import Column, HeadFiles, LearnedHead, LeasedRun, TwinFiles
 
 TIER = "tenant"
 
@@ -45,6 +45,7 @@ class ArtifactHeads:
             columns=tuple(
                 Column(name=c.name, type=c.type, members=tuple(c.members)) for c in manifest.columns
             ),
+            twins=tuple([await self._read_twin(twin) for twin in manifest.twins]),
         )
 
     async def write_head(self, run: LeasedRun, snapshot_digest: str, head: LearnedHead) -> str:
@@ -75,8 +76,25 @@ class ArtifactHeads:
             recipe=json.dumps(head.recipe, sort_keys=True),
             code_version=self._code_version,
             rule_version=head.rule_version,
+            outcomes_count=head.outcomes_count,
+            twins=[await self._put_twin(twin) for twin in files.twins],
+            twins_agreement=head.twins_agreement,
         )
         return await self._artifacts.put(_canonical(manifest))
+
+    async def _read_twin(self, twin: Manifest.Twin) -> TwinFiles:
+        return TwinFiles(
+            person=await self._artifacts.get(twin.person.digest),
+            cross=await self._artifacts.get(twin.cross.digest),
+            outcomes_count=twin.outcomes_count,
+        )
+
+    async def _put_twin(self, twin: TwinFiles) -> Manifest.Twin:
+        return Manifest.Twin(
+            person=await self._put(twin.person),
+            cross=await self._put(twin.cross),
+            outcomes_count=twin.outcomes_count,
+        )
 
     async def _put(self, content: bytes) -> Manifest.Artifact:
         digest = await self._artifacts.put(content)

@@ -43,7 +43,7 @@ def measure_trainer(table: Table) -> None:
     arrays = read_snapshot(snapshot(PEOPLE, PARTNERS))
     parts = split_outcomes(arrays, recipe.split)
     stages = Stages(arrays, parts, recipe, SEED, Journal(None, Watch("", ""), 1))
-    light, fit = stages.fit_light("light", parts.training, None)
+    light, fit = stages.search_light()
 
     learned = recipe.query_map.epochs * len(triplets_within(arrays, parts.training))
     measured = learned / _seconds(lambda: stages.search_query_map(light))

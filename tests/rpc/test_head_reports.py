@@ -61,6 +61,8 @@ async def test_a_head_names_its_origin_and_its_ancestors_up_to_general(
     assert (found.snapshot_digest, found.triplets_used, found.trigger) == (DIGEST, 4_218, "manual")
     assert dict(found.recipe["cross"]) == {"epochs": 30}
     assert (found.encoder, found.code_version, found.rule_version) == ("test", "1", "1")
+    assert (found.outcomes_used, list(found.twins_outcomes_used)) == (900, [800, 810])
+    assert found.twins_agreement == 0.97
     first, general = found.ancestors
     assert (first.head, first.run_id, first.result) == (FIRST, runs[0], "promoted")
     assert (general.head, general.run_id, general.result) == ("general", "", "")

@@ -17,6 +17,7 @@ from services.trainer.core.ports import (
     HeadFiles,
     LearnedHead,
     LeasedRun,
+    TwinFiles,
 )
 from services.trainer.core.watch import LossPoint, Report, Watch
 
@@ -54,6 +55,7 @@ def files(mark: bytes = b"new") -> HeadFiles:
         encoder="test",
         dim=8,
         columns=(Column(name="age", type="integer", members=()),),
+        twins=(TwinFiles(mark + b" twin's person", mark + b" twin's cross", 2),),
     )
 
 
@@ -62,6 +64,8 @@ LEARNED = LearnedHead(
     golden=b"golden",
     recipe={"seed": 11},
     rule_version="1",
+    outcomes_count=2,
+    twins_agreement=1.0,
     evaluation=Evaluation(
         seekers=np.zeros(2, np.int32),
         levels=np.array([0, 2], np.int32),

@@ -47,6 +47,9 @@ MANIFEST: dict[str, object] = {
     "recipe": json.dumps({"seed": 0, "cross": {"epochs": 30}}),
     "code_version": "1",
     "rule_version": "1",
+    "outcomes_count": 900,
+    "twins": [{"outcomes_count": 800}, {"outcomes_count": 810}],
+    "twins_agreement": 0.97,
 }
 """What a head's manifest says."""
 

@@ -56,6 +56,7 @@ def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
     yield "trigger", job.trigger
     yield "snapshot_digest", manifest.snapshot_digest
     yield "triplets_used", str(job.triplets_count)
+    yield "outcomes_used", str(manifest.outcomes_count)
     yield "encoder", manifest.encoder
     yield "dim", str(manifest.dim)
     yield "code_version", manifest.code_version

@@ -11,8 +11,8 @@ def explain_verdict(head: Head) -> str:
         "the encoder alone" if verdict.incumbent == GENERAL else f"{verdict.incumbent}, then in use"
     )
     measured = (
-        f"Measured against {against}, on {verdict.outcomes_count} outcomes that neither learned "
-        f"from, with {verdict.seekers_count} seekers ranked: NDCG@10 "
+        f"Measured against {against}, on {verdict.outcomes_count} outcomes that what was asked had "
+        f"not learned from, with {verdict.seekers_count} seekers ranked: NDCG@10 "
         f"{verdict.challenger_quality.ndcg_at_10.mid:.4f} against "
         f"{verdict.incumbent_quality.ndcg_at_10.mid:.4f}."
     )

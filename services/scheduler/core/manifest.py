@@ -16,3 +16,8 @@ class Manifest:
     recipe: Mapping[str, object]
     code_version: str
     rule_version: str
+    outcomes_count: int
+    """Outcomes that the head was learned from."""
+    twins_outcomes_counts: tuple[int, ...]
+    """The same of each twin that was judged in its stead."""
+    twins_agreement: float

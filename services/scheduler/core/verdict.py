@@ -1,4 +1,4 @@
-"""The gate: a challenger head must beat the one in use on outcomes that neither learned from.
+"""The gate: a challenger head must beat the one in use on outcomes that neither side learned from.
 
 NDCG@10 is compared by a paired bootstrap over seekers (Efron 1979; pairs, because both heads rank
 the same people); AUC and calibration may not get worse. What the gate saw and said is kept with the

@@ -49,6 +49,16 @@ class Column:
     members: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TwinFiles:
+    """What a head's gate asked in its stead: the parts that rank, learned from fewer outcomes."""
+
+    person: bytes
+    cross: bytes
+    outcomes_count: int
+    """Outcomes that it learned from."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadFiles:
     """A head as files, and what it reads."""
@@ -61,6 +71,8 @@ class HeadFiles:
     encoder: str
     dim: int
     columns: tuple[Column, ...]
+    twins: tuple[TwinFiles, ...] = ()
+    """One a fold of people, or one for all; none if the gate judged the head itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +81,10 @@ class LearnedHead:
 
     files: HeadFiles
     golden: bytes
+    outcomes_count: int
+    """Outcomes that the head was learned from."""
+    twins_agreement: float
+    """Rank correlation of the scores that the gate asked for with those of the head itself."""
     recipe: Mapping[str, object]
     rule_version: str
     evaluation: Evaluation

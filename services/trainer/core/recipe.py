@@ -4,13 +4,14 @@ A run is a function of snapshot, recipe, seed and code version.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Outcomes by time: what is learned from, what training is steered by, what the gate sees."""
+    """Outcomes by time: what settings are searched on, and tried on; the gate asks the rest."""
 
-    training: float = 0.70
+    training: float = 0.55
     validation: float = 0.15
 
 
@@ -61,6 +62,12 @@ class Recipe:
     """One recipe for all domains: nothing in it is tuned to a data set."""
 
     split: Split = field(default_factory=Split)
+    split_of_many: Split = field(default_factory=partial(Split, training=0.70, validation=0.15))
+    twins_outcomes_max: int = 50_000
+    """Up to so many outcomes the gate asks about more of them, and each fold of people is ranked by
+    a twin of its own; of more, the last are enough, and one twin learns from all before them."""
+    agreement_min: float = 0.8
+    """Rank correlation between the head and its twins, below which a lone twin is exported."""
     light: LightRecipe = field(default_factory=LightRecipe)
     cross: CrossRecipe = field(default_factory=CrossRecipe)
     query_map: QueryMapRecipe = field(default_factory=QueryMapRecipe)
@@ -68,7 +75,7 @@ class Recipe:
     """Evaluations without a better one after which a stage stops."""
     threads: int = 1
     """Sums depend on their order, and the order on the number of threads."""
-    gate_folds: int = 5
+    gate_folds: int = 3
     """Of people, each ranked by what the others' outcomes tell."""
     evaluation_outcomes_max: int = 200_000
 

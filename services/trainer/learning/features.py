@@ -50,6 +50,11 @@ class Features(nn.Module):
         """F."""
         return len(self.scaled) + len(self.member_columns) + len(self.missing)
 
+    @property
+    def person_blocks_count(self) -> int:
+        """Numbers, booleans, and each enum."""
+        return 2 + self.member_enums.shape[1]
+
     def describe(self, columns_nc: Tensor) -> Tensor:
         """What is known of people: [n, f]."""
         values = torch.index_select(columns_nc, 1, self.scaled)
@@ -73,8 +78,10 @@ class Features(nn.Module):
     def blocks(self) -> tuple[Tensor, Tensor]:
         """The block of each feature of a person [f] and of a pair [g]: one ridge a block."""
         z, enums = len(self.scaled), self.member_enums.shape[1]
-        numbers = z - self.booleans_count
-        person = [0] * numbers + [1] * self.booleans_count + [0] * (self.width - z)
+        # Booleans after numbers, then each enum alone: one that matters must not wait for the rest.
+        members = (self.member_enums.argmax(1) + 2).tolist() if enums else []
+        person = [0] * (z - self.booleans_count) + [1] * self.booleans_count + members
+        person += [0] * len(self.missing)
         pair = [0] * z + [1] * enums + [2]
         device = self.mean.device
         return (

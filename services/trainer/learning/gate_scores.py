@@ -1,15 +1,19 @@
-"""What the gate judges by: scores of held-out outcomes, by the new head and by the one in use."""
+"""What the gate judges by: scores of outcomes that the scorers have not learned from.
+
+A head is learned from all outcomes, so it cannot be asked about any of them. Its twins are asked:
+the same recipe, learned from what is known of others when a fold of people is ranked. The head in
+use is represented by its own twins, so neither side knows an answer, and equal heads score equally.
+"""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from services.trainer.core.ports import Column, Evaluation
-from services.trainer.learning.head import Head
+from services.trainer.core.ports import Column
 from services.trainer.learning.onnx_head import Floats, OnnxHead
+from services.trainer.learning.ranker import Ranker
 from services.trainer.learning.snapshot import Parts, Snapshot, count_outcomes, people_fold
 
 
@@ -19,6 +23,16 @@ class Fold:
 
     rows: Tensor
     history: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a ranker says of a fold."""
+
+    table: Tensor
+    """[U, 2]: what it knew of people."""
+    scores: Tensor
+    """Probabilities [rows]."""
 
 
 def gate_folds(snapshot: Snapshot, parts: Parts, folds: int, most: int) -> list[Fold]:
@@ -45,65 +59,60 @@ def gate_folds(snapshot: Snapshot, parts: Parts, folds: int, most: int) -> list[
     return cut
 
 
-def join(evaluations: list[Evaluation]) -> Evaluation:
-    """The folds' scores as one evaluation."""
-    names = ("seekers", "levels", "challenger_scores", "incumbent_scores")
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(each, name) for each in evaluations]) for name in names
-    }
-    return Evaluation(**arrays, incumbent_calibrated=evaluations[0].incumbent_calibrated)
+class Evidence:
+    """A fold's outcomes as rankers read them."""
+
+    def __init__(self, snapshot: Snapshot, fold: Fold) -> None:
+        self.fold = fold
+        self.seekers, self.candidates = (
+            people[fold.rows] for people in (snapshot.seekers, snapshot.candidates)
+        )
+        self.levels = snapshot.levels[fold.rows]
+        vectors = snapshot.vectors
+        products = vectors[self.seekers] * vectors[self.candidates]
+        self.cosines = products.sum(1, keepdim=True)
+        self.columns = snapshot.columns
+        self.counts = count_outcomes(snapshot, fold.history)
+
+    def ask(self, ranker: Ranker) -> Answer:
+        """What a ranker says that knows people by the fold's history."""
+        with torch.no_grad():
+            table = ranker.table(self.fold.history)
+            states = ranker.person(self.columns, self.counts, table)
+            seekers, candidates = states[self.seekers], states[self.candidates]
+            scores: Tensor = ranker.cross(seekers, candidates, self.cosines)[:, 0]
+        return Answer(table, scores)
 
 
-def score_fold(
-    snapshot: Snapshot,
-    fold: Fold,
-    table: Tensor,
-    head: Head,
-    *,
-    incumbent: OnnxHead | None,
-) -> Evaluation:
-    """Scores a fold's outcomes by both heads; the table is that of the fold's history."""
-    rows, history = fold.rows, fold.history
-    counts = count_outcomes(snapshot, history)
-    seekers, candidates = snapshot.seekers[rows], snapshot.candidates[rows]
-    cosines = (snapshot.vectors[seekers] * snapshot.vectors[candidates]).sum(1, keepdim=True)
-    with torch.no_grad():
-        states = head.person(snapshot.columns, counts, table)
-        scores: Tensor = head.cross(states[seekers], states[candidates], cosines)[:, 0]
-    return Evaluation(
-        seekers=seekers.int().cpu().numpy(),
-        levels=snapshot.levels[rows].int().cpu().numpy(),
-        challenger_scores=scores.cpu().numpy(),
-        incumbent_scores=_score_incumbent(
-            snapshot, rows, counts, table, cosines, incumbent=incumbent
-        ),
-        incumbent_calibrated=incumbent is not None,
-    )
+class Incumbent:
+    """The head in use, as the gate asks it: by its twins, or itself if it has none."""
 
+    def __init__(self, snapshot: Snapshot, twins: list[OnnxHead]) -> None:
+        self._snapshot = snapshot
+        self._twins = twins
+        self._columns = _columns_for(snapshot, twins[0].columns)
 
-def _score_incumbent(
-    snapshot: Snapshot,
-    rows: Tensor,
-    counts: Tensor,
-    table: Tensor,
-    cosines: Tensor,
-    *,
-    incumbent: OnnxHead | None,
-) -> Floats:
-    known: Floats = cosines.float().cpu().numpy()
-    if incumbent is None:  # the encoder alone
-        return known[:, 0]
-    # Not its own table: that one knows those of the gate's outcomes that came before the head did.
-    columns = _columns_for(snapshot, incumbent.columns)
-    states = incumbent.describe(columns, counts.cpu().numpy(), table.cpu().numpy())
-    seekers, candidates = (n[rows].cpu().numpy() for n in (snapshot.seekers, snapshot.candidates))
-    scores = np.zeros(len(rows), np.float32)
-    starts = np.flatnonzero(np.diff(seekers, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-        seeker = states[seekers[start : start + 1]]
-        pair = (seeker, states[candidates[start:end]], known[start:end])
-        scores[start:end] = incumbent.score_cross(*pair)[:, 0]
-    return scores
+    def score(self, evidence: Evidence, challenger: Answer) -> Floats:
+        """Probabilities [rows] by what the challenger knew of people: more than a head's own table.
+
+        Each seeker is ranked by the twin of the seeker's fold: it learned from nothing that the
+        seeker gave or received since the outcomes began that its own gate asked about.
+        """
+        scores = np.zeros(len(evidence.seekers), np.float32)
+        folds = people_fold(self._snapshot, evidence.seekers, len(self._twins)).cpu().numpy()
+        seekers, candidates = evidence.seekers.cpu().numpy(), evidence.candidates.cpu().numpy()
+        cosines: Floats = evidence.cosines.cpu().numpy()
+        table, counts = challenger.table.cpu().numpy(), evidence.counts.cpu().numpy()
+        starts = np.flatnonzero(np.diff(seekers, prepend=-1))
+        for fold in np.unique(folds):
+            twin = self._twins[fold]
+            states = twin.describe(self._columns, counts, table)
+            for start, end in zip(starts, [*starts[1:], len(seekers)], strict=True):
+                if folds[start] == fold:
+                    seeker = states[seekers[start : start + 1]]
+                    pair = (seeker, states[candidates[start:end]], cosines[start:end])
+                    scores[start:end] = twin.score_cross(*pair)[:, 0]
+        return scores
 
 
 def _columns_for(snapshot: Snapshot, wanted: tuple[Column, ...]) -> Floats:

@@ -7,13 +7,14 @@ import torch
 from services.trainer.core.ports import HeadFiles, LearnedHead
 from services.trainer.core.recipe import DEFAULT_RECIPE, Recipe
 from services.trainer.core.watch import Phase, Watch
-from services.trainer.learning.gate_scores import gate_folds, join, score_fold
-from services.trainer.learning.head import CrossPart, Head
+from services.trainer.learning.gate_scores import Evidence, Incumbent, gate_folds
+from services.trainer.learning.head import Head
 from services.trainer.learning.journal import Journal
-from services.trainer.learning.onnx_head import OnnxHead
+from services.trainer.learning.judged import settle
+from services.trainer.learning.onnx_head import open_twins
 from services.trainer.learning.package import package_head
 from services.trainer.learning.snapshot import read_snapshot, split_outcomes
-from services.trainer.learning.stages import LIGHT, Stages
+from services.trainer.learning.stages import Stages
 
 
 class TorchLearner:
@@ -38,36 +39,37 @@ class TorchLearner:
         """Learns a head and measures it against the incumbent."""
         recipe = self._recipe
         arrays = read_snapshot(snapshot).to(self._device)
-        parts = split_outcomes(arrays, recipe.split)
-        steps = 2 * (recipe.light.rounds + recipe.cross.epochs + recipe.query_map.epochs)
-        journal = Journal(checkpoint, watch, steps)
+        few = len(arrays.seekers) <= recipe.twins_outcomes_max
+        parts = split_outcomes(arrays, recipe.split if few else recipe.split_of_many)
+        folds = gate_folds(arrays, parts, recipe.gate_folds, recipe.evaluation_outcomes_max)
+        known = [fold.history for fold in folds] if few else [parts.known]
+        journal = Journal(checkpoint, watch, _steps_count(recipe, len(known)))
         stages = Stages(arrays, parts, recipe, seed, journal)
 
         watch.enter(Phase.RUNNING)
-        light, fit = stages.fit_light("light", parts.training, LIGHT)
-        cross_epochs = stages.search_cross(light, fit)
-        map_epochs = stages.search_query_map(light)
-        known = torch.cat([parts.training, parts.validation])
-        light, fit = stages.refit_light(light, fit, known)
-        cross = stages.train_cross(light, fit, known, cross_epochs)
-        query_map = stages.train_query_map(light, known, map_epochs)
+        found = stages.search()
+        evidence = [Evidence(arrays, fold) for fold in folds]
+        judged = settle(
+            stages,
+            found,
+            evidence,
+            everything=parts.all,
+            known=known,
+            agreement_min=recipe.agreement_min,
+        )
+        query_map = stages.train_query_map(judged.ranker, found)
 
         watch.enter(Phase.EVALUATING)
         watch.step(journal.steps_done, journal.steps_done)  # the rest was stopped early
-        person, linear = light.models(fit)
-        pairs = CrossPart(linear, None if cross is None else cross.model)
-        head = Head(query_map.model, person, linear, pairs)
-        in_use = None if incumbent is None else OnnxHead(incumbent)
-        evaluations = []
-        for fold in gate_folds(arrays, parts, recipe.gate_folds, recipe.evaluation_outcomes_max):
-            table = light.table(fit, person, fold.history)
-            evaluations.append(score_fold(arrays, fold, table, head, incumbent=in_use))
-            watch.check()
+        in_use = None if incumbent is None else Incumbent(arrays, open_twins(incumbent))
+        evaluation = judged.evaluate(in_use)
+        watch.check()
 
         watch.enter(Phase.EXPORTING)
-        everything = torch.cat([known, parts.gate])
-        table = light.table(fit, person, everything)
-        files, golden = package_head(arrays, everything, table, head)
+        ranker = judged.ranker
+        head = Head(query_map, ranker.person, ranker.linear, ranker.cross)
+        table = ranker.table(parts.all)
+        files, golden = package_head(arrays, parts.all, table, head, judged.twins)
         return LearnedHead(
             files=files,
             golden=golden,
@@ -78,5 +80,13 @@ class TorchLearner:
                 **({"stopped_after_steps": journal.steps_done} if journal.stopping else {}),
             },
             rule_version=arrays.rule_version,
-            evaluation=join(evaluations),
+            outcomes_count=len(ranker.rows),
+            twins_agreement=judged.agreement,
+            evaluation=evaluation,
         )
+
+
+def _steps_count(recipe: Recipe, twins: int) -> int:
+    """At most so many steps: of the search, of the head and of its twins."""
+    search = recipe.light.rounds + recipe.cross.epochs + recipe.query_map.epochs
+    return search + recipe.query_map.epochs + (1 + twins) * (1 + recipe.cross.epochs)

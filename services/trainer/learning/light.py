@@ -117,7 +117,7 @@ class LightTraining:
         compared = self._compare(rows)
         self._pair_mean = compared.mean(0)
         self._pair_deviation = compared.std(0, correction=0) + EPSILON
-        self._columns = _columns(*self.features.blocks())
+        self._columns = _columns(self.features)
         self._outcomes = self._outcomes_of(rows)
 
     def start(self) -> Fit:
@@ -138,6 +138,10 @@ class LightTraining:
         """The last step: the scale of the effects' variance."""
         scales = self._recipe.variance_scales
         return mixed_model.choose_variance(self._outcomes, fit, scales, folds)
+
+    def fit_under(self, found: Fit) -> Fit:
+        """The model under variances that were found on other outcomes."""
+        return mixed_model.fit_under(self._outcomes, self._columns, self.start(), found)
 
     def effects(self, fit: Fit, rows: Tensor) -> Tensor:
         """The effects [U, 2] that some outcomes speak for, the weights kept."""
@@ -220,10 +224,12 @@ class LightTraining:
         return self.features.compare(described[seekers], described[candidates], cosines).double()
 
 
-def _columns(person: Tensor, pair: Tensor) -> Columns:
+def _columns(features: Features) -> Columns:
     """Roles and blocks of the design's columns."""
+    person, pair = features.blocks()
+    own = features.person_blocks_count
     roles = [mixed_model.INTERCEPT] + [mixed_model.SEEKER] * len(person)
     roles += [mixed_model.CANDIDATE] * len(person) + [mixed_model.PAIR] * len(pair)
     intercept = torch.full_like(pair[:1], -1)
-    blocks = torch.cat([intercept, person, person + 2, pair + 4])
+    blocks = torch.cat([intercept, person, person + own, pair + 2 * own])
     return Columns(torch.tensor(roles, device=pair.device), blocks)

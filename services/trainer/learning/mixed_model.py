@@ -100,6 +100,8 @@ class Fit:
     """[blocks]"""
     covariance: Tensor
     """[2, 2]: Σ."""
+    scale: float = 1.0
+    """How much of Σ is the chosen scale: β was found without it."""
     loss: float = math.nan
     """Mean log-loss over the outcomes; cross-validated once the scale of Σ is chosen."""
 
@@ -160,9 +162,17 @@ def choose_variance(outcomes: Outcomes, fit: Fit, scales: tuple[float, ...], fol
             logits[left_out] += outcomes.effects_of(effects)[left_out]
         loss = _log_loss(outcomes, logits)
         if scale == scales[0] or loss < best.loss:
-            best = replace(fit, covariance=covariance, loss=loss)
+            best = replace(fit, covariance=covariance, scale=scale, loss=loss)
     effects = solve_effects(outcomes, fixed, best.covariance, sweeps=SWEEPS_FINAL)
     return replace(best, effects=effects)
+
+
+def fit_under(outcomes: Outcomes, columns: Columns, begun: Fit, found: Fit) -> Fit:
+    """The mode under the variances of a finished fit to other outcomes; `begun` is the start."""
+    begun = replace(begun, ridges=found.ridges, covariance=found.covariance / found.scale)
+    fit = run_round(outcomes, columns, begun, first=True, last=True)
+    effects = solve_effects(outcomes, outcomes.design @ fit.beta, found.covariance)
+    return replace(fit, effects=effects, covariance=found.covariance, scale=found.scale)
 
 
 def solve_effects(

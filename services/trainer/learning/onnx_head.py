@@ -1,5 +1,7 @@
 """Running an exported head, for the parity check and to measure the incumbent."""
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
@@ -7,6 +9,12 @@ import onnxruntime
 from services.trainer.core.ports import HeadFiles
 
 Floats = npt.NDArray[np.float32]
+
+
+def open_twins(files: HeadFiles) -> list["OnnxHead"]:
+    """A head's twins, or the head itself if it has none."""
+    twins = [dataclasses.replace(files, person=t.person, cross=t.cross) for t in files.twins]
+    return [OnnxHead(each) for each in twins or [files]]
 
 
 class OnnxHead:

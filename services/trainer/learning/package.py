@@ -1,18 +1,27 @@
 """A head as files: ONNX parts, table of people, golden vectors; proven to be what was trained."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from safetensors.numpy import save
 from torch import Tensor
 
-from services.trainer.core.ports import HeadFiles
+from services.trainer.core.ports import HeadFiles, TwinFiles
 from services.trainer.learning.export import Shape, export_onnx
-from services.trainer.learning.head import Head
+from services.trainer.learning.head import CrossPart, Head
+from services.trainer.learning.light import PersonModel
 from services.trainer.learning.onnx_head import Floats, OnnxHead
+from services.trainer.learning.ranker import Ranker
 from services.trainer.learning.snapshot import Snapshot, count_outcomes
 
 GOLDEN_CANDIDATES = 64
 PARITY_TOLERANCE = 1e-4
+PAIR: dict[str, Shape] = {
+    "seeker": ["seekers", "state"],
+    "candidates": ["n", "state"],
+    "cosines": ["n", 1],
+}
 
 
 class ParityError(Exception):
@@ -20,9 +29,11 @@ class ParityError(Exception):
 
 
 def package_head(
-    snapshot: Snapshot, rows: Tensor, table: Tensor, head: Head
+    snapshot: Snapshot, rows: Tensor, table: Tensor, head: Head, twins: Sequence[Ranker]
 ) -> tuple[HeadFiles, bytes]:
     """Exports a head; `rows` are the outcomes that it knows. Returns its files and golden vectors.
+
+    The twins are what the next head is measured against: of them go the parts that the gate asks.
 
     Raises:
         ParityError: an exported part gives something else than the module it was exported from.
@@ -34,6 +45,7 @@ def package_head(
         encoder=snapshot.encoder,
         dim=snapshot.vectors.shape[1],
         columns=snapshot.fields,
+        twins=tuple(_export_twin(snapshot, twin) for twin in twins),
     )
     # The first candidates and one seeker who is not among them, or everyone if there are fewer.
     people = torch.arange(min(snapshot.users_count, GOLDEN_CANDIDATES + 1))
@@ -48,22 +60,33 @@ def package_head(
     return files, save(golden)
 
 
+def _export_twin(snapshot: Snapshot, twin: Ranker) -> TwinFiles:
+    return TwinFiles(
+        person=_export_person(snapshot, twin.person.cpu()),
+        cross=_export_cross(twin.cross.cpu()),
+        outcomes_count=len(twin.rows),
+    )
+
+
 def _export(snapshot: Snapshot, head: Head) -> dict[str, bytes]:
     dim, columns = snapshot.vectors.shape[1], snapshot.columns.shape[1]
-    state: Shape = ["state"]
-    pair: dict[str, Shape] = {
-        "seeker": ["seekers", *state],
-        "candidates": ["n", *state],
-        "cosines": ["n", 1],
-    }
-    person: dict[str, Shape] = {"columns": ["n", columns], "counts": ["n", 4], "table": ["n", 2]}
     query: dict[str, Shape] = {"columns": [1, columns], "vectors": [1, dim]}
     return {
         "query_map": export_onnx(head.query_map, query, "query", [1, dim]),
-        "person": export_onnx(head.person, person, "states", ["n", "state"]),
-        "light": export_onnx(head.light, pair, "logits", ["n", 1]),
-        "cross": export_onnx(head.cross, pair, "probabilities", ["n", 1]),
+        "person": _export_person(snapshot, head.person),
+        "light": export_onnx(head.light, PAIR, "logits", ["n", 1]),
+        "cross": _export_cross(head.cross),
     }
+
+
+def _export_person(snapshot: Snapshot, person: PersonModel) -> bytes:
+    columns = snapshot.columns.shape[1]
+    inputs: dict[str, Shape] = {"columns": ["n", columns], "counts": ["n", 4], "table": ["n", 2]}
+    return export_onnx(person, inputs, "states", ["n", "state"])
+
+
+def _export_cross(cross: CrossPart) -> bytes:
+    return export_onnx(cross, PAIR, "probabilities", ["n", 1])
 
 
 def _run_exported(head: OnnxHead, golden: dict[str, Floats]) -> dict[str, Floats]:

@@ -100,6 +100,16 @@ class Parts:
     validation: Tensor
     gate: Tensor
 
+    @property
+    def known(self) -> Tensor:
+        """Those before the gate's."""
+        return torch.cat([self.training, self.validation])
+
+    @property
+    def all(self) -> Tensor:
+        """Every row."""
+        return torch.cat([self.training, self.validation, self.gate])
+
 
 def split_outcomes(snapshot: Snapshot, split: Split) -> Parts:
     """Splits by time, and outcomes of one moment by the hash of their pair."""

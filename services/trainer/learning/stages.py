@@ -1,6 +1,7 @@
 """The stages of a run: each a loop that can be left and taken up again after any step."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,6 +13,7 @@ from services.trainer.learning.cross import CrossTraining
 from services.trainer.learning.evaluate import EarlyStopping, Measure, hold_out, join, measure
 from services.trainer.learning.journal import (
     Journal,
+    Numbers,
     Stage,
     Trained,
     pack_training,
@@ -19,7 +21,8 @@ from services.trainer.learning.journal import (
 )
 from services.trainer.learning.light import LightTraining
 from services.trainer.learning.mixed_model import Fit
-from services.trainer.learning.query_map import QueryMapTraining
+from services.trainer.learning.query_map import QueryMap, QueryMapTraining
+from services.trainer.learning.ranker import Ranker
 from services.trainer.learning.snapshot import Parts, Snapshot, fold
 
 LIGHT, CROSS, QUERY_MAP = "light_ml", "cross_encoder", "embedding"
@@ -37,6 +40,17 @@ class Training(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the search found, on outcomes that the gate does not ask: the rest of the recipe."""
+
+    light: LightTraining
+    fit: Fit
+    """Its ridges and its covariance are those of every other fit."""
+    cross_epochs: int
+    map_epochs: int
+
+
 class Stages:
     """The stages of one run. Each finds in the journal how far it is."""
 
@@ -49,9 +63,60 @@ class Stages:
         self._seed = seed
         self._journal = journal
 
-    def fit_light(self, name: str, rows: Tensor, curve: str | None) -> tuple[LightTraining, Fit]:
-        """Fits the linear stage; `curve` names it on the loss curve."""
-        recipe, stage = self._recipe.light, self._journal.stage(name)
+    def search(self) -> Found:
+        """Finds variances and numbers of epochs by training on some outcomes for some others."""
+        light, fit = self.search_light()
+        return Found(light, fit, self.search_cross(light, fit), self.search_query_map(light))
+
+    def learn_lone(self, found: Found) -> Ranker:
+        """Learns from what the gate does not ask; if stopped, gives what the search has learned."""
+        lone = self.learn("lone", self._parts.known, found)
+        if lone is not None:
+            return lone
+        cross, rows = None, self._parts.training
+        if found.cross_epochs:
+            cross = self._cross(found.light, found.fit, rows)
+            unpack_training(self._journal.stage("cross").tensors, cross.modules())
+        return Ranker.of(rows, found.light, found.fit, cross)
+
+    def learn(self, name: str, rows: Tensor, found: Found) -> Ranker | None:
+        """Learns from other outcomes with what was found; None if it is stopped before the end."""
+        light = LightTraining(self._snapshot, rows, self._recipe.light)
+        stage = self._journal.stage(f"light_{name}")
+        fit = _restore_fit(stage, found.fit)
+        if not stage.done:
+            if self._journal.stopping:
+                return None
+            fit = light.fit_under(found.fit)
+            stage.tensors, stage.numbers = _pack_fit(fit)
+            self._step(stage, None, fit.loss, None)
+        if not found.cross_epochs:
+            return Ranker.of(rows, light, fit, None)
+        cross = self._cross(light, fit, rows)
+        if not self._train(f"cross_{name}", cross, found.cross_epochs):
+            return None
+        return Ranker.of(rows, light, fit, cross)
+
+    def learn_each(self, name: str, parts: list[Tensor], found: Found) -> list[Ranker] | None:
+        """Learns from each of some parts of the outcomes; None if it is stopped before the end."""
+        rankers: list[Ranker] = []
+        for number, rows in enumerate(parts):
+            ranker = self.learn(f"{name}_{number}", rows, found)
+            if ranker is None:
+                return None
+            rankers.append(ranker)
+        return rankers
+
+    def train_query_map(self, ranker: Ranker, found: Found) -> QueryMap:
+        """The query map after as many epochs as help; a stop keeps what the search has."""
+        training = self._query_map(ranker.light, ranker.rows)
+        if not self._train("query_map_final", training, found.map_epochs):
+            unpack_training(self._journal.stage("query_map").tensors, training.modules())
+        return training.model
+
+    def search_light(self) -> tuple[LightTraining, Fit]:
+        """Fits the linear stage and finds its variances."""
+        recipe, stage, rows = self._recipe.light, self._journal.stage("light"), self._parts.training
         light = LightTraining(self._snapshot, rows, recipe)
         fit = _restore_fit(stage, light.start())
         for number in range(stage.done, recipe.rounds):
@@ -61,20 +126,9 @@ class Stages:
             if number == recipe.rounds - 1:
                 folds = fold(self._snapshot, rows, recipe.folds)
                 fit = light.choose_variance(fit, folds)
-            stage.tensors, stage.numbers = _pack_fit(fit), {"loss": fit.loss}
-            measured = self._measure_light(light, fit) if curve else None
-            self._step(stage, curve, fit.loss, measured)
+            stage.tensors, stage.numbers = _pack_fit(fit)
+            self._step(stage, LIGHT, fit.loss, self._measure_light(light, fit))
         return light, fit
-
-    def refit_light(
-        self, light: LightTraining, fit: Fit, rows: Tensor
-    ) -> tuple[LightTraining, Fit]:
-        """Fits the linear stage to more rows; a run that stops before the end keeps what it has."""
-        if self._journal.stopping:
-            return light, fit
-        refitted = self.fit_light("light_final", rows, None)
-        whole = self._journal.stage("light_final").done == self._recipe.light.rounds
-        return refitted if whole else (light, fit)
 
     def search_cross(self, light: LightTraining, fit: Fit) -> int:
         """Returns how many epochs of the cross stage improve on the linear one."""
@@ -110,22 +164,6 @@ class Stages:
             "query_map", training, check, baseline=check(), epochs=epochs, curve=QUERY_MAP
         )
 
-    def train_cross(
-        self, light: LightTraining, fit: Fit, rows: Tensor, epochs: int
-    ) -> CrossTraining | None:
-        """The cross stage after so many epochs; None if it does not help."""
-        if not epochs:
-            return None
-        training = self._cross(light, fit, rows)
-        self._train("cross", training, epochs)
-        return training
-
-    def train_query_map(self, light: LightTraining, rows: Tensor, epochs: int) -> QueryMapTraining:
-        """The query map after so many epochs; the identity after none."""
-        training = self._query_map(light, rows)
-        self._train("query_map", training, epochs)
-        return training
-
     def _cross(self, light: LightTraining, fit: Fit, rows: Tensor) -> CrossTraining:
         recipe = self._recipe.cross
         return CrossTraining(self._snapshot, light, fit, rows, recipe=recipe, seed=self._seed)
@@ -158,17 +196,16 @@ class Stages:
             self._step(stage, curve, loss, measured)
         return stopping.best_epoch
 
-    def _train(self, name: str, training: Training, epochs: int) -> None:
-        """Trains anew for as long as the search was worth it; a stop keeps what the search has."""
-        stage, searched = self._journal.stage(f"{name}_final"), self._journal.stage(name)
+    def _train(self, name: str, training: Training, epochs: int) -> bool:
+        """Trains for as long as the search was worth it; says whether it was not stopped before."""
+        stage = self._journal.stage(name)
         if stage.done:
             unpack_training(stage.tensors, training.modules())
         while stage.done < epochs and not self._journal.stopping:
             loss = training.run_epoch(stage.done)
             stage.tensors = pack_training(training.modules())
             self._step(stage, None, loss, None)
-        if stage.done < epochs:
-            unpack_training(searched.tensors, training.modules())
+        return stage.done >= epochs
 
     def _measure_light(self, light: LightTraining, fit: Fit) -> Measure:
         snapshot, parts = self._snapshot, self._parts
@@ -184,9 +221,10 @@ class Stages:
         self._journal.step(stage, point)
 
 
-def _pack_fit(fit: Fit) -> dict[str, Tensor]:
+def _pack_fit(fit: Fit) -> tuple[dict[str, Tensor], Numbers]:
     names = ("beta", "effects", "ridges", "covariance")
-    return {name: getattr(fit, name) for name in names}
+    tensors = {name: getattr(fit, name).clone() for name in names}
+    return tensors, {"loss": fit.loss, "scale": fit.scale}
 
 
 def _restore_fit(stage: Stage, start: Fit) -> Fit:
@@ -194,4 +232,5 @@ def _restore_fit(stage: Stage, start: Fit) -> Fit:
         return start
     device = start.beta.device
     tensors = {name: tensor.to(device) for name, tensor in stage.tensors.items()}
-    return Fit(**tensors, loss=stage.numbers["loss"])
+    numbers = stage.numbers
+    return Fit(**tensors, scale=numbers["scale"], loss=numbers["loss"])

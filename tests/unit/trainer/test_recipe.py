@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.trainer.core.recipe import DEFAULT_RECIPE, Recipe, Split
+from services.trainer.core.recipe import DEFAULT_RECIPE, Recipe
 
 
 def numbers(content: dict[str, Any]) -> dict[str, float]:
@@ -47,9 +47,10 @@ def test_shares_are_shares() -> None:
 
 
 def test_the_split_leaves_the_gate_enough_to_see() -> None:
-    split = Split()
-    assert 1 - split.training - split.validation == pytest.approx(0.15)
-    assert split.training > split.validation > 0
+    few, many = DEFAULT_RECIPE.split, DEFAULT_RECIPE.split_of_many
+    assert 1 - few.training - few.validation == pytest.approx(0.30)
+    assert 1 - many.training - many.validation == pytest.approx(0.15)
+    assert all(split.training > split.validation > 0 for split in (few, many))
 
 
 def test_sums_are_made_by_one_thread_so_that_runs_repeat_themselves() -> None:

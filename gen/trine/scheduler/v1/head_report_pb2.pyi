@@ -269,6 +269,9 @@ class HeadLineage(_message.Message):
     CODE_VERSION_FIELD_NUMBER: _builtins.int
     RULE_VERSION_FIELD_NUMBER: _builtins.int
     ANCESTORS_FIELD_NUMBER: _builtins.int
+    OUTCOMES_USED_FIELD_NUMBER: _builtins.int
+    TWINS_OUTCOMES_USED_FIELD_NUMBER: _builtins.int
+    TWINS_AGREEMENT_FIELD_NUMBER: _builtins.int
     snapshot_digest: _builtins.str
     """SHA-256 of the snapshot that it learned from, its name in the artifact store."""
     triplets_used: _builtins.int
@@ -281,6 +284,10 @@ class HeadLineage(_message.Message):
     """Version of the code that trained it."""
     rule_version: _builtins.str
     """Version of the rule that formed the triplets."""
+    outcomes_used: _builtins.int
+    """Outcomes that the head was learned from."""
+    twins_agreement: _builtins.float
+    """Spearman's correlation of the twins' scores with the head's own, over the gate's outcomes."""
     @_builtins.property
     def head(self) -> _head_pb2.Head:
         """The head, with its run and its verdict."""
@@ -292,6 +299,12 @@ class HeadLineage(_message.Message):
     @_builtins.property
     def ancestors(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadLineage.Ancestor]:
         """The head that it was measured against, that one's, and so on to "general"; at most 1,000 of them."""
+
+    @_builtins.property
+    def twins_outcomes_used(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Outcomes that each of its twins was learned from: heads made alike that have not seen what the gate asked them, and
+        were judged in its stead. Empty where the head itself was judged, about outcomes that it was not learned from.
+        """
 
     def __init__(
         self,
@@ -305,10 +318,13 @@ class HeadLineage(_message.Message):
         code_version: _builtins.str = ...,
         rule_version: _builtins.str = ...,
         ancestors: _abc.Iterable[Global___HeadLineage.Ancestor] | None = ...,
+        outcomes_used: _builtins.int = ...,
+        twins_outcomes_used: _abc.Iterable[_builtins.int] | None = ...,
+        twins_agreement: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "code_version", b"code_version", "encoder", b"encoder", "head", b"head", "recipe", b"recipe", "rule_version", b"rule_version", "snapshot_digest", b"snapshot_digest", "trigger", b"trigger", "triplets_used", b"triplets_used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "code_version", b"code_version", "encoder", b"encoder", "head", b"head", "outcomes_used", b"outcomes_used", "recipe", b"recipe", "rule_version", b"rule_version", "snapshot_digest", b"snapshot_digest", "trigger", b"trigger", "triplets_used", b"triplets_used", "twins_agreement", b"twins_agreement", "twins_outcomes_used", b"twins_outcomes_used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -223,7 +223,9 @@ Global___Run: _TypeAlias = Run  # noqa: Y015
 
 @_typing.final
 class Verdict(_message.Message):
-    """The gate's word on a challenger head, against the head in use (the incumbent), on outcomes that neither learned from."""
+    """The gate's word on a challenger head, against the head in use (the incumbent). Heads learn from every outcome, so in their
+    stead the gate asks their twins (HeadLineage.twins_outcomes_used) about outcomes that these have not learned from.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -25,13 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/trainer/v1/head_manifest.proto\x12\x10trine.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x86\x07\n\x0cHeadManifest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06tenant\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04tier\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x65ncoder\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03\x64im\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12<\n\x07\x63olumns\x18\x07 \x03(\x0b\x32%.trine.trainer.v1.HeadManifest.ColumnB\x04\xe2\x41\x01\x02\x12\x38\n\x05parts\x18\x08 \x03(\x0b\x32#.trine.trainer.v1.HeadManifest.PartB\x04\xe2\x41\x01\x02\x12=\n\x06golden\x18\t \x01(\x0b\x32\'.trine.trainer.v1.HeadManifest.ArtifactB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\n \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fsnapshot_digest\x18\x0b \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06parent\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06recipe\x18\r \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x63ode_version\x18\x0e \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0crule_version\x18\x0f \x01(\tB\x04\xe2\x41\x01\x02\x12<\n\x05table\x18\x10 \x01(\x0b\x32\'.trine.trainer.v1.HeadManifest.ArtifactB\x04\xe2\x41\x01\x02\x1aG\n\x06\x43olumn\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07members\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x1a:\n\x08\x41rtifact\x12\x14\n\x06\x64igest\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x1a\xe4\x01\n\x04Part\x12<\n\x04role\x18\x01 \x01(\x0e\x32(.trine.trainer.v1.HeadManifest.Part.RoleB\x04\xe2\x41\x01\x02\x12;\n\x04\x66ile\x18\x02 \x01(\x0b\x32\'.trine.trainer.v1.HeadManifest.ArtifactB\x04\xe2\x41\x01\x02\"a\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0eROLE_QUERY_MAP\x10\x01\x12\x0f\n\x0bROLE_PERSON\x10\x02\x12\x0e\n\nROLE_LIGHT\x10\x03\x12\x0e\n\nROLE_CROSS\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$trine/trainer/v1/head_manifest.proto\x12\x10trine.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xa1\t\n\x0cHeadManifest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06tenant\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04tier\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x65ncoder\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\x03\x64im\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12<\n\x07\x63olumns\x18\x07 \x03(\x0b\x32%.trine.trainer.v1.HeadManifest.ColumnB\x04\xe2\x41\x01\x02\x12\x38\n\x05parts\x18\x08 \x03(\x0b\x32#.trine.trainer.v1.HeadManifest.PartB\x04\xe2\x41\x01\x02\x12=\n\x06golden\x18\t \x01(\x0b\x32\'.trine.trainer.v1.HeadManifest.ArtifactB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\n \x01(\tB\x04\xe2\x41\x01\x02\x12\x1d\n\x0fsnapshot_digest\x18\x0b \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06parent\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06recipe\x18\r \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x63ode_version\x18\x0e \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0crule_version\x18\x0f \x01(\tB\x04\xe2\x41\x01\x02\x12<\n\x05table\x18\x10 \x01(\x0b\x32\'.trine.trainer.v1.HeadManifest.ArtifactB\x04\xe2\x41\x01\x02\x12\x1c\n\x0eoutcomes_count\x18\x11 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x38\n\x05twins\x18\x12 \x03(\x0b\x32#.trine.trainer.v1.HeadManifest.TwinB\x04\xe2\x41\x01\x01\x12\x1d\n\x0ftwins_agreement\x18\x13 \x01(\x01\x42\x04\xe2\x41\x01\x01\x1a\xa1\x01\n\x04Twin\x12=\n\x06person\x18\x01 \x01(\x0b\x32\'.trine.trainer.v1.HeadManifest.ArtifactB\x04\xe2\x41\x01\x02\x12<\n\x05\x63ross\x18\x02 \x01(\x0b\x32\'.trine.trainer.v1.HeadManifest.ArtifactB\x04\xe2\x41\x01\x02\x12\x1c\n\x0eoutcomes_count\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x02\x1aG\n\x06\x43olumn\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07members\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x1a:\n\x08\x41rtifact\x12\x14\n\x06\x64igest\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x1a\xe4\x01\n\x04Part\x12<\n\x04role\x18\x01 \x01(\x0e\x32(.trine.trainer.v1.HeadManifest.Part.RoleB\x04\xe2\x41\x01\x02\x12;\n\x04\x66ile\x18\x02 \x01(\x0b\x32\'.trine.trainer.v1.HeadManifest.ArtifactB\x04\xe2\x41\x01\x02\"a\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0eROLE_QUERY_MAP\x10\x01\x12\x0f\n\x0bROLE_PERSON\x10\x02\x12\x0e\n\nROLE_LIGHT\x10\x03\x12\x0e\n\nROLE_CROSS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trine.trainer.v1.head_manifest_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_HEADMANIFEST_TWIN'].fields_by_name['person']._loaded_options = None
+  _globals['_HEADMANIFEST_TWIN'].fields_by_name['person']._serialized_options = b'\342A\001\002'
+  _globals['_HEADMANIFEST_TWIN'].fields_by_name['cross']._loaded_options = None
+  _globals['_HEADMANIFEST_TWIN'].fields_by_name['cross']._serialized_options = b'\342A\001\002'
+  _globals['_HEADMANIFEST_TWIN'].fields_by_name['outcomes_count']._loaded_options = None
+  _globals['_HEADMANIFEST_TWIN'].fields_by_name['outcomes_count']._serialized_options = b'\342A\001\002'
   _globals['_HEADMANIFEST_COLUMN'].fields_by_name['name']._loaded_options = None
   _globals['_HEADMANIFEST_COLUMN'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_HEADMANIFEST_COLUMN'].fields_by_name['type']._loaded_options = None
@@ -78,14 +84,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADMANIFEST'].fields_by_name['rule_version']._serialized_options = b'\342A\001\002'
   _globals['_HEADMANIFEST'].fields_by_name['table']._loaded_options = None
   _globals['_HEADMANIFEST'].fields_by_name['table']._serialized_options = b'\342A\001\002'
+  _globals['_HEADMANIFEST'].fields_by_name['outcomes_count']._loaded_options = None
+  _globals['_HEADMANIFEST'].fields_by_name['outcomes_count']._serialized_options = b'\342A\001\001'
+  _globals['_HEADMANIFEST'].fields_by_name['twins']._loaded_options = None
+  _globals['_HEADMANIFEST'].fields_by_name['twins']._serialized_options = b'\342A\001\001'
+  _globals['_HEADMANIFEST'].fields_by_name['twins_agreement']._loaded_options = None
+  _globals['_HEADMANIFEST'].fields_by_name['twins_agreement']._serialized_options = b'\342A\001\001'
   _globals['_HEADMANIFEST']._serialized_start=92
-  _globals['_HEADMANIFEST']._serialized_end=994
-  _globals['_HEADMANIFEST_COLUMN']._serialized_start=632
-  _globals['_HEADMANIFEST_COLUMN']._serialized_end=703
-  _globals['_HEADMANIFEST_ARTIFACT']._serialized_start=705
-  _globals['_HEADMANIFEST_ARTIFACT']._serialized_end=763
-  _globals['_HEADMANIFEST_PART']._serialized_start=766
-  _globals['_HEADMANIFEST_PART']._serialized_end=994
-  _globals['_HEADMANIFEST_PART_ROLE']._serialized_start=897
-  _globals['_HEADMANIFEST_PART_ROLE']._serialized_end=994
+  _globals['_HEADMANIFEST']._serialized_end=1277
+  _globals['_HEADMANIFEST_TWIN']._serialized_start=752
+  _globals['_HEADMANIFEST_TWIN']._serialized_end=913
+  _globals['_HEADMANIFEST_COLUMN']._serialized_start=915
+  _globals['_HEADMANIFEST_COLUMN']._serialized_end=986
+  _globals['_HEADMANIFEST_ARTIFACT']._serialized_start=988
+  _globals['_HEADMANIFEST_ARTIFACT']._serialized_end=1046
+  _globals['_HEADMANIFEST_PART']._serialized_start=1049
+  _globals['_HEADMANIFEST_PART']._serialized_end=1277
+  _globals['_HEADMANIFEST_PART_ROLE']._serialized_start=1180
+  _globals['_HEADMANIFEST_PART_ROLE']._serialized_end=1277
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,38 @@ class HeadManifest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class Twin(_message.Message):
+        """A head made alike from fewer outcomes, as far as the gate asks it."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PERSON_FIELD_NUMBER: _builtins.int
+        CROSS_FIELD_NUMBER: _builtins.int
+        OUTCOMES_COUNT_FIELD_NUMBER: _builtins.int
+        outcomes_count: _builtins.int
+        """Outcomes that it was learned from."""
+        @_builtins.property
+        def person(self) -> Global___HeadManifest.Artifact:
+            """As ROLE_PERSON."""
+
+        @_builtins.property
+        def cross(self) -> Global___HeadManifest.Artifact:
+            """As ROLE_CROSS."""
+
+        def __init__(
+            self,
+            *,
+            person: Global___HeadManifest.Artifact | None = ...,
+            cross: Global___HeadManifest.Artifact | None = ...,
+            outcomes_count: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["cross", b"cross", "person", b"person"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cross", b"cross", "outcomes_count", b"outcomes_count", "person", b"person"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Column(_message.Message):
         """One column of a person."""
 
@@ -162,6 +194,9 @@ class HeadManifest(_message.Message):
     CODE_VERSION_FIELD_NUMBER: _builtins.int
     RULE_VERSION_FIELD_NUMBER: _builtins.int
     TABLE_FIELD_NUMBER: _builtins.int
+    OUTCOMES_COUNT_FIELD_NUMBER: _builtins.int
+    TWINS_FIELD_NUMBER: _builtins.int
+    TWINS_AGREEMENT_FIELD_NUMBER: _builtins.int
     head: _builtins.str
     """Version of the head."""
     tenant: _builtins.str
@@ -186,6 +221,10 @@ class HeadManifest(_message.Message):
     """Version of the code that trained it."""
     rule_version: _builtins.str
     """Version of the rule that formed the triplets."""
+    outcomes_count: _builtins.int
+    """Outcomes that the head was learned from."""
+    twins_agreement: _builtins.float
+    """Spearman's correlation of the twins' scores with the head's own, over the gate's outcomes."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadManifest.Column]:
         """Columns that the head reads of each person, in this order."""
@@ -204,6 +243,12 @@ class HeadManifest(_message.Message):
     def table(self) -> Global___HeadManifest.Artifact:
         """What was learned about single people: a safetensors file with "table" float32 [users, 2], by the users' numbers in the
         domain. People beyond it have zeros.
+        """
+
+    @_builtins.property
+    def twins(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadManifest.Twin]:
+        """What the gate asked in the head's stead: one a fold of people by their hash, or one for everyone. None where the head
+        itself was asked, about outcomes that it was not learned from. The next head is measured against these.
         """
 
     def __init__(
@@ -225,10 +270,13 @@ class HeadManifest(_message.Message):
         code_version: _builtins.str = ...,
         rule_version: _builtins.str = ...,
         table: Global___HeadManifest.Artifact | None = ...,
+        outcomes_count: _builtins.int = ...,
+        twins: _abc.Iterable[Global___HeadManifest.Twin] | None = ...,
+        twins_agreement: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["golden", b"golden", "table", b"table"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "columns", b"columns", "dim", b"dim", "domain", b"domain", "encoder", b"encoder", "golden", b"golden", "head", b"head", "parent", b"parent", "parts", b"parts", "recipe", b"recipe", "rule_version", b"rule_version", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "table", b"table", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "columns", b"columns", "dim", b"dim", "domain", b"domain", "encoder", b"encoder", "golden", b"golden", "head", b"head", "outcomes_count", b"outcomes_count", "parent", b"parent", "parts", b"parts", "recipe", b"recipe", "rule_version", b"rule_version", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "table", b"table", "tenant", b"tenant", "tier", b"tier", "twins", b"twins", "twins_agreement", b"twins_agreement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
