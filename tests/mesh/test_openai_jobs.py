@@ -345,7 +345,7 @@ def test_a_wish_that_cannot_be_is_refused(
 
 
 def test_a_body_that_is_no_object_is_refused(mesh: Mesh) -> None:
-    for text in ("{", "[]", "7"):
+    for text in ("{", "[]", "7", '{"model": NaN}', r'{"model": "\ud800"}', "[" * 100_000):
         response = mesh.http.post("/v1/fine_tuning/jobs", content=text)
         assert (response.status_code, response.json()["error"]["param"]) == (400, "body")
 

@@ -29,13 +29,19 @@ async def read_body(request: web.Request, known: Collection[str]) -> Json:
     """
     text = await request.read()
     try:
-        content = json.loads(text) if text.strip() else {}
+        content = json.loads(text, parse_constant=_no_number) if text.strip() else {}
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         raise FieldInvalidError("body", "JSON") from None
     if not isinstance(content, dict):
         raise FieldInvalidError("body", "a JSON object")
     refuse_unknown(content, known)
     return content
+
+
+def _no_number(name: str) -> None:
+    """JSON has no NaN and no infinities."""
+    raise ValueError(name)
 
 
 def refuse_unknown(content: Json, known: Collection[str], inside: str = "") -> None:
