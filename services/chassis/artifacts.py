@@ -39,6 +39,14 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    async def exists(self, digest: str) -> bool:
+        """Whether something is stored under a digest."""
+        ...
+
+    async def erase(self, digest: str) -> None:
+        """Removes what is stored under a digest; nothing there is no error."""
+        ...
+
 
 class ObjectArtifacts:
     """Artifacts in whatever obstore can reach."""

@@ -19,6 +19,13 @@ class ArtifactManifests:
     def __init__(self, artifacts: ArtifactStore) -> None:
         self._artifacts = artifacts
 
+    async def has(self, digest: str) -> bool:
+        """Says whether an artifact is there."""
+        try:
+            return await self._artifacts.exists(digest)
+        except Exception as error:  # every store of obstore's has errors of its own
+            raise ArtifactsUnavailableError(digest) from error
+
     async def read(self, head: Head) -> Manifest:
         """Returns a head's manifest."""
         try:

@@ -103,6 +103,23 @@ class TripletsClient:
             if not request.page_token:
                 return found
 
+    async def outdated_snapshots(self) -> Sequence[str]:
+        """Returns digests of snapshots that hold somebody who has been erased since."""
+        request = snapshot_service_pb2.ListOutdatedSnapshotsRequest()
+        try:
+            return list((await self._snapshots.ListOutdatedSnapshots(request)).digests)
+        except grpc.aio.AioRpcError as error:
+            raise TripletsUnavailableError from error
+
+    async def drop_snapshot(self, digest: str) -> None:
+        """Has a snapshot's file deleted."""
+        try:
+            await self._snapshots.DropSnapshot(
+                snapshot_service_pb2.DropSnapshotRequest(digest=digest)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise TripletsUnavailableError from error
+
 
 @contextmanager
 def _naming(domain: str, user_id: str = "") -> Iterator[None]:

@@ -251,10 +251,14 @@ class MemorySchedulerStore(MemoryRollouts):
             PastRun(run.job.triplets_count, (run.end_time - run.start_time).total_seconds())
             for key, run in self._state.runs.items()
             if run.state is State.SUCCEEDED and run.attempt == 1 and key not in self._state.paused
-            if run.job.domain
-            if run.end_time and run.start_time
+            if run.job.domain and run.end_time and run.start_time
         ]
         return past[::-1][:limit]
+
+    async def snapshots_in_use(self) -> set[str]:
+        """Returns the snapshots of active runs."""
+        runs = [run for run in self._runs() if run.state in ACTIVE]
+        return {r.snapshot_digest for r in runs if r.snapshot_digest or r.state in LEASED}
 
     async def queued_count(self) -> int:
         """Returns how many runs wait for a trainer."""
@@ -321,13 +325,12 @@ class MemorySchedulerUnit(MemoryRolloutUnit, MemoryReplies):
 
     async def lock_queued_run(self) -> Run | None:
         """Returns the oldest queued run."""
-        queued = (run for run in self._state.runs.values() if run.state is State.QUEUED)
-        return next(queued, None)
+        return next((r for r in self._state.runs.values() if r.state is State.QUEUED), None)
 
     async def lock_expired_runs(self) -> list[Run]:
         """Returns leased runs whose lease has ended."""
-        now = self._clock.now()
-        return [self._state.runs[key] for key, end in self._state.expiries.items() if end < now]
+        expiries, now = self._state.expiries.items(), self._clock.now()
+        return [self._state.runs[key] for key, end in expiries if end < now]
 
     async def start_lease(self, run: Run, trainer: str, seconds: float, incumbent: str) -> Run:  # noqa: ARG002
         """Moves a run to STARTING under a new, larger token."""
@@ -393,8 +396,7 @@ class MemorySchedulerUnit(MemoryRolloutUnit, MemoryReplies):
 
     async def request_stop(self, run: Run) -> Run:
         """Notes that a run shall end with what it has learned."""
-        asked = dataclasses.replace(run, stop_requested=True)
-        self._save(asked)
+        self._save(asked := dataclasses.replace(run, stop_requested=True))
         return asked
 
     async def add_head(self, head: Head) -> None:
@@ -493,7 +495,6 @@ class MemorySchedulerUnit(MemoryRolloutUnit, MemoryReplies):
 
 
 def _active_run(state: _State, tenant: str, domain: str) -> Run | None:
-    for run in state.runs.values():
-        if (run.job.tenant, run.job.domain) == (tenant, domain) and run.state in ACTIVE:
-            return run
-    return None
+    key = (tenant, domain)
+    runs = (run for run in state.runs.values() if (run.job.tenant, run.job.domain) == key)
+    return next((run for run in runs if run.state in ACTIVE), None)

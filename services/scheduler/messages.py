@@ -195,6 +195,7 @@ def lineage_to_proto(lineage: Lineage) -> head_report_pb2.HeadLineage:
         outcomes_used=manifest.outcomes_count,
         twins_outcomes_used=manifest.twins_outcomes_counts,
         twins_agreement=manifest.twins_agreement,
+        snapshot_kept=lineage.snapshot_kept,
     )
 
 

@@ -188,6 +188,11 @@ class PostgresSchedulerStore(PostgresRollouts):
         """Returns what the newest successful runs took."""
         return [PastRun(*row) for row in await self._pool.fetch(_SQL["past_runs"], limit)]
 
+    async def snapshots_in_use(self) -> set[str]:
+        """Returns the snapshots of active runs."""
+        rows = await self._pool.fetch(_SQL["snapshots_in_use"])
+        return {row["snapshot_digest"] for row in rows}
+
     async def queued_count(self) -> int:
         """Returns how many runs wait for a trainer."""
         return int(await self._pool.fetchval(_SQL["queued_count"]))

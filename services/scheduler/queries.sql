@@ -366,6 +366,13 @@ where
     )
 order by r.end_time desc limit $1;
 
+-- name: snapshots_in_use
+-- Who waits for a trainer and has told none takes a new one.
+select distinct snapshot_digest from runs
+where
+    state in ('starting', 'running', 'evaluating', 'exporting', 'pausing', 'stopping')
+    or (state in ('queued', 'paused') and snapshot_digest <> '');
+
 -- name: queued_count
 select count(*) from runs where state = 'queued';
 

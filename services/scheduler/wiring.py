@@ -32,6 +32,7 @@ from services.scheduler.artifacts import ArtifactManifests
 from services.scheduler.clients import TripletsClient
 from services.scheduler.config import Config
 from services.scheduler.core.advance_rollouts import advance_rollouts
+from services.scheduler.core.drop_snapshots import drop_snapshots
 from services.scheduler.core.lease_run import expire_leases
 from services.scheduler.core.ports import Manifests, SchedulerStore, TripletCounts
 from services.scheduler.core.tell_trained import tell_trained
@@ -66,6 +67,7 @@ NAMES = [
 CONSIDER_SECONDS = 1.0
 REAP_SECONDS = 1.0
 ROLLOUT_SECONDS = 1.0
+DROP_SECONDS = 5.0
 PRUNE_SECONDS = 3600.0
 
 _log = structlog.get_logger()
@@ -152,6 +154,10 @@ async def run_scheduler(config: Config) -> None:
             for run in await consider_training(store, triplets, clock, policy):
                 _log.info("run_queued", run_id=run.run_id, tenant=run.job.tenant)
 
+        async def drop() -> None:
+            for digest in await drop_snapshots(store, triplets):
+                _log.info("snapshot_dropped", digest=digest)
+
         async def reap() -> None:
             async with store.begin() as unit:
                 expired = await expire_leases(unit)
@@ -167,6 +173,7 @@ async def run_scheduler(config: Config) -> None:
                 every(CONSIDER_SECONDS, "consider_training", consider),
                 every(REAP_SECONDS, "expire_leases", reap),
                 every(ROLLOUT_SECONDS, "advance_rollouts", roll_out),
+                every(DROP_SECONDS, "drop_snapshots", drop),
                 every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(pool)),
             )
         )

@@ -28,6 +28,10 @@ class SafetensorsSnapshots:
         """Stores a snapshot and returns its digest."""
         return await self._artifacts.put(await asyncio.to_thread(_pack, arrays, triplets))
 
+    async def erase(self, digest: str) -> None:
+        """Deletes a snapshot, if it is there."""
+        await self._artifacts.erase(digest)
+
     async def write_files(self, arrays: FileArrays) -> str:
         """Stores a snapshot of files, as CreateFileSnapshotResponse describes it."""
         return await self._artifacts.put(await asyncio.to_thread(_pack_files, arrays))

@@ -75,6 +75,7 @@ class _Domain:
     erased_ids: list[tuple[bytes, int, int]] = field(default_factory=list)
     """Hash of an id, number, and how many snapshots there were."""
     snapshots: list[tuple[str, int]] = field(default_factory=list)
+    outdated: set[str] = field(default_factory=set)
     tallies: dict[int, tuple[int, Tally]] = field(default_factory=dict)
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
 
@@ -110,6 +111,7 @@ class MemoryTripletStore:
         self._domains: dict[tuple[str, str], _Domain] = {}
         self._shared_trained: dict[str, int] = {}
         self._replies = MemoryReplies()
+        self._dropped: set[str] = set()
         self._lock = asyncio.Lock()
         self._bell = ChangeBell()
 
@@ -205,6 +207,15 @@ class MemoryTripletStore:
         """One domain, or all of a tenant."""
         keys = [key for key in self._domains if key[0] == tenant and domain in ("", key[1])]
         return [(key[1], self._domains[key]) for key in keys]
+
+    async def list_outdated_snapshots(self) -> list[str]:
+        """Returns snapshots that hold somebody erased and were not dropped."""
+        outdated = set().union(*(state.outdated for state in self._domains.values()))
+        return sorted(outdated - self._dropped)
+
+    async def drop_snapshot(self, digest: str) -> None:
+        """Notes that a snapshot's file is gone."""
+        self._dropped.add(digest)
 
     async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
         """Returns a domain in numbers."""
@@ -426,14 +437,15 @@ class MemoryDomainUnit(MemoryReplies):
         self.state.outcomes = [(r, o) for r, o in self.state.outcomes if number not in o.pair]
         self.state.erased[number] = self.revision
         self.state.erased_ids.append((id_hash, number, len(self.state.snapshots)))
+        self.state.outdated |= {digest for digest, count in self.state.snapshots if count > number}
 
     async def record_snapshot(self, digest: str, users_count: int, since: int) -> bool:
-        """Remembers a snapshot, unless someone was erased since."""
-        if any(revision > since for revision in self.state.erased.values()):
-            return False
+        """Remembers a snapshot; False if someone was erased since."""
         if digest not in dict(self.state.snapshots):
             self.state.snapshots.append((digest, users_count))
-        return True
+        late = any(revision > since for revision in self.state.erased.values())
+        self.state.outdated |= {digest} if late else set()
+        return not late
 
     async def snapshots_with(self, number: int) -> Sequence[str]:
         """Returns the digests of the last snapshots that hold a number, newest first."""

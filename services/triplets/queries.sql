@@ -152,7 +152,19 @@ select $1, $2, $3, $4, coalesce(max(snapshot_id), 0) from snapshots where domain
 select exists(select from erased where domain_id = $1 and revision > $2);
 
 -- name: save_snapshot
-insert into snapshots (domain_id, digest, users_count) values ($1, $2, $3) on conflict do nothing;
+insert into snapshots (domain_id, digest, users_count, outdated) values ($1, $2, $3, $4)
+on conflict (domain_id, digest) do update set outdated = snapshots.outdated or excluded.outdated;
+
+-- name: outdate_snapshots
+update snapshots set outdated = true where domain_id = $1 and users_count > $2 and not outdated;
+
+-- name: list_outdated_snapshots
+select digest from (
+    select digest, min(snapshot_id) as age from snapshots where outdated and kept group by digest
+) as found order by age limit 1000;
+
+-- name: drop_snapshot
+update snapshots set kept = false where digest = $1;
 
 -- name: snapshots_with
 select digest from snapshots where domain_id = $1 and users_count > $2

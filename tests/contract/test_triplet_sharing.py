@@ -172,6 +172,9 @@ async def test_who_withdraws_while_a_snapshot_is_made_is_not_in_it(store: Triple
             await share(store, "cube", enabled=False)
             return f"{len(self.sizes)}" * 64
 
+        async def erase(self, digest: str) -> None:
+            raise NotImplementedError
+
     writer = Slow()
     snapshot = await create_snapshot(store, writer, SHARED, DOMAIN, 0)
     assert writer.sizes == [9, 6]

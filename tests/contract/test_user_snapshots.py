@@ -78,6 +78,24 @@ async def test_snapshots_with_a_person_are_known_before_and_after_their_erasure(
     assert await held(store, "ada", tenant="globex") == []
 
 
+async def test_an_erasure_outdates_the_snapshots_with_the_person_until_they_are_dropped(
+    store: TripletStore,
+) -> None:
+    first = await snapshot(store)
+    await add_users(store, ["gus"])
+    second = await snapshot(store)
+    assert await store.list_outdated_snapshots() == []
+    await erase(store, "gus")
+    assert await store.list_outdated_snapshots() == [second]
+    third = await snapshot(store)
+    assert await store.list_outdated_snapshots() == [second]
+    await store.drop_snapshot(second)
+    assert await store.list_outdated_snapshots() == []
+    assert await held(store, "gus") == [(DOMAIN, second, True)]
+    await erase(store, "ada")
+    assert set(await store.list_outdated_snapshots()) == {first, third}
+
+
 async def test_a_person_is_known_by_their_id_and_once_erased_by_its_hash(
     store: TripletStore,
 ) -> None:

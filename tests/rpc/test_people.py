@@ -179,6 +179,14 @@ async def test_an_erasure_names_snapshots_and_the_next_one_is_without_the_person
     assert answer.heads == "/v1/users/u1/heads?domain=dating"
     second = await stub.CreateSnapshot(request, metadata=MESH)
     assert (second.users_count, second.outcomes_count, second.triplets_count) == (4, 1, 0)
+    outdated = snapshot_service_pb2.ListOutdatedSnapshotsRequest()
+    answer = await stub.ListOutdatedSnapshots(outdated, metadata=MESH)
+    assert list(answer.digests) == [first.digest]
+    drop = snapshot_service_pb2.DropSnapshotRequest(digest=first.digest)
+    for _ in range(2):
+        await stub.DropSnapshot(drop, metadata=MESH)
+    assert not await store.artifacts.exists(first.digest)
+    assert (await stub.ListOutdatedSnapshots(outdated, metadata=MESH)).digests == []
     arrays = load(await store.artifacts.get(second.digest))
     assert arrays["columns"][:, 0].tolist()[2:] == [22, 23, 24]
     assert np.isnan(arrays["columns"][1]).all()

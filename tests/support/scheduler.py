@@ -62,6 +62,8 @@ class Triplets:
         self.snapshots: dict[tuple[str, str], Sequence[UserSnapshot]] = {}
         self.arms = (ArmCounts(), ArmCounts())
         self.looks = 0
+        self.outdated: list[str] = []
+        self.dropped: list[str] = []
         self.counts = {"dating": 4_218, "hiring": 10, "empty": 0}
 
     async def get(self, tenant: str, domain: str) -> DomainCounts:
@@ -96,6 +98,12 @@ class Triplets:
     ) -> tuple[ArmCounts, ArmCounts]:
         self.looks += 1
         return self.arms
+
+    async def outdated_snapshots(self) -> Sequence[str]:
+        return [digest for digest in self.outdated if digest not in self.dropped]
+
+    async def drop_snapshot(self, digest: str) -> None:
+        self.dropped.append(digest)
 
     async def record_training(self, tenant: str, domain: str, triplets_count: int) -> None:
         self.trained[domain] = triplets_count

@@ -26,6 +26,8 @@ class Lineage:
 
     origin: Origin
     ancestors: list[Ancestor]
+    snapshot_kept: bool
+    """Whether the snapshot that it learned from is still there."""
 
 
 async def read_origin(
@@ -55,4 +57,5 @@ async def read_lineage(
         HeadNotFoundError: the tenant has no such head.
     """
     origin = await read_origin(store, manifests, tenant, name)
-    return Lineage(origin, await store.ancestors(tenant, name, ANCESTORS_MAX))
+    ancestors = await store.ancestors(tenant, name, ANCESTORS_MAX)
+    return Lineage(origin, ancestors, await manifests.has(origin.manifest.snapshot_digest))

@@ -108,6 +108,22 @@ class TripletCounts(Protocol):
         """
         ...
 
+    async def outdated_snapshots(self) -> Sequence[str]:
+        """Returns digests of snapshots that hold somebody who has been erased since.
+
+        Raises:
+            TripletsUnavailableError: the store cannot be reached.
+        """
+        ...
+
+    async def drop_snapshot(self, digest: str) -> None:
+        """Has a snapshot's file deleted.
+
+        Raises:
+            TripletsUnavailableError: the store cannot be reached.
+        """
+        ...
+
     async def record_training(self, tenant: str, domain: str, triplets_count: int) -> None:
         """Tells how many triplets the last successful run saw.
 
@@ -398,6 +414,10 @@ class SchedulerStore(Protocol):
         """Returns what the newest runs of domains took that succeeded at once, without a pause."""
         ...
 
+    async def snapshots_in_use(self) -> set[str]:
+        """Returns the snapshots of active runs; "" for one that a trainer has not told yet."""
+        ...
+
     async def queued_count(self) -> int:
         """Returns how many runs wait for a trainer."""
         ...
@@ -413,6 +433,14 @@ class SchedulerStore(Protocol):
 
 class Manifests(Protocol):
     """Where heads say how they were made."""
+
+    async def has(self, digest: str) -> bool:
+        """Says whether an artifact is there.
+
+        Raises:
+            ArtifactsUnavailableError: it cannot be told.
+        """
+        ...
 
     async def read(self, head: Head) -> Manifest:
         """Returns a head's manifest.

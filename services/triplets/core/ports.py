@@ -142,7 +142,7 @@ class DomainUnit(Protocol):
     async def record_snapshot(self, digest: str, users_count: int, since: int) -> bool:
         """Remembers a snapshot of the first `users_count` numbers.
 
-        False, and nothing is remembered, if someone was erased after revision `since`.
+        False if someone was erased after revision `since`: the snapshot is outdated from the start.
         """
         ...
 
@@ -305,6 +305,14 @@ class TripletStore(Protocol):
         """
         ...
 
+    async def list_outdated_snapshots(self) -> list[str]:
+        """Returns the oldest 1,000 snapshots that hold somebody erased and were not dropped."""
+        ...
+
+    async def drop_snapshot(self, digest: str) -> None:
+        """Notes that a snapshot's file is gone; who was in it stays known."""
+        ...
+
     async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
         """Returns a domain in numbers."""
         ...
@@ -395,6 +403,10 @@ class SnapshotWriter(Protocol):
 
     async def write(self, arrays: DomainArrays, triplets: Triplets) -> str:
         """Stores a snapshot and returns its digest: SHA-256 in hexadecimal."""
+        ...
+
+    async def erase(self, digest: str) -> None:
+        """Deletes a snapshot, if it is there."""
         ...
 
 

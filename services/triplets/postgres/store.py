@@ -133,6 +133,15 @@ class PostgresTripletStore:
         rows = await self._pool.fetch(SQL["list_user_snapshots"], *key, *after, limit)
         return [UserSnapshot(**dict(row)) for row in rows]
 
+    async def list_outdated_snapshots(self) -> list[str]:
+        """Returns the oldest 1,000 snapshots that hold somebody erased and were not dropped."""
+        rows = await self._pool.fetch(SQL["list_outdated_snapshots"])
+        return [row["digest"] for row in rows]
+
+    async def drop_snapshot(self, digest: str) -> None:
+        """Notes that a snapshot's file is gone."""
+        await self._pool.execute(SQL["drop_snapshot"], digest)
+
     async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
         """Returns a domain in numbers."""
         row = await self._pool.fetchrow(SQL["read_counts"], tenant, domain)

@@ -165,18 +165,19 @@ class PostgresDomainUnit(PostgresReplies):
     async def erase_user(self, number: int, id_hash: bytes) -> None:
         """Deletes a user and everything about them, but for the hash of their id."""
         self._dirty = True
-        for query in ("erase_given", "erase_received", "erase_tally", "erase_user"):
+        erasing = ("erase_given", "erase_received", "erase_tally", "erase_user")
+        for query in (*erasing, "outdate_snapshots"):
             await self._connection.execute(SQL[query], self._domain_id, number)
         await self._connection.execute(
             SQL["mark_erased"], self._domain_id, number, self.revision, id_hash
         )
 
     async def record_snapshot(self, digest: str, users_count: int, since: int) -> bool:
-        """Remembers a snapshot, unless someone was erased since."""
-        if await self._connection.fetchval(SQL["was_erased_since"], self._domain_id, since):
-            return False
-        await self._connection.execute(SQL["save_snapshot"], self._domain_id, digest, users_count)
-        return True
+        """Remembers a snapshot; False if someone was erased since."""
+        late = await self._connection.fetchval(SQL["was_erased_since"], self._domain_id, since)
+        key = (self._domain_id, digest)
+        await self._connection.execute(SQL["save_snapshot"], *key, users_count, late)
+        return not late
 
     async def snapshots_with(self, number: int) -> Sequence[str]:
         """Returns the digests of the last snapshots that hold a number, newest first."""

@@ -140,6 +140,19 @@ class SnapshotServicer(snapshot_service_pb2_grpc.SnapshotServiceServicer):
             else "",
         )
 
+    async def ListOutdatedSnapshots(
+        self, request: snapshot_service_pb2.ListOutdatedSnapshotsRequest, context: Context
+    ) -> snapshot_service_pb2.ListOutdatedSnapshotsResponse:
+        digests = await self._store.list_outdated_snapshots()
+        return snapshot_service_pb2.ListOutdatedSnapshotsResponse(digests=digests)
+
+    async def DropSnapshot(
+        self, request: snapshot_service_pb2.DropSnapshotRequest, context: Context
+    ) -> snapshot_service_pb2.DropSnapshotResponse:
+        await self._writer.erase(request.digest)
+        await self._store.drop_snapshot(request.digest)
+        return snapshot_service_pb2.DropSnapshotResponse()
+
 
 def _page_size(asked: int, size_max: int) -> int:
     if asked < 0:

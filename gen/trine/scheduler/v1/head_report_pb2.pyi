@@ -272,6 +272,7 @@ class HeadLineage(_message.Message):
     OUTCOMES_USED_FIELD_NUMBER: _builtins.int
     TWINS_OUTCOMES_USED_FIELD_NUMBER: _builtins.int
     TWINS_AGREEMENT_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_KEPT_FIELD_NUMBER: _builtins.int
     snapshot_digest: _builtins.str
     """SHA-256 of the snapshot that it learned from, its name in the artifact store."""
     triplets_used: _builtins.int
@@ -288,6 +289,8 @@ class HeadLineage(_message.Message):
     """Outcomes that the head was learned from."""
     twins_agreement: _builtins.float
     """Spearman's correlation of the twins' scores with the head's own, over the gate's outcomes."""
+    snapshot_kept: _builtins.bool
+    """Whether the snapshot is still there. It goes when somebody in it is erased; its run can then not be repeated."""
     @_builtins.property
     def head(self) -> _head_pb2.Head:
         """The head, with its run and its verdict."""
@@ -321,10 +324,11 @@ class HeadLineage(_message.Message):
         outcomes_used: _builtins.int = ...,
         twins_outcomes_used: _abc.Iterable[_builtins.int] | None = ...,
         twins_agreement: _builtins.float = ...,
+        snapshot_kept: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "code_version", b"code_version", "encoder", b"encoder", "head", b"head", "outcomes_used", b"outcomes_used", "recipe", b"recipe", "rule_version", b"rule_version", "snapshot_digest", b"snapshot_digest", "trigger", b"trigger", "triplets_used", b"triplets_used", "twins_agreement", b"twins_agreement", "twins_outcomes_used", b"twins_outcomes_used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ancestors", b"ancestors", "code_version", b"code_version", "encoder", b"encoder", "head", b"head", "outcomes_used", b"outcomes_used", "recipe", b"recipe", "rule_version", b"rule_version", "snapshot_digest", b"snapshot_digest", "snapshot_kept", b"snapshot_kept", "trigger", b"trigger", "triplets_used", b"triplets_used", "twins_agreement", b"twins_agreement", "twins_outcomes_used", b"twins_outcomes_used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

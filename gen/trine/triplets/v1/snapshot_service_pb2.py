@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(trine/triplets/v1/snapshot_service.proto\x12\x11trine.triplets.v1\x1a\x1fgoogle/api/field_behavior.proto\"[\n\x15\x43reateSnapshotRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\"\x85\x01\n\x16\x43reateSnapshotResponse\x12\x14\n\x06\x64igest\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0busers_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0eoutcomes_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0etriplets_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\x90\x01\n\x18ListUserSnapshotsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07user_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"\xe0\x01\n\x19ListUserSnapshotsResponse\x12R\n\tsnapshots\x18\x01 \x03(\x0b\x32\x39.trine.triplets.v1.ListUserSnapshotsResponse.UserSnapshotB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x1aP\n\x0cUserSnapshot\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x65rased\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\x32\xe8\x01\n\x0fSnapshotService\x12\x65\n\x0e\x43reateSnapshot\x12(.trine.triplets.v1.CreateSnapshotRequest\x1a).trine.triplets.v1.CreateSnapshotResponse\x12n\n\x11ListUserSnapshots\x12+.trine.triplets.v1.ListUserSnapshotsRequest\x1a,.trine.triplets.v1.ListUserSnapshotsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(trine/triplets/v1/snapshot_service.proto\x12\x11trine.triplets.v1\x1a\x1fgoogle/api/field_behavior.proto\"[\n\x15\x43reateSnapshotRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\"\x85\x01\n\x16\x43reateSnapshotResponse\x12\x14\n\x06\x64igest\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0busers_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0eoutcomes_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0etriplets_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\x90\x01\n\x18ListUserSnapshotsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07user_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"\xe0\x01\n\x19ListUserSnapshotsResponse\x12R\n\tsnapshots\x18\x01 \x03(\x0b\x32\x39.trine.triplets.v1.ListUserSnapshotsResponse.UserSnapshotB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x1aP\n\x0cUserSnapshot\x12\x14\n\x06\x64omain\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x65rased\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\x1e\n\x1cListOutdatedSnapshotsRequest\"6\n\x1dListOutdatedSnapshotsResponse\x12\x15\n\x07\x64igests\x18\x01 \x03(\tB\x04\xe2\x41\x01\x03\"+\n\x13\x44ropSnapshotRequest\x12\x14\n\x06\x64igest\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x16\n\x14\x44ropSnapshotResponse2\xc5\x03\n\x0fSnapshotService\x12\x65\n\x0e\x43reateSnapshot\x12(.trine.triplets.v1.CreateSnapshotRequest\x1a).trine.triplets.v1.CreateSnapshotResponse\x12n\n\x11ListUserSnapshots\x12+.trine.triplets.v1.ListUserSnapshotsRequest\x1a,.trine.triplets.v1.ListUserSnapshotsResponse\x12z\n\x15ListOutdatedSnapshots\x12/.trine.triplets.v1.ListOutdatedSnapshotsRequest\x1a\x30.trine.triplets.v1.ListOutdatedSnapshotsResponse\x12_\n\x0c\x44ropSnapshot\x12&.trine.triplets.v1.DropSnapshotRequest\x1a\'.trine.triplets.v1.DropSnapshotResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,6 +66,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTUSERSNAPSHOTSRESPONSE'].fields_by_name['snapshots']._serialized_options = b'\342A\001\003'
   _globals['_LISTUSERSNAPSHOTSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_LISTUSERSNAPSHOTSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
+  _globals['_LISTOUTDATEDSNAPSHOTSRESPONSE'].fields_by_name['digests']._loaded_options = None
+  _globals['_LISTOUTDATEDSNAPSHOTSRESPONSE'].fields_by_name['digests']._serialized_options = b'\342A\001\003'
+  _globals['_DROPSNAPSHOTREQUEST'].fields_by_name['digest']._loaded_options = None
+  _globals['_DROPSNAPSHOTREQUEST'].fields_by_name['digest']._serialized_options = b'\342A\001\002'
   _globals['_CREATESNAPSHOTREQUEST']._serialized_start=96
   _globals['_CREATESNAPSHOTREQUEST']._serialized_end=187
   _globals['_CREATESNAPSHOTRESPONSE']._serialized_start=190
@@ -76,6 +80,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTUSERSNAPSHOTSRESPONSE']._serialized_end=697
   _globals['_LISTUSERSNAPSHOTSRESPONSE_USERSNAPSHOT']._serialized_start=617
   _globals['_LISTUSERSNAPSHOTSRESPONSE_USERSNAPSHOT']._serialized_end=697
-  _globals['_SNAPSHOTSERVICE']._serialized_start=700
-  _globals['_SNAPSHOTSERVICE']._serialized_end=932
+  _globals['_LISTOUTDATEDSNAPSHOTSREQUEST']._serialized_start=699
+  _globals['_LISTOUTDATEDSNAPSHOTSREQUEST']._serialized_end=729
+  _globals['_LISTOUTDATEDSNAPSHOTSRESPONSE']._serialized_start=731
+  _globals['_LISTOUTDATEDSNAPSHOTSRESPONSE']._serialized_end=785
+  _globals['_DROPSNAPSHOTREQUEST']._serialized_start=787
+  _globals['_DROPSNAPSHOTREQUEST']._serialized_end=830
+  _globals['_DROPSNAPSHOTRESPONSE']._serialized_start=832
+  _globals['_DROPSNAPSHOTRESPONSE']._serialized_end=854
+  _globals['_SNAPSHOTSERVICE']._serialized_start=857
+  _globals['_SNAPSHOTSERVICE']._serialized_end=1310
 # @@protoc_insertion_point(module_scope)

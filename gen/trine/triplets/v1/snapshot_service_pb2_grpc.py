@@ -45,6 +45,16 @@ class SnapshotServiceStub:
                 request_serializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsRequest.SerializeToString,
                 response_deserializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsResponse.FromString,
                 _registered_method=True)
+        self.ListOutdatedSnapshots = channel.unary_unary(
+                '/trine.triplets.v1.SnapshotService/ListOutdatedSnapshots',
+                request_serializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListOutdatedSnapshotsRequest.SerializeToString,
+                response_deserializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListOutdatedSnapshotsResponse.FromString,
+                _registered_method=True)
+        self.DropSnapshot = channel.unary_unary(
+                '/trine.triplets.v1.SnapshotService/DropSnapshot',
+                request_serializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.DropSnapshotRequest.SerializeToString,
+                response_deserializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.DropSnapshotResponse.FromString,
+                _registered_method=True)
 
 
 class SnapshotServiceServicer:
@@ -70,6 +80,20 @@ class SnapshotServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOutdatedSnapshots(self, request, context):
+        """Returns the snapshots that hold somebody who has been erased since, and whose files are there: the oldest 1,000.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropSnapshot(self, request, context):
+        """Deletes a snapshot's file; who was in it stays known. Repeating it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SnapshotServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -82,6 +106,16 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.ListUserSnapshots,
                     request_deserializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsRequest.FromString,
                     response_serializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsResponse.SerializeToString,
+            ),
+            'ListOutdatedSnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOutdatedSnapshots,
+                    request_deserializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListOutdatedSnapshotsRequest.FromString,
+                    response_serializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListOutdatedSnapshotsResponse.SerializeToString,
+            ),
+            'DropSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropSnapshot,
+                    request_deserializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.DropSnapshotRequest.FromString,
+                    response_serializer=trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.DropSnapshotResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -139,6 +173,60 @@ class SnapshotService:
             '/trine.triplets.v1.SnapshotService/ListUserSnapshots',
             trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsRequest.SerializeToString,
             trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListUserSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOutdatedSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.triplets.v1.SnapshotService/ListOutdatedSnapshots',
+            trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListOutdatedSnapshotsRequest.SerializeToString,
+            trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.ListOutdatedSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.triplets.v1.SnapshotService/DropSnapshot',
+            trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.DropSnapshotRequest.SerializeToString,
+            trine_dot_triplets_dot_v1_dot_snapshot__service__pb2.DropSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,6 +27,10 @@ class SnapshotServiceStub:
     """Returns the snapshots that were taken while a person was there, by domain, newest first. It answers for somebody who has
     been erased, too: what is kept for that is a hash of their id, and which snapshots were taken by then.
     """
+    ListOutdatedSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.ListOutdatedSnapshotsRequest, _snapshot_service_pb2.ListOutdatedSnapshotsResponse]
+    """Returns the snapshots that hold somebody who has been erased since, and whose files are there: the oldest 1,000."""
+    DropSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_service_pb2.DropSnapshotRequest, _snapshot_service_pb2.DropSnapshotResponse]
+    """Deletes a snapshot's file; who was in it stays known. Repeating it changes nothing."""
 
 class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
     """Freezes a domain into arrays. Internal: trainers ask for snapshots, and the scheduler asks who is in them."""
@@ -53,5 +57,21 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns the snapshots that were taken while a person was there, by domain, newest first. It answers for somebody who has
         been erased, too: what is kept for that is a hash of their id, and which snapshots were taken by then.
         """
+
+    @_abc_1.abstractmethod
+    def ListOutdatedSnapshots(
+        self,
+        request: _snapshot_service_pb2.ListOutdatedSnapshotsRequest,
+        context: _aio.ServicerContext[_snapshot_service_pb2.ListOutdatedSnapshotsRequest, _abc.Awaitable[_snapshot_service_pb2.ListOutdatedSnapshotsResponse]],
+    ) -> _abc.Awaitable[_snapshot_service_pb2.ListOutdatedSnapshotsResponse]:
+        """Returns the snapshots that hold somebody who has been erased since, and whose files are there: the oldest 1,000."""
+
+    @_abc_1.abstractmethod
+    def DropSnapshot(
+        self,
+        request: _snapshot_service_pb2.DropSnapshotRequest,
+        context: _aio.ServicerContext[_snapshot_service_pb2.DropSnapshotRequest, _abc.Awaitable[_snapshot_service_pb2.DropSnapshotResponse]],
+    ) -> _abc.Awaitable[_snapshot_service_pb2.DropSnapshotResponse]:
+        """Deletes a snapshot's file; who was in it stays known. Repeating it changes nothing."""
 
 def add_SnapshotServiceServicer_to_server(servicer: SnapshotServiceServicer, server: _aio.Server) -> None: ...

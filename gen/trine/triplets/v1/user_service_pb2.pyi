@@ -358,7 +358,7 @@ class DeleteUserResponse(_message.Message):
     """Path that answers which heads learned from the person, such as "/v1/users/u7/heads?domain=dating"."""
     @_builtins.property
     def snapshot_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Snapshots that were taken while the person was there: the last 1,000, newest first."""
+        """Snapshots that were taken while the person was there: the last 1,000, newest first. Their files go once no run needs them."""
 
     def __init__(
         self,
