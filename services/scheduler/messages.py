@@ -24,7 +24,14 @@ from services.scheduler.core.rollout import Rollout, ShadowFigures, Step
 from services.scheduler.core.rollout_policy import RolloutPolicy
 from services.scheduler.core.run import ACTIVE, Run
 from services.scheduler.core.sequential_test import ArmCounts
-from services.scheduler.core.verdict import GENERAL, Interval, Quality, Verdict
+from services.scheduler.core.verdict import (
+    GENERAL,
+    Counterfactual,
+    Interval,
+    Quality,
+    Values,
+    Verdict,
+)
 
 
 def run_to_proto(run: Run, minutes: int = 0) -> run_pb2.Run:
@@ -268,6 +275,26 @@ def verdict_to_proto(verdict: Verdict) -> run_pb2.Verdict:
         outcomes_count=verdict.outcomes_count,
         passed=verdict.passed,
         rollout_id=verdict.rollout_id,
+        counterfactual=_counterfactual(verdict.counterfactual),
+    )
+
+
+def _counterfactual(found: Counterfactual | None) -> run_pb2.Counterfactual | None:
+    if found is None:
+        return None
+    return run_pb2.Counterfactual(
+        matches_count=found.matches_count,
+        explored_count=found.explored_count,
+        positives_count=found.positives_count,
+        challenger=_values(found.challenger),
+        incumbent=_values(found.incumbent),
+        difference=_values(found.difference),
+    )
+
+
+def _values(values: Values) -> run_pb2.Counterfactual.Values:
+    return run_pb2.Counterfactual.Values(
+        ips=_interval(values.ips), snips=_interval(values.snips), dr=_interval(values.dr)
     )
 
 

@@ -33,7 +33,14 @@ from services.scheduler.core.run import (
 )
 from services.scheduler.core.run_events import Move, RunHistory
 from services.scheduler.core.training_policy import PolicyChoice
-from services.scheduler.core.verdict import Interval, Quality, Rule, Verdict
+from services.scheduler.core.verdict import (
+    Counterfactual,
+    Interval,
+    Quality,
+    Rule,
+    Values,
+    Verdict,
+)
 from services.scheduler.rollout_postgres import (
     PostgresRollouts,
     PostgresRolloutUnit,
@@ -496,5 +503,15 @@ def _verdict(text: str | None) -> Verdict | None:
         content[name] = Quality(**{**quality, **intervals})
     for name in ("ndcg_at_10_gain", "auc_gain"):
         content[name] = Interval(**content[name])
+    explored = content.get("counterfactual")
+    content["counterfactual"] = None if explored is None else _counterfactual(explored)
     rules = tuple(Rule(**rule) for rule in content.get("rules", ()))
     return Verdict(**{**content, "reasons": tuple(content["reasons"]), "rules": rules})
+
+
+def _counterfactual(content: dict[str, Any]) -> Counterfactual:
+    values = {
+        name: Values(**{kind: Interval(**bounds) for kind, bounds in content[name].items()})
+        for name in ("challenger", "incumbent", "difference")
+    }
+    return Counterfactual(**{**content, **values})

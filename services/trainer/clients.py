@@ -1,13 +1,15 @@
 """What the trainer asks of others: runs of the scheduler, snapshots of the triplet store."""
 
+import dataclasses
+
 import grpc
+from trine.scheduler.v1 import explored_pages_pb2, lease_service_pb2_grpc, run_pb2
 from trine.scheduler.v1 import lease_service_pb2 as pb
-from trine.scheduler.v1 import lease_service_pb2_grpc, run_pb2
 from trine.triplets.v1 import snapshot_service_pb2, snapshot_service_pb2_grpc
 
 from services.chassis.errors import read_error_info
 from services.trainer.core.errors import LeaseLostError
-from services.trainer.core.ports import Directive, Evaluation, LeasedRun
+from services.trainer.core.ports import Directive, Evaluation, LeasedRun, ScoredPages
 from services.trainer.core.watch import Phase, Report
 
 SNAPSHOT_SECONDS_MAX = 600.0
@@ -95,6 +97,7 @@ class SchedulerClient:
                 challenger_scores=evaluation.challenger_scores.tolist(),
                 incumbent_scores=evaluation.incumbent_scores.tolist(),
                 incumbent_calibrated=evaluation.incumbent_calibrated,
+                pages=_pages(evaluation.pages),
             ),
         )
         try:
@@ -138,6 +141,13 @@ class TripletsClient:
         )
         response = await self._stub.CreateSnapshot(request, timeout=SNAPSHOT_SECONDS_MAX)
         return response.digest
+
+
+def _pages(pages: ScoredPages | None) -> explored_pages_pb2.ExploredPages | None:
+    if pages is None:
+        return None
+    columns = {field.name: getattr(pages, field.name) for field in dataclasses.fields(pages)}
+    return explored_pages_pb2.ExploredPages(**{n: c.tolist() for n, c in columns.items()})
 
 
 def _translate(error: grpc.aio.AioRpcError) -> Exception:

@@ -23,7 +23,15 @@ from services.scheduler.core.head import Head
 from services.scheduler.core.lease_run import Directive, heartbeat_run, lease_run
 from services.scheduler.core.ports import Heartbeat, SchedulerStore
 from services.scheduler.core.run import Job, LossPoint, Run, State, Trigger, head_of
-from services.scheduler.core.verdict import GENERAL, Interval, Quality, Rule, Verdict
+from services.scheduler.core.verdict import (
+    GENERAL,
+    Counterfactual,
+    Interval,
+    Quality,
+    Rule,
+    Values,
+    Verdict,
+)
 from services.scheduler.events import TYPE_PREFIX, head_event, rollout_event, run_event
 from services.scheduler.memory import MemorySchedulerStore
 from services.scheduler.postgres import MIGRATIONS, PostgresSchedulerStore
@@ -35,6 +43,20 @@ CLOCK = SystemClock()
 LONG_SECONDS = 60.0
 SHORT_SECONDS = 0.05
 MOMENT = datetime.datetime(2026, 5, 17, 8, 0, 0, 123_456, tzinfo=datetime.UTC)
+COUNTERFACTUAL = Counterfactual(
+    matches_count=1_000,
+    explored_count=200,
+    positives_count=90,
+    challenger=Values(
+        ips=Interval(0.1, 0.2, 0.3), snips=Interval(0.1, 1 / 3, 0.4), dr=Interval(0.2, 0.3, 0.4)
+    ),
+    incumbent=Values(
+        ips=Interval(0.0, 0.1, 0.2), snips=Interval(0.0, 0.2, 0.3), dr=Interval(0.1, 0.2, 0.3)
+    ),
+    difference=Values(
+        ips=Interval(-0.1, 0.1, 0.3), snips=Interval(-0.1, 2 / 15, 0.2), dr=Interval(0.0, 0.1, 0.2)
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -177,6 +199,7 @@ def verdict_of(incumbent: str = GENERAL, *, promoted: bool = True) -> Verdict:
             Rule("seekers", promoted, 30, 20, "30 seekers were ranked; at least 20 are needed."),
             Rule("auc", promoted, 1 / 3, -0.005, "AUC gains +0.3333; it may lose 0.005 at most."),
         ),
+        counterfactual=COUNTERFACTUAL if promoted else None,
     )
 
 

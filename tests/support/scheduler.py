@@ -160,7 +160,9 @@ class Scheduler:
         stub = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
         return stub.HeartbeatRun(request, metadata=MESH)
 
-    def complete(self, leased: Any, better: bool = True, digest: str = DIGEST) -> Any:
+    def complete(
+        self, leased: Any, better: bool = True, digest: str = DIGEST, pages: Any = None
+    ) -> Any:
         request = lease_service_pb2.CompleteRunRequest(
             tenant=leased.tenant,
             run_id=leased.run_id,
@@ -168,6 +170,8 @@ class Scheduler:
             manifest_digest=digest,
             evaluation=evaluation(better=better),
         )
+        if pages is not None:
+            request.evaluation.pages.CopyFrom(pages)
         stub = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
         return stub.CompleteRun(request, metadata=MESH)
 

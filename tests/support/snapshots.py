@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from services.triplets.core.pages import NO_PAGES, Pages
 from services.triplets.core.triplet import form_triplets, hash_ids
 
 COLUMNS: list[dict[str, Any]] = [
@@ -73,6 +74,8 @@ def pack(
     *,
     seconds: np.ndarray,
     columns: list[dict[str, Any]],
+    pages: Pages = NO_PAGES,
+    reciprocal: bool = False,
 ) -> bytes:
     """Arrays as the triplet store writes them."""
     order = np.lexsort((candidates, seekers))
@@ -80,7 +83,7 @@ def pack(
     weights = np.ones(len(seekers), np.float32)
     hashes = hash_ids(f"person-{number}" for number in range(len(values)))
     triplets = form_triplets(seekers, candidates, levels, weights, hashes)
-    layout = {"encoder": "test", "rule_version": "1", "columns": columns}
+    layout = {"encoder": "test", "rule_version": "1", "columns": columns, "reciprocal": reciprocal}
     tensors = {
         "user_hashes": hashes.view(np.int64),
         "vectors": vectors.astype(np.float16),
@@ -92,6 +95,14 @@ def pack(
         "times": seconds[order].astype(np.int64) * 1_000_000,
         "triplets": triplets.indices,
         "triplet_weights": triplets.weights,
+        "page_seekers": pages.seekers,
+        "page_times": pages.times,
+        "page_explored": pages.explored,
+        "slot_pages": pages.slot_pages,
+        "slot_candidates": pages.candidates,
+        "slot_ranks": pages.ranks,
+        "slot_propensities": pages.propensities,
+        "slot_levels": pages.levels,
     }
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     return save(contiguous, metadata={"layout": json.dumps(layout)})

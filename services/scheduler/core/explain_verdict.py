@@ -1,7 +1,7 @@
 """A verdict in a sentence or two, for people who did not train the head."""
 
 from services.scheduler.core.head import Head
-from services.scheduler.core.verdict import GENERAL
+from services.scheduler.core.verdict import GENERAL, Counterfactual
 
 
 def explain_verdict(head: Head) -> str:
@@ -16,8 +16,21 @@ def explain_verdict(head: Head) -> str:
         f"{verdict.challenger_quality.ndcg_at_10.mid:.4f} against "
         f"{verdict.incumbent_quality.ndcg_at_10.mid:.4f}."
     )
+    if verdict.counterfactual is not None:
+        measured = f"{measured} {_explored(verdict.counterfactual)}"
     if verdict.promoted:
         return f"Promoted: it passed every rule of the gate. {measured}"
     if verdict.rollout_id:
         return f"In {verdict.rollout_id}: {' '.join(verdict.reasons)} {measured}"
     return f"Held: {' '.join(verdict.reasons)} {measured}"
+
+
+def _explored(found: Counterfactual) -> str:
+    challenger, incumbent = found.challenger.dr.mid, found.incumbent.dr.mid
+    difference = found.difference.dr
+    return (
+        f"On {found.matches_count} matches shown meanwhile, {found.explored_count} of them in a "
+        f"random order, its own order would have brought {challenger:.4f} discounted accepted "
+        f"outcomes a match against {incumbent:.4f}: {difference.mid:+.4f} [{difference.low:+.4f}, "
+        f"{difference.high:+.4f}], doubly robust."
+    )

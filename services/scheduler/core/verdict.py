@@ -22,6 +22,8 @@ AUC_LOSS_MAX = 0.005
 CALIBRATION_LOSS_MAX = 0.02
 CALIBRATION_ERROR_MAX = 0.15
 """For a challenger whose incumbent gives no probabilities."""
+ANSWERED_MIN = 100
+"""Fewer explored matches with an outcome say too little; then exploration says nothing."""
 
 RULES = (
     f"At least {SEEKERS_MIN} seekers of held-out outcomes have both a positive and another one.",
@@ -30,6 +32,10 @@ RULES = (
     (
         f"The calibration error is at most {CALIBRATION_LOSS_MAX} above the incumbent's, or at "
         f"most {CALIBRATION_ERROR_MAX} where the incumbent gives no probabilities."
+    ),
+    (
+        f"Where {ANSWERED_MIN} explored matches have outcomes, its order of what was shown is not "
+        "worth less than the incumbent's with 95 % confidence, by a doubly robust estimate."
     ),
 )
 """What `judge` asks of a challenger, in words."""
@@ -58,6 +64,30 @@ class Quality:
     ndcg_at_10: Interval
     auc: Interval
     calibration_error: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """Discounted accepted outcomes a match, by three estimators, with 95 % intervals."""
+
+    ips: Interval
+    snips: Interval
+    dr: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counterfactual:
+    """What both heads would have brought on the pages that were shown."""
+
+    matches_count: int
+    explored_count: int
+    """Those shown in a random order."""
+    positives_count: int
+    """Accepted outcomes that name one of the matches."""
+    challenger: Values
+    incumbent: Values
+    difference: Values
+    """Challenger less incumbent, page by page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +123,9 @@ class Verdict:
         """The verdict in a word."""
         return "promoted" if self.promoted else "rollout" if self.rollout_id else "held"
 
+    counterfactual: Counterfactual | None = None
+    """None while too little was explored."""
+
     @property
     def passed(self) -> bool:
         """Whether the head passed every rule; it may have been held all the same."""
@@ -110,7 +143,12 @@ class Evaluation:
     incumbent_calibrated: bool
 
 
-def judge(evaluation: Evaluation, incumbent: str, seed: int) -> Verdict:
+def judge(
+    evaluation: Evaluation,
+    incumbent: str,
+    seed: int,
+    counterfactual: Counterfactual | None = None,
+) -> Verdict:
     """Compares the two heads and says whether the challenger earned its place."""
     seekers, levels = evaluation.seekers, evaluation.levels
     _, index = np.unique(seekers, return_inverse=True)
@@ -138,6 +176,8 @@ def judge(evaluation: Evaluation, incumbent: str, seed: int) -> Verdict:
     ndcg_gain = _interval(means[0] - means[1], ndcg_draws[0] - ndcg_draws[1], 5.0)
     auc_gain = _interval(auc[0] - auc[1], auc_draws[0] - auc_draws[1], 5.0)
     rules = _rules(len(ndcg[0]), ndcg_gain, auc_gain, *calibration)
+    if counterfactual is not None:
+        rules = (*rules, _explored_rule(counterfactual))
     passed = all(rule.passed for rule in rules)
     return Verdict(
         promoted=passed,
@@ -150,7 +190,18 @@ def judge(evaluation: Evaluation, incumbent: str, seed: int) -> Verdict:
         seekers_count=len(ndcg[0]),
         outcomes_count=len(levels),
         rules=rules,
+        counterfactual=counterfactual,
     )
+
+
+def _explored_rule(found: Counterfactual) -> Rule:
+    gain = found.difference.dr
+    sentence = (
+        f"On {found.matches_count} matches, {found.explored_count} of them explored, its order is "
+        f"worth {gain.mid:+.4f} discounted accepted outcomes a match, with 95 % confidence at most "
+        f"{gain.high:+.4f}; that may not be below 0."
+    )
+    return Rule("counterfactual", gain.high >= 0, gain.high, 0.0, sentence)
 
 
 def _rules(

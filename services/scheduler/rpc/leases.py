@@ -11,6 +11,7 @@ from trine.scheduler.v1 import lease_service_pb2_grpc
 from services.chassis.clock import Clock
 from services.chassis.interceptors import Context
 from services.scheduler.core.complete_run import complete_run
+from services.scheduler.core.counterfactual import weigh_pages
 from services.scheduler.core.errors import FieldInvalidError, LeaseLostError, RunNotFoundError
 from services.scheduler.core.lease_run import (
     Directive,
@@ -31,6 +32,7 @@ from services.scheduler.file_messages import (
 )
 from services.scheduler.messages import verdict_to_proto
 from services.scheduler.metrics import GATE, HEAD_PROMOTED, RUN_SECONDS, STALE_TOKENS
+from services.scheduler.rpc.explored_pages import explored_pages
 
 OUTCOMES_MAX = 200_000
 LOSS_POINTS_MAX = 1_000
@@ -102,13 +104,15 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         if not digest:
             raise FieldInvalidError("manifest_digest", "must be given")
         evaluation = _evaluation(request.evaluation)
+        pages = explored_pages(request.evaluation.pages)
         result = result_from_proto(request.result) if request.HasField("result") else None
         run = await self._store.read_run(request.tenant, request.run_id)
         if run is None:
             raise RunNotFoundError(request.run_id)
         # The bootstrap takes up to seconds: before the transaction, and off the loop.
         incumbent = run.incumbent or GENERAL
-        verdict = await asyncio.to_thread(judge, evaluation, incumbent, run.job.seed)
+        explored = await asyncio.to_thread(weigh_pages, pages)
+        verdict = await asyncio.to_thread(judge, evaluation, incumbent, run.job.seed, explored)
         with _counting_stale_tokens():
             async with self._store.begin() as unit:
                 verdict = await complete_run(

@@ -30,6 +30,20 @@ class LeasedRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredPages:
+    """P pages that were shown and their s slots, scored by both heads; see ExploredPages."""
+
+    seekers: npt.NDArray[np.int32]
+    explored: npt.NDArray[np.bool_]
+    slot_pages: npt.NDArray[np.int32]
+    ranks: npt.NDArray[np.int32]
+    propensities: npt.NDArray[np.float64]
+    levels: npt.NDArray[np.int32]
+    challenger_scores: npt.NDArray[np.float32]
+    incumbent_scores: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """Scores of n held-out outcomes, equal seekers standing together."""
 
@@ -38,6 +52,8 @@ class Evaluation:
     challenger_scores: npt.NDArray[np.float32]
     incumbent_scores: npt.NDArray[np.float32]
     incumbent_calibrated: bool
+    pages: ScoredPages | None = None
+    """What was shown meanwhile, where the domain explores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

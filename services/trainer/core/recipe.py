@@ -78,6 +78,8 @@ class Recipe:
     gate_folds: int = 3
     """Of people, each ranked by what the others' outcomes tell."""
     evaluation_outcomes_max: int = 200_000
+    evaluation_slots_max: int = 50_000
+    """Of explored pages."""
 
 
 DEFAULT_RECIPE = Recipe()

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.trainer.core.ports import Evaluation
+from services.trainer.core.ports import Evaluation, ScoredPages
 from services.trainer.learning.gate_scores import Answer, Evidence, Incumbent
+from services.trainer.learning.page_scores import gather_pages, join_pages
 from services.trainer.learning.ranker import Ranker
+from services.trainer.learning.snapshot import Snapshot
 from services.trainer.learning.stages import Found, Stages
 
 RANKED_MIN = 2
@@ -32,21 +34,34 @@ class Judged:
     """Of whom the gate asks, one a fold."""
     agreement: float
 
-    def evaluate(self, incumbent: Incumbent | None) -> Evaluation:
+    def evaluate(self, snapshot: Snapshot, incumbent: Incumbent | None) -> Evaluation:
         """Scores for the gate; no incumbent is the encoder alone."""
         theirs = [
-            evidence.cosines[:, 0].cpu().numpy()
+            evidence.asked.cosines[:, 0].cpu().numpy()
             if incumbent is None
             else incumbent.score(evidence, answer)
             for evidence, answer in zip(self.evidence, self.answers, strict=True)
         ]
         return Evaluation(
-            seekers=torch.cat([e.seekers for e in self.evidence]).int().cpu().numpy(),
+            seekers=torch.cat([e.asked.seekers for e in self.evidence]).int().cpu().numpy(),
             levels=torch.cat([e.levels for e in self.evidence]).int().cpu().numpy(),
             challenger_scores=torch.cat([a.scores for a in self.answers]).cpu().numpy(),
             incumbent_scores=np.concatenate(theirs),
             incumbent_calibrated=incumbent is not None,
+            pages=self._pages(snapshot, incumbent),
         )
+
+    def _pages(self, snapshot: Snapshot, incumbent: Incumbent | None) -> ScoredPages | None:
+        parts = []
+        for evidence, answer in zip(self.evidence, self.answers, strict=True):
+            theirs = (
+                evidence.shown.cosines[:, 0].cpu().numpy()  # the same both ways
+                if incumbent is None
+                else incumbent.score_shown(evidence, answer)
+            )
+            ours = answer.shown.float().cpu().numpy()
+            parts.append(gather_pages(snapshot, evidence.fold.slots, ours, theirs))
+        return join_pages(parts)
 
 
 def settle(

@@ -13,6 +13,7 @@ from services.trainer.learning.journal import Journal
 from services.trainer.learning.judged import settle
 from services.trainer.learning.onnx_head import open_twins
 from services.trainer.learning.package import package_head
+from services.trainer.learning.page_scores import gate_slots
 from services.trainer.learning.snapshot import read_snapshot, split_outcomes
 from services.trainer.learning.stages import Stages
 
@@ -41,7 +42,9 @@ class TorchLearner:
         arrays = read_snapshot(snapshot).to(self._device)
         few = len(arrays.seekers) <= recipe.twins_outcomes_max
         parts = split_outcomes(arrays, recipe.split if few else recipe.split_of_many)
-        folds = gate_folds(arrays, parts, recipe.gate_folds, recipe.evaluation_outcomes_max)
+        slots = gate_slots(arrays, parts, recipe.evaluation_slots_max)
+        most = recipe.evaluation_outcomes_max
+        folds = gate_folds(arrays, parts, recipe.gate_folds, most, slots)
         known = [fold.history for fold in folds] if few else [parts.known]
         journal = Journal(checkpoint, watch, _steps_count(recipe, len(known)))
         stages = Stages(arrays, parts, recipe, seed, journal)
@@ -62,7 +65,7 @@ class TorchLearner:
         watch.enter(Phase.EVALUATING)
         watch.step(journal.steps_done, journal.steps_done)  # the rest was stopped early
         in_use = None if incumbent is None else Incumbent(arrays, open_twins(incumbent))
-        evaluation = judged.evaluate(in_use)
+        evaluation = judged.evaluate(arrays, in_use)
         watch.check()
 
         watch.enter(Phase.EXPORTING)

@@ -18,6 +18,31 @@ POSITIVE_LEVEL = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pages:
+    """P pages that were shown while the domain explored, and their s slots, page by page.
+
+    They stay on the CPU: nothing is learned from them, they are what the gate weighs.
+    """
+
+    seekers: Tensor
+    """int64 [P]"""
+    times: Tensor
+    """int64 [P], microseconds since 1970."""
+    explored: Tensor
+    """bool [P]: whether the page was shown in a random order."""
+    slot_pages: Tensor
+    """int64 [s]"""
+    candidates: Tensor
+    """int64 [s]"""
+    ranks: Tensor
+    """int64 [s], from 1."""
+    propensities: Tensor
+    """float64 [s]: probability with which the candidate was shown at the rank."""
+    levels: Tensor
+    """int64 [s]: of the outcome that names the match; -1 for none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """U people, n outcomes (one a pair), m triplets."""
 
@@ -48,6 +73,9 @@ class Snapshot:
     """int64 [m, 3]: anchor (person), positive and negative (outcomes)."""
     triplet_weights: Tensor
     """float32 [m]"""
+    reciprocal: bool
+    """Whether a match needs both people."""
+    pages: Pages
 
     @property
     def users_count(self) -> int:
@@ -89,6 +117,17 @@ def read_snapshot(content: bytes) -> Snapshot:
         pair_hashes=_pair_hashes(tensors["user_hashes"].numpy(), seekers, candidates),
         triplets=tensors["triplets"].long(),
         triplet_weights=tensors["triplet_weights"],
+        reciprocal=layout["reciprocal"],
+        pages=Pages(
+            seekers=tensors["page_seekers"].long(),
+            times=tensors["page_times"],
+            explored=tensors["page_explored"],
+            slot_pages=tensors["slot_pages"].long(),
+            candidates=tensors["slot_candidates"].long(),
+            ranks=tensors["slot_ranks"].long(),
+            propensities=tensors["slot_propensities"],
+            levels=tensors["slot_levels"].long(),
+        ),
     )
 
 

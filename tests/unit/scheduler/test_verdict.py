@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from services.scheduler.core import verdict as gate
-from services.scheduler.core.verdict import Evaluation, judge
+from services.scheduler.core.counterfactual import weigh_pages
+from services.scheduler.core.verdict import Counterfactual, Evaluation, judge
+from tests.support.explored import explored_pages
 
 
 def evaluation(
@@ -55,6 +57,43 @@ def test_every_rule_is_kept_with_what_was_measured() -> None:
         assert verdict.promoted == all(rule.passed for rule in verdict.rules)
         said = {r.sentence for r in verdict.rules if r.passed == verdict.promoted}
         assert set(verdict.reasons) == said
+
+
+def explored(**skills: float) -> Counterfactual:
+    """What exploration told of two heads of which each sees so much of whom seekers like."""
+    found = weigh_pages(explored_pages(0, pages=4_000, share=1.0, **skills)[0])
+    assert found is not None
+    return found
+
+
+def test_a_head_that_exploration_finds_worse_is_held_whatever_else_it_gains() -> None:
+    worse = explored(challenger=-2.0, incumbent=2.0)
+    assert worse.difference.dr.high < 0
+    verdict = judge(evaluation(200, 12, 0.9, 0.2), "general", 0, worse)
+    assert not verdict.promoted
+    (reason,) = verdict.reasons
+    assert f"{worse.difference.dr.mid:+.4f} discounted accepted outcomes" in reason
+    assert verdict.rules[-1].name == "counterfactual"
+    assert (verdict.rules[-1].measured, verdict.rules[-1].limit) == (worse.difference.dr.high, 0)
+
+
+@pytest.mark.parametrize("skill", [2.0, 0.25])
+def test_a_head_that_exploration_finds_better_or_cannot_tell_from_the_other_passes(
+    skill: float,
+) -> None:
+    found = explored(challenger=skill, incumbent=0.3)
+    verdict = judge(evaluation(200, 12, 0.9, 0.2), "general", 0, found)
+    assert verdict.promoted
+    assert verdict.counterfactual == found
+    assert len(verdict.reasons) == 5
+
+
+def test_exploration_alone_promotes_nobody() -> None:
+    found = explored(challenger=2.0, incumbent=-2.0)
+    assert found.difference.dr.low > 0
+    verdict = judge(evaluation(200, 12, 0.2, 0.9), "general", 0, found)
+    assert not verdict.promoted
+    assert verdict.rules[-1].passed
 
 
 def test_an_equal_head_is_held_because_ties_keep_the_incumbent() -> None:

@@ -40,11 +40,13 @@ class HeadVerdict(_message.Message):
         LIMIT_FIELD_NUMBER: _builtins.int
         SENTENCE_FIELD_NUMBER: _builtins.int
         rule: _builtins.str
-        """"seekers", "ndcg_at_10", "auc" or "calibration"."""
+        """"seekers", "ndcg_at_10", "auc" or "calibration"; "counterfactual" where enough was explored."""
         passed: _builtins.bool
         """Whether the head passed. It had to pass all of them."""
         measured: _builtins.float
-        """What was measured: a count, the lower bound of the gain in NDCG@10, the gain in AUC, the calibration error."""
+        """What was measured: a count, the lower bound of the gain in NDCG@10, the gain in AUC, the calibration error, the upper bound
+        of the counterfactual difference.
+        """
         limit: _builtins.float
         """What it was held against."""
         sentence: _builtins.str

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trine.scheduler.v1 import explored_pages_pb2 as _explored_pages_pb2
 from trine.scheduler.v1 import file_run_pb2 as _file_run_pb2
 from trine.scheduler.v1 import run_pb2 as _run_pb2
 import builtins as _builtins
@@ -307,6 +308,7 @@ class CompleteRunRequest(_message.Message):
         CHALLENGER_SCORES_FIELD_NUMBER: _builtins.int
         INCUMBENT_SCORES_FIELD_NUMBER: _builtins.int
         INCUMBENT_CALIBRATED_FIELD_NUMBER: _builtins.int
+        PAGES_FIELD_NUMBER: _builtins.int
         incumbent_calibrated: _builtins.bool
         """Whether the incumbent's scores are probabilities too."""
         @_builtins.property
@@ -325,6 +327,10 @@ class CompleteRunRequest(_message.Message):
         def incumbent_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
             """The incumbent's score of the same outcomes."""
 
+        @_builtins.property
+        def pages(self) -> _explored_pages_pb2.ExploredPages:
+            """What was shown meanwhile, where the domain explores."""
+
         def __init__(
             self,
             *,
@@ -333,10 +339,11 @@ class CompleteRunRequest(_message.Message):
             challenger_scores: _abc.Iterable[_builtins.float] | None = ...,
             incumbent_scores: _abc.Iterable[_builtins.float] | None = ...,
             incumbent_calibrated: _builtins.bool = ...,
+            pages: _explored_pages_pb2.ExploredPages | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["pages", b"pages"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger_scores", b"challenger_scores", "incumbent_calibrated", b"incumbent_calibrated", "incumbent_scores", b"incumbent_scores", "levels", b"levels", "seekers", b"seekers"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger_scores", b"challenger_scores", "incumbent_calibrated", b"incumbent_calibrated", "incumbent_scores", b"incumbent_scores", "levels", b"levels", "pages", b"pages", "seekers", b"seekers"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -240,6 +240,7 @@ class Verdict(_message.Message):
     AUC_GAIN_FIELD_NUMBER: _builtins.int
     PASSED_FIELD_NUMBER: _builtins.int
     ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+    COUNTERFACTUAL_FIELD_NUMBER: _builtins.int
     result: _builtins.str
     """"promoted" or "held"; "rollout" for a head that comes into use step by step: the rollout says what became of it."""
     incumbent: _builtins.str
@@ -276,6 +277,10 @@ class Verdict(_message.Message):
     def auc_gain(self) -> Global___Interval:
         """Difference of the AUCs, challenger less incumbent, and its 90 % interval (the same bootstrap)."""
 
+    @_builtins.property
+    def counterfactual(self) -> Global___Counterfactual:
+        """What exploration told of both heads; absent while too little was explored (see MatchingPolicy)."""
+
     def __init__(
         self,
         *,
@@ -290,14 +295,100 @@ class Verdict(_message.Message):
         auc_gain: Global___Interval | None = ...,
         passed: _builtins.bool = ...,
         rollout_id: _builtins.str = ...,
+        counterfactual: Global___Counterfactual | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["auc_gain", b"auc_gain", "challenger_quality", b"challenger_quality", "incumbent_quality", b"incumbent_quality", "ndcg_at_10_gain", b"ndcg_at_10_gain"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auc_gain", b"auc_gain", "challenger_quality", b"challenger_quality", "counterfactual", b"counterfactual", "incumbent_quality", b"incumbent_quality", "ndcg_at_10_gain", b"ndcg_at_10_gain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auc_gain", b"auc_gain", "challenger_quality", b"challenger_quality", "incumbent", b"incumbent", "incumbent_quality", b"incumbent_quality", "ndcg_at_10_gain", b"ndcg_at_10_gain", "outcomes_count", b"outcomes_count", "passed", b"passed", "reasons", b"reasons", "result", b"result", "rollout_id", b"rollout_id", "seekers_count", b"seekers_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auc_gain", b"auc_gain", "challenger_quality", b"challenger_quality", "counterfactual", b"counterfactual", "incumbent", b"incumbent", "incumbent_quality", b"incumbent_quality", "ndcg_at_10_gain", b"ndcg_at_10_gain", "outcomes_count", b"outcomes_count", "passed", b"passed", "reasons", b"reasons", "result", b"result", "rollout_id", b"rollout_id", "seekers_count", b"seekers_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+@_typing.final
+class Counterfactual(_message.Message):
+    """What both heads' orders would have brought on the first pages that were shown since the first held-out outcome. An order of the
+    people of a page is worth the outcomes of at least "accepted" that it brings, each divided by log2(1 + rank), up to rank 10.
+    Only outcomes that name their match count. People who were not on the page do not come in.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Values(_message.Message):
+        """One figure by three estimators, each with its 95 % interval (asymptotic, over seekers)."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        IPS_FIELD_NUMBER: _builtins.int
+        SNIPS_FIELD_NUMBER: _builtins.int
+        DR_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def ips(self) -> Global___Interval:
+            """Inverse propensity scoring."""
+
+        @_builtins.property
+        def snips(self) -> Global___Interval:
+            """The same, self-normalised at each rank."""
+
+        @_builtins.property
+        def dr(self) -> Global___Interval:
+            """Doubly robust, with a model of the rewards: what the gate goes by."""
+
+        def __init__(
+            self,
+            *,
+            ips: Global___Interval | None = ...,
+            snips: Global___Interval | None = ...,
+            dr: Global___Interval | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["dr", b"dr", "ips", b"ips", "snips", b"snips"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["dr", b"dr", "ips", b"ips", "snips", b"snips"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MATCHES_COUNT_FIELD_NUMBER: _builtins.int
+    EXPLORED_COUNT_FIELD_NUMBER: _builtins.int
+    POSITIVES_COUNT_FIELD_NUMBER: _builtins.int
+    CHALLENGER_FIELD_NUMBER: _builtins.int
+    INCUMBENT_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    matches_count: _builtins.int
+    """Matches whose first page might have been explored."""
+    explored_count: _builtins.int
+    """Those that were: shown in a random order."""
+    positives_count: _builtins.int
+    """Outcomes of at least "accepted" that name one of the matches."""
+    @_builtins.property
+    def challenger(self) -> Global___Counterfactual.Values:
+        """What the challenger's orders are worth a match."""
+
+    @_builtins.property
+    def incumbent(self) -> Global___Counterfactual.Values:
+        """What the incumbent's are worth."""
+
+    @_builtins.property
+    def difference(self) -> Global___Counterfactual.Values:
+        """Challenger less incumbent, page by page."""
+
+    def __init__(
+        self,
+        *,
+        matches_count: _builtins.int = ...,
+        explored_count: _builtins.int = ...,
+        positives_count: _builtins.int = ...,
+        challenger: Global___Counterfactual.Values | None = ...,
+        incumbent: Global___Counterfactual.Values | None = ...,
+        difference: Global___Counterfactual.Values | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["challenger", b"challenger", "difference", b"difference", "incumbent", b"incumbent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger", b"challenger", "difference", b"difference", "explored_count", b"explored_count", "incumbent", b"incumbent", "matches_count", b"matches_count", "positives_count", b"positives_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Counterfactual: _TypeAlias = Counterfactual  # noqa: Y015
 
 @_typing.final
 class Quality(_message.Message):
