@@ -33,20 +33,13 @@ from services.scheduler.core.run import (
 )
 from services.scheduler.core.run_events import Move, RunHistory
 from services.scheduler.core.training_policy import PolicyChoice
-from services.scheduler.core.verdict import (
-    Counterfactual,
-    Interval,
-    Quality,
-    Rule,
-    Values,
-    Verdict,
-)
+from services.scheduler.core.verdict import Verdict
 from services.scheduler.rollout_postgres import (
     PostgresRollouts,
     PostgresRolloutUnit,
     RolloutEvent,
 )
-from services.scheduler.rows import dumped, file_dataset, file_job, file_result
+from services.scheduler.rows import dumped, file_dataset, file_job, file_result, verdict_of
 
 SCHEMA = "scheduler"
 _HERE = Path(__file__).parent
@@ -477,7 +470,7 @@ def _run(row: asyncpg.Record) -> Run:
         steps_done_count=row["steps_done_count"],
         steps_count=row["steps_count"],
         head=row["head"],
-        verdict=_verdict(row["verdict"]),
+        verdict=verdict_of(row["verdict"]),
         failure=Failure(**json.loads(row["failure"])) if row["failure"] else None,
         stop_requested=row["stop_requested"],
         dataset=file_dataset(row["dataset"]),
@@ -488,30 +481,6 @@ def _run(row: asyncpg.Record) -> Run:
 
 
 def _head(row: asyncpg.Record) -> Head:
-    verdict = _verdict(row["verdict"])
+    verdict = verdict_of(row["verdict"])
     assert verdict is not None
     return Head(**{name: row[name] for name in _HEAD_COLUMNS}, verdict=verdict)
-
-
-def _verdict(text: str | None) -> Verdict | None:
-    if text is None:
-        return None
-    content = json.loads(text)
-    for name in ("challenger_quality", "incumbent_quality"):
-        quality = content[name]
-        intervals = {key: Interval(**quality[key]) for key in ("ndcg_at_10", "auc")}
-        content[name] = Quality(**{**quality, **intervals})
-    for name in ("ndcg_at_10_gain", "auc_gain"):
-        content[name] = Interval(**content[name])
-    explored = content.get("counterfactual")
-    content["counterfactual"] = None if explored is None else _counterfactual(explored)
-    rules = tuple(Rule(**rule) for rule in content.get("rules", ()))
-    return Verdict(**{**content, "reasons": tuple(content["reasons"]), "rules": rules})
-
-
-def _counterfactual(content: dict[str, Any]) -> Counterfactual:
-    values = {
-        name: Values(**{kind: Interval(**bounds) for kind, bounds in content[name].items()})
-        for name in ("challenger", "incumbent", "difference")
-    }
-    return Counterfactual(**{**content, **values})

@@ -1,4 +1,4 @@
-"""Values of runs from files as PostgreSQL keeps them: JSON."""
+"""Verdicts and values of runs from files as PostgreSQL keeps them: JSON."""
 
 import dataclasses
 import json
@@ -12,6 +12,14 @@ from services.scheduler.core.file_source import (
     Hyperparameters,
     InputFile,
     Method,
+)
+from services.scheduler.core.verdict import (
+    Counterfactual,
+    Interval,
+    Quality,
+    Rule,
+    Values,
+    Verdict,
 )
 
 
@@ -58,3 +66,28 @@ def file_result(text: str | None) -> FileResult | None:
     return FileResult(
         **{**content, "hyperparameters": Hyperparameters(**content["hyperparameters"])}
     )
+
+
+def verdict_of(text: str | None) -> Verdict | None:
+    """What the gate said; None before it has."""
+    if text is None:
+        return None
+    content = json.loads(text)
+    for name in ("challenger_quality", "incumbent_quality"):
+        quality = content[name]
+        intervals = {key: Interval(**quality[key]) for key in ("ndcg_at_10", "auc")}
+        content[name] = Quality(**{**quality, **intervals})
+    for name in ("ndcg_at_10_gain", "auc_gain"):
+        content[name] = Interval(**content[name])
+    explored = content.get("counterfactual")
+    content["counterfactual"] = None if explored is None else _counterfactual(explored)
+    rules = tuple(Rule(**rule) for rule in content.get("rules", ()))
+    return Verdict(**{**content, "reasons": tuple(content["reasons"]), "rules": rules})
+
+
+def _counterfactual(content: dict[str, Any]) -> Counterfactual:
+    values = {
+        name: Values(**{kind: Interval(**bounds) for kind, bounds in content[name].items()})
+        for name in ("challenger", "incumbent", "difference")
+    }
+    return Counterfactual(**{**content, **values})

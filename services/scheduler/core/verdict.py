@@ -117,14 +117,13 @@ class Verdict:
     rules: tuple[Rule, ...] = ()
     rollout_id: str = ""
     """What the head goes through instead of being promoted at once."""
+    counterfactual: Counterfactual | None = None
+    """None while too little was explored."""
 
     @property
     def result(self) -> str:
         """The verdict in a word."""
         return "promoted" if self.promoted else "rollout" if self.rollout_id else "held"
-
-    counterfactual: Counterfactual | None = None
-    """None while too little was explored."""
 
     @property
     def passed(self) -> bool:
