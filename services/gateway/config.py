@@ -16,3 +16,5 @@ class Config:
     scheduler_address: str
     triplets_address: str
     serving_address: str
+    webhook_networks: str = ""
+    """Networks such as "10.0.0.0/8,127.0.0.0/8" that webhooks may reach beside public addresses."""

@@ -158,6 +158,14 @@ select tenant, job_id, wish, training_file_id, validation_file_id, given, metada
     fingerprint, request_key, run_id, result_file_id
 from tuning_jobs where run_id = '' order by job_id limit $1;
 
+-- name: list_unannounced
+select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
+    fingerprint, request_key, run_id, result_file_id
+from tuning_jobs where not announced and run_id <> '' and job_id > $1 order by job_id limit $2;
+
+-- name: set_announced
+update tuning_jobs set announced = true where job_id = $1;
+
 -- name: set_run
 update tuning_jobs set run_id = $2 where job_id = $1;
 
@@ -193,3 +201,78 @@ order by permission_id limit $5;
 -- name: delete_permission
 delete from checkpoint_permissions
 where tenant = $1 and checkpoint = $2 and permission_id = $3 returning true;
+-- name: count_endpoints
+select count(*) from webhook_endpoints where tenant = $1;
+
+-- name: add_endpoint
+insert into webhook_endpoints (
+    endpoint_id, tenant, name, url, event_types, secret, old_secret, old_secret_expire_time,
+    create_time, update_time, disabled
+) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+
+-- name: find_endpoint
+select endpoint_id, tenant, name, url, event_types, secret, old_secret, old_secret_expire_time,
+    create_time, update_time, disabled
+from webhook_endpoints where tenant = $1 and endpoint_id = $2;
+
+-- name: list_endpoints
+select endpoint_id, tenant, name, url, event_types, secret, old_secret, old_secret_expire_time,
+    create_time, update_time, disabled
+from webhook_endpoints where tenant = $1 and ($2 = '' or endpoint_id < $2)
+order by endpoint_id desc limit $3;
+
+-- name: update_endpoint
+update webhook_endpoints set name = $3, url = $4, event_types = $5, secret = $6, old_secret = $7,
+    old_secret_expire_time = $8, update_time = $9, disabled = $10
+where tenant = $1 and endpoint_id = $2 returning true;
+
+-- name: delete_endpoint
+delete from webhook_endpoints where tenant = $1 and endpoint_id = $2 returning true;
+
+-- name: add_deliveries
+insert into webhook_deliveries (
+    event_id, endpoint_id, event_type, body, state, attempts_count, failure, create_time, next_time
+)
+select $2, endpoint_id, $3, $4, 'pending', 0, '', $5, $5
+from webhook_endpoints where tenant = $1 and $3 = any (event_types) and not disabled
+on conflict do nothing;
+
+-- name: hold_due
+with due as (
+    select delivery.endpoint_id, delivery.event_id
+    from webhook_deliveries delivery join webhook_endpoints endpoint using (endpoint_id)
+    where next_time <= $1 and not disabled
+    order by next_time limit $2 for update of delivery skip locked
+)
+update webhook_deliveries delivery set next_time = $3 from due
+where (delivery.endpoint_id, delivery.event_id) = (due.endpoint_id, due.event_id)
+returning delivery.event_id, delivery.endpoint_id, event_type, body, state, attempts_count,
+    status_code, failure, create_time, next_time;
+
+-- name: endpoints_of
+select endpoint_id, tenant, name, url, event_types, secret, old_secret, old_secret_expire_time,
+    create_time, update_time, disabled
+from webhook_endpoints where endpoint_id = any ($1);
+
+-- name: settle_delivery
+-- Not what was replayed meanwhile: that is held by somebody else.
+update webhook_deliveries set state = $3, attempts_count = $4, status_code = $5, failure = $6, next_time = $7
+where endpoint_id = $1 and event_id = $2 and next_time is not distinct from $8;
+
+-- name: disable_endpoint
+update webhook_endpoints set disabled = true where endpoint_id = $1;
+
+-- name: list_deliveries
+select event_id, endpoint_id, event_type, body, state, attempts_count, status_code, failure,
+    create_time, next_time
+from webhook_deliveries where endpoint_id = $1 and ($2 = '' or state = $2)
+order by create_time desc, event_id limit $3;
+
+-- name: replay_delivery
+update webhook_deliveries set state = 'pending', attempts_count = 0, next_time = $3
+where endpoint_id = $1 and event_id = $2
+returning event_id, endpoint_id, event_type, body, state, attempts_count, status_code, failure,
+    create_time, next_time;
+
+-- name: forget_deliveries
+delete from webhook_deliveries where next_time is null and create_time < $1;

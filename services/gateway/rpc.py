@@ -19,6 +19,9 @@ Code = grpc.StatusCode
 
 ERRORS: ErrorTable = {
     errors.ContentLostError: ErrorRow(Code.UNAVAILABLE, "CONTENT_LOST"),
+    errors.DeliveryNotFoundError: ErrorRow(Code.NOT_FOUND, "DELIVERY_NOT_FOUND"),
+    errors.EndpointNotFoundError: ErrorRow(Code.NOT_FOUND, "ENDPOINT_NOT_FOUND"),
+    errors.EndpointUnreachableError: ErrorRow(Code.INVALID_ARGUMENT, "ENDPOINT_UNREACHABLE"),
     errors.FieldInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
     errors.FileNotThereError: ErrorRow(Code.NOT_FOUND, "FILE_NOT_FOUND"),
     errors.FileTooLargeError: ErrorRow(Code.RESOURCE_EXHAUSTED, "FILE_TOO_LARGE"),

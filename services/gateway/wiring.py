@@ -16,12 +16,15 @@ from services.chassis.server import exposing_metrics, serving, set_health, until
 from services.chassis.tasks import background, every
 from services.gateway.clients import SchedulerRuns
 from services.gateway.config import Config
+from services.gateway.core.announce_jobs import announce_jobs
 from services.gateway.core.create_job import adopt_jobs
+from services.gateway.core.deliver_events import deliver_due
 from services.gateway.core.errors import KeyInvalidError
 from services.gateway.core.expire_files import expire_files
 from services.gateway.core.ports import Clock, KeyStore
 from services.gateway.core.resolve_api_key import resolve_api_key
 from services.gateway.facades.openai.dialects import dialects
+from services.gateway.facades.openai.webhooks import Webhooks
 from services.gateway.health import ASK_SECONDS, MeshHealth
 from services.gateway.http import listening
 from services.gateway.postgres import (
@@ -30,11 +33,15 @@ from services.gateway.postgres import (
     PostgresFileStore,
     PostgresJobStore,
     PostgresKeyStore,
+    PostgresWebhookStore,
 )
 from services.gateway.rpc import ERRORS, AccessServicer
+from services.gateway.sender import open_sender
 
 NAME = "trine.gateway.v1.AccessService"
 ADOPT_SECONDS = 5.0
+ANNOUNCE_SECONDS = 2.0
+DELIVER_SECONDS = 1.0
 EXPIRE_SECONDS = 60.0
 
 
@@ -65,7 +72,10 @@ async def run_gateway(config: Config) -> None:
         match = await enter(open_channel(config.serving_address, config.mesh_token))
         files, jobs = PostgresFileStore(pool), PostgresJobStore(pool)
         contents, runs = open_artifacts(config.artifacts_url), SchedulerRuns(scheduler)
-        spoken = dialects(files, jobs, runs, contents, clock)
+        webhooks = PostgresWebhookStore(pool)
+        sender = await enter(open_sender(config.webhook_networks))
+        hooks = Webhooks(webhooks, sender, clock)
+        spoken = dialects(files, jobs, runs, contents, clock, webhooks=hooks)
         await enter(listening(config.http_address, authenticator, ERRORS, spoken))
         await set_health(servicer, [NAME], serving=True)
         health = MeshHealth(
@@ -85,6 +95,10 @@ async def run_gateway(config: Config) -> None:
             background(
                 every(ASK_SECONDS, "mesh_health", health.refresh),
                 every(ADOPT_SECONDS, "adopt_jobs", lambda: adopt_jobs(jobs, runs)),
+                every(
+                    ANNOUNCE_SECONDS, "announce_jobs", lambda: announce_jobs(jobs, runs, webhooks)
+                ),
+                every(DELIVER_SECONDS, "webhooks", lambda: deliver_due(webhooks, sender, clock)),
                 every(EXPIRE_SECONDS, "expire_files", lambda: expire_files(files, contents, clock)),
             )
         )

@@ -30,6 +30,7 @@ PASSED_ON = (
     "TRINE_READER_MODEL",
     "TRINE_READER_KEY",
     "TRINE_READER_SECONDS",
+    "TRINE_WEBHOOK_NETWORKS",
 )
 """Settings that whoever starts the mesh may make."""
 

@@ -11,5 +11,7 @@ from tests.support.mesh import Mesh, running_mesh
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """A mesh that trains only on demand."""
     folder = tmp_path_factory.mktemp("mesh")
-    with running_mesh(folder, TRINE_TRIPLETS_BUDGET="1000000") as running:
+    with running_mesh(
+        folder, TRINE_TRIPLETS_BUDGET="1000000", TRINE_WEBHOOK_NETWORKS="127.0.0.1/32"
+    ) as running:
         yield running

@@ -20,6 +20,8 @@ SCOPES = frozenset(
         "schema:write",
         "users:read",
         "users:write",
+        "webhooks:read",
+        "webhooks:write",
     }
 )
 _TENANT = re.compile(r"[a-z][a-z0-9-]{0,31}")

@@ -2,6 +2,9 @@
 
 GatewayError
 ├── ContentLostError
+├── DeliveryNotFoundError
+├── EndpointNotFoundError
+├── EndpointUnreachableError
 ├── FieldInvalidError
 ├── FileNotThereError
 ├── FileTooLargeError
@@ -33,6 +36,27 @@ class ContentLostError(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The file's bytes could not be kept. Send them again.")
+
+
+class DeliveryNotFoundError(GatewayError):
+    """The endpoint has no such delivery, or has it no more."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(f"There is no delivery of {event_id!r}.", event_id=event_id)
+
+
+class EndpointNotFoundError(GatewayError):
+    """The tenant has no such webhook endpoint."""
+
+    def __init__(self, endpoint_id: str) -> None:
+        super().__init__(f"There is no webhook endpoint {endpoint_id!r}.", endpoint_id=endpoint_id)
+
+
+class EndpointUnreachableError(GatewayError):
+    """A test event could not be sent."""
+
+    def __init__(self, failure: str) -> None:
+        super().__init__(f"The endpoint did not answer: {failure}.", field="url", failure=failure)
 
 
 class FieldInvalidError(GatewayError):

@@ -10,6 +10,7 @@ from services.gateway.core.permission import Permission
 from services.gateway.core.run import Checkpoint, Model, Run, RunEvent, Verb, Wish
 from services.gateway.core.tuning_job import TuningJob
 from services.gateway.core.upload import Part, Upload, UploadState
+from services.gateway.core.webhook import Attempt, Delivery, Endpoint
 
 
 class KeyStore(Protocol):
@@ -172,6 +173,14 @@ class JobStore(Protocol):
         """Returns jobs of all tenants that have no run yet, oldest first."""
         ...
 
+    async def list_unannounced(self, *, after: str, limit: int) -> list[TuningJob]:
+        """Returns jobs newer than an id, oldest first, whose end has not been told."""
+        ...
+
+    async def set_announced(self, job: TuningJob) -> None:
+        """Notes that the end of a job has been told."""
+        ...
+
     async def set_run(self, job: TuningJob, run_id: str) -> None:
         """Notes the run of a job."""
         ...
@@ -277,4 +286,88 @@ class Clock(Protocol):
 
     def now(self) -> datetime.datetime:
         """Now, in UTC."""
+        ...
+
+
+class WebhookStore(Protocol):
+    """Endpoints of webhooks and what is on its way to them, durable once a method returns."""
+
+    async def add_endpoint(self, endpoint: Endpoint) -> None:
+        """Adds an endpoint.
+
+        Raises:
+            QuotaExceededError: the tenant has too many.
+        """
+        ...
+
+    async def find_endpoint(self, tenant: str, endpoint_id: str) -> Endpoint | None:
+        """Returns an endpoint."""
+        ...
+
+    async def list_endpoints(self, tenant: str, *, after: str, limit: int) -> list[Endpoint]:
+        """Returns endpoints made before one, newest first."""
+        ...
+
+    async def update_endpoint(self, endpoint: Endpoint) -> bool:
+        """Writes an endpoint; false if it is not there."""
+        ...
+
+    async def delete_endpoint(self, tenant: str, endpoint_id: str) -> bool:
+        """Removes an endpoint and what is on its way to it; false if it is not there."""
+        ...
+
+    async def add_deliveries(
+        self, tenant: str, event_id: str, event_type: str, body: str, now: datetime.datetime
+    ) -> None:
+        """Puts an event on its way to each endpoint that wants it and does not have it yet."""
+        ...
+
+    async def hold_due(
+        self, now: datetime.datetime, limit: int, held: datetime.timedelta
+    ) -> list[tuple[Delivery, Endpoint]]:
+        """Takes deliveries that are due: until their next_time, which moves, nobody else does."""
+        ...
+
+    async def settle_delivery(
+        self, delivery: Delivery, held_until: datetime.datetime | None, *, disable: bool
+    ) -> None:
+        """Writes what became of a delivery, unless it is no longer held until that time."""
+        ...
+
+    async def list_deliveries(self, endpoint_id: str, *, state: str, limit: int) -> list[Delivery]:
+        """Returns an endpoint's deliveries, newest first; no state means every one."""
+        ...
+
+    async def replay_delivery(
+        self, endpoint_id: str, event_id: str, now: datetime.datetime
+    ) -> Delivery | None:
+        """Puts a delivery on its way again, as if for the first time."""
+        ...
+
+    async def forget_deliveries(self, before: datetime.datetime) -> None:
+        """Removes deliveries that have ended and were made before a time."""
+        ...
+
+
+class WebhookSender(Protocol):
+    """Sends signed events to addresses that strangers have named."""
+
+    def check_url(self, url: str) -> None:
+        """Refuses what will never be sent to.
+
+        Raises:
+            FieldInvalidError: names the rule.
+        """
+        ...
+
+    async def send(
+        self,
+        url: str,
+        secrets: Sequence[str],
+        *,
+        message_id: str,
+        body: str,
+        now: datetime.datetime,
+    ) -> Attempt:
+        """Sends once; whatever goes wrong is in the attempt."""
         ...

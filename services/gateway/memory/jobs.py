@@ -17,6 +17,7 @@ class MemoryJobStore:
         self._files = files
         self._jobs: dict[str, TuningJob] = {}
         self._released: set[str] = set()
+        self._announced: set[str] = set()
         self._permissions: dict[str, Permission] = {}
 
     async def add_job(self, job: TuningJob) -> TuningJob:
@@ -63,6 +64,19 @@ class MemoryJobStore:
         """Returns jobs of all tenants that have no run yet."""
         found = [job for job in self._jobs.values() if not job.run_id]
         return sorted(found, key=lambda job: job.job_id)[:limit]
+
+    async def list_unannounced(self, *, after: str, limit: int) -> list[TuningJob]:
+        """Returns jobs of all tenants whose end has not been told."""
+        found = [
+            job
+            for job_id, job in self._jobs.items()
+            if job.run_id and job_id > after and job_id not in self._announced
+        ]
+        return sorted(found, key=lambda job: job.job_id)[:limit]
+
+    async def set_announced(self, job: TuningJob) -> None:
+        """Notes that the end of a job has been told."""
+        self._announced.add(job.job_id)
 
     async def set_run(self, job: TuningJob, run_id: str) -> None:
         """Notes the run of a job."""

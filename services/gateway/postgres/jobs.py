@@ -54,6 +54,14 @@ class PostgresJobStore:
         """Returns jobs of all tenants that have no run yet."""
         return [_job(row) for row in await self._pool.fetch(SQL["list_without_run"], limit)]
 
+    async def list_unannounced(self, *, after: str, limit: int) -> list[TuningJob]:
+        """Returns jobs of all tenants whose end has not been told."""
+        return [_job(row) for row in await self._pool.fetch(SQL["list_unannounced"], after, limit)]
+
+    async def set_announced(self, job: TuningJob) -> None:
+        """Notes that the end of a job has been told."""
+        await self._pool.execute(SQL["set_announced"], job.job_id)
+
     async def set_run(self, job: TuningJob, run_id: str) -> None:
         """Notes the run of a job."""
         await self._pool.execute(SQL["set_run"], job.job_id, run_id)

@@ -74,6 +74,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The Idempotency-Key came before with another request."""
     ERROR_REASON_SCHEDULER_UNAVAILABLE: _ErrorReason.ValueType  # 25
     """Runs cannot be reached at the moment. Try again."""
+    ERROR_REASON_ENDPOINT_NOT_FOUND: _ErrorReason.ValueType  # 40
+    """There is no such webhook endpoint."""
+    ERROR_REASON_ENDPOINT_UNREACHABLE: _ErrorReason.ValueType  # 41
+    """A test event could not be sent to the endpoint; metadata "failure" says why."""
+    ERROR_REASON_DELIVERY_NOT_FOUND: _ErrorReason.ValueType  # 42
+    """The endpoint has no such delivery, or has it no more."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -130,4 +136,10 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 24
 """The Idempotency-Key came before with another request."""
 ERROR_REASON_SCHEDULER_UNAVAILABLE: ErrorReason.ValueType  # 25
 """Runs cannot be reached at the moment. Try again."""
+ERROR_REASON_ENDPOINT_NOT_FOUND: ErrorReason.ValueType  # 40
+"""There is no such webhook endpoint."""
+ERROR_REASON_ENDPOINT_UNREACHABLE: ErrorReason.ValueType  # 41
+"""A test event could not be sent to the endpoint; metadata "failure" says why."""
+ERROR_REASON_DELIVERY_NOT_FOUND: ErrorReason.ValueType  # 42
+"""The endpoint has no such delivery, or has it no more."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

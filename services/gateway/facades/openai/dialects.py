@@ -11,6 +11,7 @@ from services.gateway.facades.openai.answers import refuse
 from services.gateway.facades.openai.files import Files
 from services.gateway.facades.openai.jobs import FineTuning
 from services.gateway.facades.openai.models import Models
+from services.gateway.facades.openai.webhooks import Webhooks
 from services.gateway.http import Dialect
 
 VERSION = "2020-10-01"
@@ -18,12 +19,19 @@ VERSION = "2020-10-01"
 
 
 def dialects(
-    files: FileStore, jobs: JobStore, runs: Runs, contents: Contents, clock: Clock
+    files: FileStore,
+    jobs: JobStore,
+    runs: Runs,
+    contents: Contents,
+    clock: Clock,
+    *,
+    webhooks: Webhooks,
 ) -> list[Dialect]:
     """Both: they share all but their words for states."""
     shared = [
         *Files(files, contents, clock, Transfers()).routes(),
         *Models(jobs, runs, clock).routes(),
+        *webhooks.routes(),
     ]
     openai = FineTuning(jobs, files, runs, clock, statuses.OPENAI).routes()
     truefoundry = FineTuning(jobs, files, runs, clock, statuses.TRUEFOUNDRY).routes()

@@ -1,0 +1,42 @@
+"""Telling the world how fine-tuning jobs ended.
+
+What ended is asked of the scheduler, job by job that has not been told of yet: an event would only
+be a hint to do so. A repeat after a crash makes the same event, which is on its way already.
+"""
+
+from collections.abc import Mapping
+
+from services.gateway.core.deliver_events import announce
+from services.gateway.core.ports import JobStore, Runs, WebhookStore
+from services.gateway.core.run import RunState
+
+ASKED_MAX = 100
+"""Jobs that are read at one go."""
+
+ENDS: Mapping[RunState, str] = {
+    RunState.SUCCEEDED: "fine_tuning.job.succeeded",
+    RunState.STOPPED: "fine_tuning.job.succeeded",
+    RunState.FAILED: "fine_tuning.job.failed",
+    RunState.CANCELLED: "fine_tuning.job.cancelled",
+}
+"""The event of each state that a run ends in."""
+
+
+async def announce_jobs(jobs: JobStore, runs: Runs, webhooks: WebhookStore) -> None:
+    """Announces every job that has ended since the last time."""
+    after = ""
+    while found := await jobs.list_unannounced(after=after, limit=ASKED_MAX):
+        for job in found:
+            run = await runs.get(job.tenant, job.run_id)
+            event_type = ENDS.get(run.state)
+            if event_type is None or run.end_time is None:
+                continue
+            await announce(
+                webhooks,
+                tenant=job.tenant,
+                event_type=event_type,
+                subject_id=job.job_id,
+                now=run.end_time,
+            )
+            await jobs.set_announced(job)
+        after = found[-1].job_id
