@@ -193,6 +193,7 @@ REFUSALS: list[Refusal] = [
     ("POST", "/uploads/upload_0/cancel", {}, 404, None, "upload_not_found"),
     ("POST", "/files/file-0/nowhere", {}, 404, None, "method_not_found"),
     ("PUT", "/files", {}, 404, None, "method_not_found"),
+    ("GET", "/models/provider%2Fmodel", {}, 400, None, "request_malformed"),
     ("POST", "/uploads", {"filename": "x" * 2_000_000}, 413, None, "request_too_large"),
 ]
 
