@@ -4,10 +4,13 @@ Content addressing makes writes idempotent and reads verifiable: a file whose by
 name is never returned.
 """
 
+import asyncio
 import hashlib
 import re
+import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator
+from pathlib import Path
 from typing import Protocol
 
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
@@ -16,6 +19,9 @@ ARTIFACT_BYTES_MAX = 2 * 1024**3
 CHUNK_BYTES = 4 * 1024**2
 CHUNKS_AT_ONCE_MAX = 2
 """Parts of a stream that are on their way to the store: so much of it is in memory."""
+UNFINISHED_SECONDS = 86_400
+"""Age at which a stream that nobody ended counts as broken off: its writer was killed."""
+_INCOMING = "incoming"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -81,7 +87,7 @@ class ObjectArtifacts:
 
         An error of the stream itself comes out as it is, and nothing is kept.
         """
-        incoming, seen = f"incoming/{uuid.uuid4().hex}", _Digesting(chunks)
+        incoming, seen = f"{_INCOMING}/{uuid.uuid4().hex}", _Digesting(chunks)
         await self._store.put_async(
             incoming,
             seen.read(),
@@ -130,6 +136,18 @@ class ObjectArtifacts:
             await self._store.delete_async(_path(digest))
         except FileNotFoundError:
             return
+
+    async def drop_unfinished(self) -> None:
+        """Removes what killed writers have left in a folder; a bucket has a rule for that."""
+        if isinstance(self._store, LocalStore) and self._store.prefix is not None:
+            await asyncio.to_thread(_drop_unfinished, self._store.prefix / _INCOMING)
+
+
+def _drop_unfinished(folder: Path) -> None:
+    before = time.time() - UNFINISHED_SECONDS
+    for path in folder.glob("*"):
+        if path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)
 
 
 class _Digesting:

@@ -43,6 +43,7 @@ ADOPT_SECONDS = 5.0
 ANNOUNCE_SECONDS = 2.0
 DELIVER_SECONDS = 1.0
 EXPIRE_SECONDS = 60.0
+DROP_SECONDS = 3_600.0
 
 
 async def run_gateway(config: Config) -> None:
@@ -94,6 +95,7 @@ async def run_gateway(config: Config) -> None:
         await enter(
             background(
                 every(ASK_SECONDS, "mesh_health", health.refresh),
+                every(DROP_SECONDS, "drop_unfinished", contents.drop_unfinished),
                 every(ADOPT_SECONDS, "adopt_jobs", lambda: adopt_jobs(jobs, runs)),
                 every(
                     ANNOUNCE_SECONDS, "announce_jobs", lambda: announce_jobs(jobs, runs, webhooks)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from obstore.store import LocalStore, MemoryStore
 from services.chassis.artifacts import (
     CHUNK_BYTES,
     CHUNKS_AT_ONCE_MAX,
+    UNFINISHED_SECONDS,
     ArtifactError,
     ObjectArtifacts,
+    memory_artifacts,
     open_artifacts,
 )
 
@@ -219,6 +222,22 @@ async def test_the_end_of_a_corrupt_stream_is_never_given(
         [chunk async for chunk in setting_of_artifacts.artifacts.stream(digest)]
     with pytest.raises(ArtifactError, match="does not exist"):
         [chunk async for chunk in setting_of_artifacts.artifacts.stream("0" * 64)]
+
+
+async def test_what_a_killed_writer_has_left_goes_after_a_day(tmp_path: Path) -> None:
+    artifacts = open_artifacts(str(tmp_path))
+    await artifacts.drop_unfinished()  # nothing came yet
+    digest = await artifacts.put(CONTENT)
+    left = [tmp_path / "incoming" / name for name in ("old", "young#1")]
+    left[0].parent.mkdir()
+    for path in left:
+        path.write_bytes(b"half")
+    yesterday = time.time() - UNFINISHED_SECONDS - 1
+    os.utime(left[0], (yesterday, yesterday))
+    await artifacts.drop_unfinished()
+    assert [path.exists() for path in left] == [False, True]
+    assert await artifacts.get(digest) == CONTENT
+    await memory_artifacts().drop_unfinished()
 
 
 async def test_what_is_erased_is_not_there(setting_of_artifacts: ArtifactSetting) -> None:

@@ -1,13 +1,14 @@
 """What every key store does, in dictionaries and in PostgreSQL."""
 
 import asyncio
+import dataclasses
 import datetime
 from collections.abc import AsyncIterator
 
 import pytest
 
 from services.chassis.database import open_database
-from services.gateway.core.api_key import ApiKey
+from services.gateway.core.api_key import SCOPES, ApiKey
 from services.gateway.core.errors import (
     KeyNotFoundError,
     TenantExistsError,
@@ -126,6 +127,20 @@ async def test_an_unknown_key_cannot_be_revoked(store: KeyStore) -> None:
     with pytest.raises(KeyNotFoundError) as caught:
         await store.revoke_key("key-1")
     assert caught.value.metadata == {"key_id": "key-1"}
+
+
+async def test_a_key_that_could_do_everything_can_do_what_came_later(
+    servers: Servers, schema: str
+) -> None:
+    async with open_database(servers.postgres_dsn, schema, MIGRATIONS[:1]) as pool:
+        first = PostgresKeyStore(pool)
+        await first.add_tenant("acme")
+        everything = SCOPES - {"files:read", "files:write"}
+        await first.add_key(dataclasses.replace(key_of("acme", "all"), scopes=everything))
+        await first.add_key(key_of("acme", "few"))
+    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool:
+        found = [await PostgresKeyStore(pool).find_key(name) for name in ("all", "few")]
+    assert [key.scopes for key in found if key] == [SCOPES, key_of("acme").scopes]
 
 
 async def test_what_was_acknowledged_is_there_for_the_next_process(

@@ -33,6 +33,15 @@ def test_every_service_is_scraped(mesh: Mesh, service: str) -> None:
     assert total(scrape(mesh, service), "process_start_time_seconds") > 0
 
 
+def test_calls_of_the_dialects_are_counted_by_route_and_status(mesh: Mesh) -> None:
+    mesh.http.get("/v1/files/file-0")
+    mesh.http.get("/api/llm/files/file-0")
+    samples = scrape(mesh, "gateway")
+    for dialect, prefix in (("openai", "/v1"), ("truefoundry", "/api/llm")):
+        labels = (f"'{dialect}'", f"'{prefix}/files/{{file_id}}'", "'404'", "'GET'")
+        assert total(samples, "trine_http_requests_total", *labels) >= 1
+
+
 def test_rpcs_are_counted_by_method_and_code(mesh: Mesh) -> None:
     mesh.fill("counted", 3)
     mesh.refused("GET", "/v1/users/nobody", domain="counted")
