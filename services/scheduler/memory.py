@@ -40,6 +40,7 @@ from services.scheduler.rollout_memory import (
     MemoryRolloutUnit,
     RolloutState,
     after_name,
+    promoted,
 )
 
 RunKey = tuple[str, str]
@@ -204,22 +205,13 @@ class MemorySchedulerStore(MemoryRollouts):
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
         """Returns what is in use by (tenant, domain)."""
         found = []
-        for tenant, domain in sorted({*self._state.pointers, *self._state.matching_policies}):
+        known = (self._state.pointers, self._state.matching_policies, self._rollouts.policies)
+        for tenant, domain in sorted({key for keys in known for key in keys}):
             head = await self.head_in_use(tenant, domain)
             policy = await self.read_matching_policy(tenant, domain)
             challenger = self._rollouts.challenger(tenant, domain, self._state.heads)
             if (tenant, domain) > after and (head or challenger or policy.exploration):
-                found.append(
-                    PromotedHead(
-                        tenant=tenant,
-                        domain=domain,
-                        head=head.head if head else "",
-                        tier=head.tier if head else "",
-                        manifest_digest=head.manifest_digest if head else "",
-                        exploration=policy.exploration,
-                        challenger=challenger,
-                    )
-                )
+                found.append(promoted((tenant, domain), head, policy.exploration, challenger))
         return found[:limit]
 
     async def last_run_time(self, tenant: str, domain: str) -> datetime.datetime | None:

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from services.scheduler.core.head import Challenger, Head
+from services.scheduler.core.head import Challenger, Head, PromotedHead
 from services.scheduler.core.rollout import ACTIVE, OPEN, Rollout, ShadowFigures, total
 from services.scheduler.core.rollout_policy import AT_ONCE, RolloutPolicy
 
@@ -121,6 +121,21 @@ class MemoryRolloutUnit:
     async def emit_rollout(self, rollout: Rollout) -> None:
         """Keeps an event about a rollout."""
         self._events.append((f"rollout.{rollout.step}", rollout))
+
+
+def promoted(
+    key: Key, head: Head | None, exploration: float, challenger: Challenger | None
+) -> PromotedHead:
+    """What is in use in a domain, and what challenges it."""
+    return PromotedHead(
+        tenant=key[0],
+        domain=key[1],
+        head=head.head if head else "",
+        tier=head.tier if head else "",
+        manifest_digest=head.manifest_digest if head else "",
+        exploration=exploration,
+        challenger=challenger,
+    )
 
 
 def after_name(items: list[Item], names: list[str], before: str) -> list[Item]:

@@ -15,6 +15,7 @@ from services.chassis.database import Pool, open_database
 from services.serving.clients import send_exposures
 from services.serving.core.exposure import ExposureLog
 from services.triplets.core.exposure import KEEP_DAYS
+from services.triplets.core.report_outcomes import OutcomeDraft, check_drafts, report_outcomes
 from services.triplets.postgres import MIGRATIONS, PostgresTripletStore
 from services.triplets.postgres.exposures import PostgresExposureStore
 from services.triplets.rpc.errors import ERRORS
@@ -134,6 +135,87 @@ async def test_what_is_old_is_forgotten(kept: Kept) -> None:
     await PostgresExposureStore(kept.pool).prune()
     assert (await refused(kept.get("m1"))).reason == "MATCH_NOT_FOUND"
     assert (await kept.get("m2")).match_id == "m2"
+
+
+async def say(kept: Kept, *words: tuple[str, str, str, str, int]) -> None:
+    """Outcomes: seeker, candidate, what, of which match, on which day."""
+    drafts = [
+        OutcomeDraft(
+            seeker_id=seeker,
+            candidate_id=candidate,
+            label=label,
+            weight=None,
+            occurred_at=NOW - datetime.timedelta(days=30 - day),
+            match_id=match_id,
+        )
+        for seeker, candidate, label, match_id, day in words
+    ]
+    store = PostgresTripletStore(kept.pool)
+    async with store.open_domain(TENANT, DOMAIN) as unit:
+        await report_outcomes(unit, drafts, check_drafts(drafts, NOW))
+
+
+async def arms(kept: Kept, rollout_id: str = "ro_1", domain: str = DOMAIN) -> dict[str, Any]:
+    """The arms of a rollout by their names."""
+    request = exposure_service_pb2.CountArmsRequest(
+        tenant=TENANT, domain=domain, rollout_id=rollout_id
+    )
+    response = await kept.stub.CountArms(request, metadata=MESH)
+    return {arm.arm: arm for arm in response.arms}
+
+
+async def test_the_rollout_and_the_arm_of_a_match_are_kept(kept: Kept) -> None:
+    await kept.record(candidates=[1], scores=[0.5], rollout_id="ro_1", arm="challenger")
+    found = await kept.get()
+    assert (found.rollout_id, found.arm) == ("ro_1", "challenger")
+
+
+async def test_outcomes_count_for_the_arm_whose_match_they_name(kept: Kept) -> None:
+    shown: dict[str, Any] = {"scores": [0.9, 0.1], "rollout_id": "ro_1"}
+    await kept.record("m1", seeker=0, candidates=[1, 2], arm="challenger", **shown)
+    await kept.record("m2", seeker=1, candidates=[0, 2], arm="incumbent", **shown)
+    await kept.record("m3", seeker=2, candidates=[0, 1], arm="incumbent", **shown)
+    await kept.record("m4", seeker=0, candidates=[1, 2], scores=[0.9, 0.1])  # of no rollout
+    await say(
+        kept,
+        ("ada", "bob", "accepted", "m1", 3),
+        ("ada", "bob", "rejected", "m1", 2),  # an earlier word
+        ("ada", "cleo", "expired", "m1", 1),
+        ("bob", "ada", "accepted", "m2", 1),
+        ("bob", "ada", "retracted", "m2", 2),
+        ("cleo", "ada", "converted", "m3", 1),
+        ("cleo", "bob", "accepted", "m1", 1),  # another's match
+        ("cleo", "bob", "rejected", "m4", 2),
+        ("bob", "cleo", "accepted", "", 1),  # of none
+    )
+    found = await arms(kept)
+    challenger, incumbent = found["challenger"], found["incumbent"]
+    assert (challenger.matches_count, incumbent.matches_count) == (1, 2)
+    assert (challenger.outcomes_count, challenger.positives_count) == (2, 1)
+    assert (challenger.seekers_count, incumbent.seekers_count) == (1, 1)
+    sums = ("outcomes_squared_sum", "products_sum", "positives_squared_sum")
+    assert [getattr(challenger, name) for name in sums] == [4, 2, 1]
+    assert (incumbent.outcomes_count, incumbent.positives_count) == (1, 1)
+    assert await arms(kept, "ro_2") == await arms(kept, "") == await arms(kept, domain="x") == {}
+
+
+async def test_only_who_was_shown_counts_and_once(kept: Kept) -> None:
+    shown: dict[str, Any] = {"scores": [0.5], "rollout_id": "ro_1", "arm": "incumbent"}
+    await say(kept, ("ada", "bob", "accepted", "m1", 1))  # before the record of its match
+    await kept.record("m1", candidates=[1], **shown)
+    await say(
+        kept,
+        ("ada", "bob", "accepted", "m1", 1),
+        ("ada", "cleo", "accepted", "m1", 1),
+    )
+    found = (await arms(kept))["incumbent"]
+    assert (found.outcomes_count, found.positives_count) == (1, 1)
+
+
+async def test_counting_arms_is_the_meshs_alone(kept: Kept) -> None:
+    request = exposure_service_pb2.CountArmsRequest()
+    refusal = await refused(kept.stub.CountArms(request, metadata=ACME))
+    assert refusal.reason == "INTERNAL_RPC"
 
 
 @pytest.fixture
