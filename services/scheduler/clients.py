@@ -50,7 +50,7 @@ class TripletsClient:
         )
 
     async def list(self) -> list[DomainCounts]:
-        """Returns the counts of all domains with triplets."""
+        """Returns the counts of all domains with triplets or positive outcomes."""
         found: list[DomainCounts] = []
         token = ""
         while True:
@@ -155,5 +155,6 @@ def _counts(domain: pb.Domain) -> DomainCounts:
         domain=domain.domain,
         revision=domain.revision,
         triplets_count=domain.triplets_count,
+        positives_count=domain.positives_count,
         trained_triplets_count=domain.trained_triplets_count,
     )

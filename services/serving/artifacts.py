@@ -10,11 +10,13 @@ from trine.trainer.v1 import head_manifest_pb2
 from services.chassis.artifacts import ArtifactError, ArtifactStore
 from services.serving.core.candidates import Floats
 from services.serving.core.errors import HeadRefusedError
+from services.serving.core.factors import Factors
 from services.serving.core.ports import DesiredHead, HeadBundle
-from services.serving.onnx import OnnxScorers, check_golden
+from services.serving.onnx import OnnxScorers, check_factors, check_golden
 
 MANIFEST_BYTES_MAX = 1024**2
 PART_BYTES_MAX = 64 * 1024**2
+FACTORS_BYTES_MAX = 256 * 1024**2
 TABLE_WIDTH = 2
 
 Manifest = head_manifest_pb2.HeadManifest
@@ -36,12 +38,15 @@ class ArtifactBundles:
             _check(manifest, desired)
             parts = {part.role: await self._fetch(part.file) for part in manifest.parts}
             golden, table = await self._fetch(manifest.golden), await self._fetch(manifest.table)
+            factors = b""
+            if manifest.HasField("factors"):
+                factors = await self._fetch(manifest.factors, FACTORS_BYTES_MAX)
         except (ArtifactError, json_format.ParseError, UnicodeDecodeError) as error:
             raise HeadRefusedError(str(error)) from error
-        return await asyncio.to_thread(_open, manifest, parts, golden, table)
+        return await asyncio.to_thread(_open, manifest, parts, golden, table, factors)
 
-    async def _fetch(self, artifact: Manifest.Artifact) -> bytes:
-        limit = min(artifact.size_bytes, PART_BYTES_MAX)
+    async def _fetch(self, artifact: Manifest.Artifact, most: int = PART_BYTES_MAX) -> bytes:
+        limit = min(artifact.size_bytes, most)
         return await self._artifacts.get(artifact.digest, limit)
 
 
@@ -58,6 +63,7 @@ def _open(
     parts: dict[Role.Role.ValueType, bytes],
     golden: bytes,
     table: bytes,
+    factors: bytes,
 ) -> HeadBundle:
     scorers = OnnxScorers(*(parts[role] for role in ROLES))
     vectors = _arrays(golden)
@@ -68,6 +74,9 @@ def _open(
     learned = _arrays(table).get("table")
     if learned is None or learned.dtype != np.float32 or learned.shape[1:] != (TABLE_WIDTH,):
         raise HeadRefusedError("its table of people has another shape or type")
+    own = _open_factors(_arrays(factors)) if factors else None
+    if own is not None:
+        check_factors(own, vectors)
     return HeadBundle(
         tenant=manifest.tenant,
         domain=manifest.domain,
@@ -79,7 +88,24 @@ def _open(
         table=learned,
         run_id=manifest.run_id,
         scorers=scorers,
+        factors=own,
     )
+
+
+def _open_factors(arrays: dict[str, Floats]) -> Factors:
+    try:
+        floor, places = arrays["recency"].astype(float).tolist()
+        return Factors(
+            people=arrays["people"].astype(np.int32),
+            history=arrays["history"].astype(np.float32),
+            candidates=arrays["candidates"].astype(np.float32),
+            newcomer=arrays["newcomer"].astype(np.float32),
+            content=arrays["content"].astype(np.float32),
+            recency_floor=floor,
+            recency_places=places,
+        )
+    except (KeyError, ValueError) as error:
+        raise HeadRefusedError(f"its vectors of candidates cannot be read: {error}") from error
 
 
 def _arrays(content: bytes) -> dict[str, Floats]:

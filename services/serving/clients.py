@@ -225,5 +225,6 @@ def _tallies(
 
 
 def _pairs(message: Step.Pairs) -> PairRows:
-    standing = np.frombuffer(message.standing, np.uint8).astype(np.bool_)
-    return np.frombuffer(message.numbers, "<i4").reshape(len(standing), 2), standing
+    standing = np.frombuffer(message.standing, np.uint8)
+    numbers = np.frombuffer(message.numbers, "<i4").reshape(len(standing), 2)
+    return PairRows(numbers, standing, np.frombuffer(message.times, "<i8"))

@@ -7,6 +7,7 @@ import onnxruntime
 
 from services.serving.core.candidates import Floats
 from services.serving.core.errors import HeadRefusedError
+from services.serving.core.factors import Factors
 
 GOLDEN_TOLERANCE = 1e-4
 """Between the trainer's machine and this one: other CPUs add in another order."""
@@ -90,6 +91,23 @@ def check_golden(scorers: OnnxScorers, golden: Mapping[str, Floats]) -> None:
             found, expected, rtol=0, atol=GOLDEN_TOLERANCE
         ):
             raise HeadRefusedError(f"gives another {name} than its golden vectors say")
+
+
+def check_factors(factors: Factors, golden: Mapping[str, Floats]) -> None:
+    """Refuses vectors of candidates that do not give what their trainer saw.
+
+    Raises:
+        HeadRefusedError: an output is absent, or further off than another CPU explains.
+    """
+    try:
+        query = factors.query(golden["history"].astype(np.int32))
+        found = factors.candidates[: len(golden["affinities"])] @ query
+        right = np.allclose(query, golden["factor_query"], rtol=0, atol=GOLDEN_TOLERANCE)
+        right &= np.allclose(found, golden["affinities"], rtol=0, atol=GOLDEN_TOLERANCE)
+    except Exception as error:  # a missing array, or one of another shape
+        raise HeadRefusedError(f"its vectors of candidates cannot be tried: {error}") from error
+    if not right:
+        raise HeadRefusedError("gives other affinities than its golden vectors say")
 
 
 def _pair(seekers: Floats, candidates_nk: Floats, cosines_n: Floats) -> dict[str, Floats]:

@@ -46,6 +46,9 @@ class ArtifactHeads:
                 Column(name=c.name, type=c.type, members=tuple(c.members)) for c in manifest.columns
             ),
             twins=tuple([await self._read_twin(twin) for twin in manifest.twins]),
+            factors=await self._artifacts.get(manifest.factors.digest)
+            if manifest.HasField("factors")
+            else b"",
         )
 
     async def write_head(self, run: LeasedRun, snapshot_digest: str, head: LearnedHead) -> str:
@@ -70,6 +73,7 @@ class ArtifactHeads:
             parts=[Part(role=role, file=await self._put(content)) for role, content in parts],
             golden=await self._put(head.golden),
             table=await self._put(files.table),
+            factors=await self._put(files.factors) if files.factors else None,
             run_id=run.run_id,
             snapshot_digest=snapshot_digest,
             parent=run.incumbent,

@@ -17,7 +17,7 @@ from services.triplets.core.context import Context
 from services.triplets.core.errors import DomainNotFoundError
 from services.triplets.core.filter_columns import list_columns, point_columns, string_columns
 from services.triplets.core.label import Label
-from services.triplets.core.outcome import Outcome, Pair, Word
+from services.triplets.core.outcome import Outcome, Pair, Word, micros, standing_of
 from services.triplets.core.ports import (
     Change,
     DomainArrays,
@@ -66,6 +66,7 @@ class _Domain:
     revision: int = 0
     schema_revision: int = 0
     triplets_count: int = 0
+    positives_count: int = 0
     trained_triplets_count: int = 0
     users_count: int = 0
     """Numbers given out."""
@@ -85,6 +86,7 @@ class _Domain:
             domain=self.schema.domain,
             revision=self.revision,
             triplets_count=self.triplets_count,
+            positives_count=self.positives_count,
             trained_triplets_count=self.trained_triplets_count,
         )
 
@@ -235,10 +237,10 @@ class MemoryTripletStore:
         )
 
     async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:
-        """Returns domains with triplets in order."""
+        """Returns domains with triplets or positive outcomes in order."""
         keys = sorted(key for key in self._domains if key > after)
         found = [self._domains[key].counts(key[0]) for key in keys]
-        return [counts for counts in found if counts.triplets_count][:limit]
+        return [c for c in found if c.triplets_count or c.positives_count][:limit]
 
     async def read_shared(self, tenant: str, domain: str) -> bool | None:
         """Says whether a domain is shared."""
@@ -294,8 +296,13 @@ class MemoryTripletStore:
         words = state.standing(state.revision)
         for start in range(0, len(pairs), BATCH_ROWS_MAX):
             some = pairs[start : start + BATCH_ROWS_MAX]
-            stand = [words[pair].counted_level is not None for pair in some]
-            batch_pairs = PairBatch(numbers=np.array(some, np.int32), standing=np.array(stand))
+            stand = [standing_of(words[pair].level) for pair in some]
+            times = [micros(words[pair].occurred_at) for pair in some]
+            batch_pairs = PairBatch(
+                numbers=np.array(some, np.int32),
+                standing=np.array(stand, np.uint8),
+                times=np.array(times, np.int64),
+            )
             yield Change(schema=state.schema, revision=since, pairs=batch_pairs)
         yield Change(schema=state.schema, revision=state.revision)
 
@@ -315,8 +322,7 @@ class MemoryTripletStore:
         standing = state.standing(revision).items()
         words = sorted((p, w) for p, w in standing if w.counted_level is not None)
         pairs = np.array([pair for pair, _ in words], np.int32).reshape(-1, 2)
-        epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-        micros = [(w.occurred_at - epoch) // datetime.timedelta(microseconds=1) for _, w in words]
+        times = [micros(w.occurred_at) for _, w in words]
         return DomainArrays(
             schema=state.schema,
             read_revision=state.revision,
@@ -327,7 +333,7 @@ class MemoryTripletStore:
             candidates=pairs[:, 1],
             levels=np.array([word.level for _, word in words], np.int8),
             weights=np.array([word.weight for _, word in words], np.float32),
-            times=np.array(micros, np.int64),
+            times=np.array(times, np.int64),
         )
 
 
@@ -363,10 +369,13 @@ class MemoryDomainUnit(MemoryReplies):
         self.state.revision = self.revision
         self.state.outcomes += [(self.revision, outcome) for outcome in outcomes]
 
-    async def save_tallies(self, tallies: Mapping[int, Tally], triplets_added: int) -> None:
-        """Replaces tallies and moves the domain's triplet count."""
+    async def save_tallies(
+        self, tallies: Mapping[int, Tally], triplets_added: int, positives_added: int
+    ) -> None:
+        """Replaces tallies and moves the domain's counts of triplets and positive outcomes."""
         self.state.revision = self.revision
         self.state.triplets_count += triplets_added
+        self.state.positives_count += positives_added
         self.state.tallies |= {number: (self.revision, tally) for number, tally in tallies.items()}
 
     async def save_profile(self, profile: Profile, columns: Sequence[float]) -> datetime.datetime:

@@ -4,11 +4,14 @@
 insert into domains (tenant, domain, schema) values ($1, $2, $3) on conflict do nothing returning true;
 
 -- name: lock_domain
-select domain_id, schema, labels, shared, revision, users_count, triplets_count, trained_triplets_count
+select
+    domain_id, schema, labels, shared, revision, users_count, triplets_count, positives_count, trained_triplets_count
 from domains where tenant = $1 and domain = $2 for update;
 
 -- name: commit_revision
-update domains set revision = $2, users_count = $3, triplets_count = triplets_count + $4 where domain_id = $1;
+update domains set
+    revision = $2, users_count = $3, triplets_count = triplets_count + $4, positives_count = positives_count + $5
+where domain_id = $1;
 
 -- name: save_schema
 update domains set schema = $2, schema_revision = $3 where domain_id = $1;
@@ -222,7 +225,7 @@ where d.tenant = $1 and d.domain = $2 and u.user_id = $3
 order by c.occurred_at desc, c.arrival desc;
 
 -- name: read_counts
-select tenant, domain, revision, triplets_count, trained_triplets_count
+select tenant, domain, revision, triplets_count, positives_count, trained_triplets_count
 from domains where tenant = $1 and domain = $2;
 
 -- name: count_outcomes
@@ -235,15 +238,15 @@ from domains as d left join tallies as t using (domain_id)
 where d.tenant = $1 and d.domain = $2 group by d.domain_id;
 
 -- name: list_counts
-select tenant, domain, revision, triplets_count, trained_triplets_count
-from domains where (tenant, domain) > ($1, $2) and triplets_count > 0
+select tenant, domain, revision, triplets_count, positives_count, trained_triplets_count
+from domains where (tenant, domain) > ($1, $2) and (triplets_count > 0 or positives_count > 0)
 order by tenant, domain limit $3;
 
 -- name: read_shared
 select shared from domains where tenant = $1 and domain = $2;
 
 -- name: list_shared
-select tenant, domain, revision, triplets_count, trained_triplets_count, schema
+select tenant, domain, revision, triplets_count, positives_count, trained_triplets_count, schema
 from domains where shared and triplets_count > 0 and ($1 = '' or domain = $1)
 order by tenant, domain;
 
@@ -273,15 +276,15 @@ select number, given, received from tallies
 where domain_id = $1 and revision > $2 order by revision, number;
 
 -- name: all_pairs
-select distinct on (seeker, candidate) seeker, candidate, level from outcomes
+select distinct on (seeker, candidate) seeker, candidate, level, occurred_at from outcomes
 where domain_id = $1
 order by seeker, candidate, occurred_at desc, level desc, weight desc;
 
 -- name: changed_pairs
-select p.seeker, p.candidate, o.level
+select p.seeker, p.candidate, o.level, o.occurred_at
 from (select distinct seeker, candidate from outcomes where domain_id = $1 and revision > $2) as p
 cross join lateral (
-    select level from outcomes
+    select level, occurred_at from outcomes
     where domain_id = $1 and seeker = p.seeker and candidate = p.candidate
     order by occurred_at desc, level desc, weight desc limit 1
 ) as o;

@@ -127,7 +127,7 @@ async def test_people_arrive_as_the_triplet_store_knows_them(world: Following) -
     await save(world, "cyd", {"city": "Zürich"}, 0.0, 0.6, 0.8, 0.0)
     await save(world, "dot", {"age": 2.0**53})
     async with world.store.open_domain(TENANT, DOMAIN) as unit:
-        await unit.save_tallies({1: Tally((1, 2, 3, 4), (0, 5, 0, 6))}, 0)
+        await unit.save_tallies({1: Tally((1, 2, 3, 4), (0, 5, 0, 6))}, 0, 0)
     async with world.serving_profiles(), world.following():
         await world.until_caught_up()
     partition, view = world.partition(), world.partition().view

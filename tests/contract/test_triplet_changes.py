@@ -52,7 +52,7 @@ async def test_everyone_is_sent_to_who_knows_nothing(store: TripletStore) -> Non
     async with store.open_domain(TENANT, DOMAIN) as unit:
         await unit.save_profile(profile_of("ada", vector=(0.0, 0.5, 0.0, -1.0)), [30.0])
         await unit.save_profile(profile_of("bob", {}, None), [np.nan])
-        await unit.save_tallies({1: Tally((1, 2, 3, 4), (0, 5, 0, 6))}, 0)
+        await unit.save_tallies({1: Tally((1, 2, 3, 4), (0, 5, 0, 6))}, 0, 0)
     changes = await changes_since(store, -1)
     profiles = changes[0].profiles
     assert profiles is not None
@@ -81,7 +81,7 @@ async def test_only_who_changed_after_a_revision_is_sent(store: TripletStore) ->
     await add_users(store, ["ada", "bob", "cleo"])
     await add_users(store, ["bob", "dan"])
     async with store.open_domain(TENANT, DOMAIN) as unit:
-        await unit.save_tallies({0: Tally((1, 0, 0, 0))}, 0)
+        await unit.save_tallies({0: Tally((1, 0, 0, 0))}, 0, 0)
     since_first = await changes_since(store, 1)
     assert users_in(since_first) == ["bob", "dan"]
     assert tallies_in(since_first) == {0: (1, 0, 0, 0), 3: (0, 0, 0, 0)}

@@ -54,7 +54,12 @@ async def test_of_twenty_racing_creations_one_succeeds(triplet_store: TripletSto
 
 async def test_a_fresh_domain_has_revision_zero_and_nothing_in_it(store: TripletStore) -> None:
     assert await store.read_counts(TENANT, DOMAIN) == DomainCounts(
-        tenant=TENANT, domain=DOMAIN, revision=0, triplets_count=0, trained_triplets_count=0
+        tenant=TENANT,
+        domain=DOMAIN,
+        revision=0,
+        triplets_count=0,
+        positives_count=0,
+        trained_triplets_count=0,
     )
     assert [change.revision for change in await changes_since(store, -1)] == [0]
 
@@ -161,7 +166,7 @@ async def test_a_new_user_has_an_empty_tally_and_a_replaced_one_keeps_theirs(
     await add_users(store, ["ada", "bob"])
     async with store.open_domain(TENANT, DOMAIN) as unit:
         assert await unit.tallies([0, 1]) == {0: Tally(), 1: Tally()}
-        await unit.save_tallies({1: tally}, 0)
+        await unit.save_tallies({1: tally}, 0, 0)
         assert await unit.tallies([1]) == {1: tally}
     await add_users(store, ["bob"])
     async with store.open_domain(TENANT, DOMAIN) as unit:
@@ -182,7 +187,7 @@ async def test_each_changing_unit_moves_the_revision_by_one(store: TripletStore)
     assert await revision_of(store) == 1
     async with store.open_domain(TENANT, DOMAIN) as unit:
         await unit.save_profile(profile_of("dan"), [30.0])
-        await unit.save_tallies({0: Tally((1, 0, 0, 0))}, 0)
+        await unit.save_tallies({0: Tally((1, 0, 0, 0))}, 0, 0)
         await unit.append_outcomes([])
         await unit.save_schema(GROWN_SCHEMA)
     assert await revision_of(store) == 2
@@ -203,7 +208,7 @@ async def test_triplets_add_up_and_those_beyond_the_last_training_are_pending(
 ) -> None:
     for added in (5, -2, 4):
         async with store.open_domain(TENANT, DOMAIN) as unit:
-            await unit.save_tallies({}, added)
+            await unit.save_tallies({}, added, 0)
     async with store.open_domain(TENANT, DOMAIN) as unit:
         await unit.save_trained_count(3)
         assert (unit.counts.triplets_count, unit.counts.trained_triplets_count) == (7, 0)
@@ -229,7 +234,7 @@ async def test_pages_of_counts_hold_each_domain_with_triplets_once_and_in_order(
         await triplet_store.create_domain(tenant, schema_of(domain))
     for tenant, domain in keys:
         async with triplet_store.open_domain(tenant, domain) as unit:
-            await unit.save_tallies({}, 1)
+            await unit.save_tallies({}, 1, 0)
     found: list[tuple[str, str]] = []
     while page := await triplet_store.list_counts(found[-1] if found else ("", ""), 2):
         assert len(page) <= 2

@@ -41,7 +41,7 @@ async def change_everything(unit: DomainUnit) -> None:
     await unit.save_profile(profile_of("ada", {"age": 99.0}), [99.0])
     await unit.save_profile(profile_of("cleo"), [30.0])
     await unit.append_outcomes([Outcome(Pair(0, 1), "accepted", Word(MOMENT, 2, 1.0))])
-    await unit.save_tallies({0: Tally((0, 0, 1, 0))}, 5)
+    await unit.save_tallies({0: Tally((0, 0, 1, 0))}, 5, 0)
     await unit.save_schema(GROWN_SCHEMA)
     await unit.save_trained_count(4)
 

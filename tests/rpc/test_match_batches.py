@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import numpy as np
 import pytest
 
+from tests.support.candidates import pairs
 from tests.support.server import refused
 from tests.support.serving import Serving, running_serving
 
@@ -19,7 +19,7 @@ async def serving() -> AsyncIterator[Serving]:
 async def test_each_gets_what_they_would_get_alone(serving: Serving) -> None:
     await serving.load()
     seen = serving.registry.domains["acme", "dating"].partition.seen
-    seen.apply(np.array([[1, 5]], np.int32), np.array([True]))
+    seen.apply(pairs({(1, 5): 1}))
     content = {
         "limit": 4,
         "filters": {"city": "Oslo", "income": {"gt": -1}},

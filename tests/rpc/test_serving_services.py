@@ -15,7 +15,7 @@ from services.chassis.api_key import mint_api_key
 from services.chassis.auth import Grant
 from services.serving.core.ports import DesiredHead
 from services.serving.core.swap_heads import FailedHead
-from tests.support.candidates import NOW
+from tests.support.candidates import NOW, pairs
 from tests.support.heads import PEOPLE, golden
 from tests.support.server import ACME, GRANTS, MESH, OTHER, refused
 from tests.support.serving import Serving, running_serving
@@ -131,7 +131,7 @@ async def test_whoever_is_excluded_is_not_offered(serving: Serving) -> None:
         ~np.isin(np.arange(PEOPLE), [3, 4])
     )
     seen = serving.registry.domains["acme", "dating"].partition.seen
-    seen.apply(np.array([[0, 5]], np.int32), np.array([True]))
+    seen.apply(pairs({(0, 5): 1}))
     assert await serving.matched(exclude_seen=True) == others(np.arange(PEOPLE) != 5)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from services.serving.core.candidates import FieldSpec, Layout, Partition, ProfileRows
 from services.serving.core.loaded_head import LoadedHead, ServedDomain, general_head
+from services.serving.core.seen import PairRows
 
 LAYOUT = Layout(
     version="dating.v1",
@@ -42,6 +43,13 @@ def rows(
         columns=values,
         strings={"city": cities or [""] * len(numbers)},
     )
+
+
+def pairs(standing: dict[tuple[int, int], int], second: int = 0) -> PairRows:
+    """What became of pairs (seeker, candidate), all at one moment."""
+    numbers = np.array(list(standing), np.int32).reshape(-1, 2)
+    times = np.full(len(standing), second * 1_000_000, np.int64)
+    return PairRows(numbers, np.array(list(standing.values()), np.uint8), times)
 
 
 def partition(*batches: ProfileRows) -> Partition:

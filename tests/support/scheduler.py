@@ -74,6 +74,7 @@ class Triplets:
             domain=domain,
             revision=7,
             triplets_count=self.counts[domain],
+            positives_count=0,
             trained_triplets_count=self.trained.get(domain, 0),
         )
 

@@ -116,12 +116,13 @@ class ModelNotFoundError(SchedulerError):
 
 
 class NoTripletsError(SchedulerError):
-    """The domain has no triplets."""
+    """The domain has no triplets, and too few positive outcomes to do without."""
 
-    def __init__(self, domain: str) -> None:
+    def __init__(self, domain: str, positives_min: int) -> None:
         super().__init__(
             f"The domain {domain!r} has no triplets: no seeker has both a stronger and a weaker "
-            "outcome. Report some with POST /v1/feedback.",
+            f"outcome. Report some with POST /v1/feedback; {positives_min} positive outcomes will "
+            "do as well.",
             domain=domain,
         )
 

@@ -19,6 +19,11 @@ from services.scheduler.core.sequential_test import ArmCounts
 from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.core.verdict import Verdict
 
+TRIPLETS_SHARE_MIN = 0.05
+"""Triplets to a positive outcome. With fewer, the positive ones are what there is to learn from."""
+POSITIVES_MIN = 100
+"""Fewer positive outcomes alone say nothing about who goes with whom."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainCounts:
@@ -28,12 +33,24 @@ class DomainCounts:
     domain: str
     revision: int
     triplets_count: int
+    positives_count: int
     trained_triplets_count: int
 
     @property
+    def examples_count(self) -> int:
+        """What a run learns from: triplets, or positive outcomes where hardly anybody says no.
+
+        There the recipe draws the negatives itself.
+        """
+        few = self.triplets_count < TRIPLETS_SHARE_MIN * self.positives_count
+        if few and self.positives_count >= POSITIVES_MIN:
+            return self.positives_count
+        return self.triplets_count
+
+    @property
     def triplets_pending_count(self) -> int:
-        """Triplets more than the last successful run saw."""
-        return max(0, self.triplets_count - self.trained_triplets_count)
+        """Examples more than the last successful run saw."""
+        return max(0, self.examples_count - self.trained_triplets_count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +87,7 @@ class TripletCounts(Protocol):
         ...
 
     async def list(self) -> list[DomainCounts]:
-        """Returns the counts of all domains with triplets.
+        """Returns the counts of all domains with triplets or positive outcomes.
 
         Raises:
             TripletsUnavailableError: the store cannot be reached.

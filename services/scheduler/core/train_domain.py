@@ -7,6 +7,7 @@ from services.scheduler.core.errors import (
     SchedulerError,
 )
 from services.scheduler.core.ports import (
+    POSITIVES_MIN,
     Clock,
     DomainCounts,
     SchedulerStore,
@@ -32,8 +33,8 @@ async def train_domain(
 
 def refusal(counts: DomainCounts, policy: TrainingPolicy, *, force: bool) -> SchedulerError | None:
     """Why a domain with these counts is not trained on demand; None if it is."""
-    if not counts.triplets_count:
-        return NoTripletsError(counts.domain)
+    if not counts.examples_count:
+        return NoTripletsError(counts.domain, POSITIVES_MIN)
     pending = counts.triplets_pending_count
     if not force and pending < policy.triplets_budget:
         return BudgetNotReachedError(counts.domain, pending, policy.triplets_budget)
@@ -73,7 +74,7 @@ async def _queue(
         trigger=trigger,
         forced=forced,
         revision=counts.revision,
-        triplets_count=counts.triplets_count,
+        triplets_count=counts.examples_count,
         seed=SEED,
     )
     run = await unit.add_run(job)

@@ -38,7 +38,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
         policy = await self._policy(counts)
         history = await self._store.past_runs(HISTORY_RUNS)
         ahead = await self._store.queued_count()
-        minutes = estimate_minutes(history, counts.triplets_count, ahead)
+        minutes = estimate_minutes(history, counts.examples_count, ahead)
         if request.dry_run:
             plan = await plan_training(
                 self._store, self._triplets, counts, policy, force=request.force
@@ -109,7 +109,7 @@ def _planned(
     return pb.TrainDomainResponse(
         domain=counts.domain,
         status="planned",
-        triplets_used=counts.triplets_count,
+        triplets_used=counts.examples_count,
         estimated_completion_minutes=minutes,
         plan=kind(
             would_start=not plan.obstacles,

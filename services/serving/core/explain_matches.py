@@ -3,8 +3,9 @@
 A head is a function, not a table of weights, so its linear stage is asked again without each thing:
 once without each field, once without the vectors' closeness, once without what outcomes say. Each
 of its features reads one field, hence what a field adds does not depend on the others, and all of
-it adds up. What the cross stage says beyond the linear one is one number more. The base is the
-rest: what somebody would score with this seeker of whom nothing is known.
+it adds up. What the cross stage says beyond the linear one is one number more, and what the
+seeker's history says, where a head brings vectors for that, is another. The base is the rest: what
+somebody would score with this seeker of whom nothing is known.
 
 Shapes: n matches, c columns of the head, v = c + 2 variants of each match.
 """
@@ -27,6 +28,7 @@ FIELD = "field"
 CLOSENESS = "closeness"
 CANDIDATE_OUTCOMES = "candidate_outcomes"
 SEEKER_OUTCOMES = "seeker_outcomes"
+HISTORY = "history"
 LOGISTIC = "logistic"
 IDENTITY = "identity"
 
@@ -87,6 +89,12 @@ def explain_matches(
     if not len(result.rows):
         return []
     outcomes = _outcomes(served, result, back=back)
+    fits = None if back else _affinities(served, result)
+    if decisive == EMBEDDING and fits is not None:
+        return [
+            Explanation(s, LOGISTIC, 0.0, [Contribution(HISTORY, "", a)], o)
+            for s, a, o in zip(scores.tolist(), fits.tolist(), outcomes, strict=True)
+        ]
     if decisive == EMBEDDING:
         return [
             Explanation(s, IDENTITY, 0.5, [Contribution(CLOSENESS, "", s - 0.5)], o, 2 * s - 1)
@@ -94,8 +102,10 @@ def explain_matches(
         ]
     parts = _Occlusions(served, result, back=back).contributions()
     logits = _logits(scores)
+    if fits is not None:
+        parts.values[HISTORY, ""] = fits
     if decisive == CROSS:
-        parts.values[CROSS, ""] = logits - parts.light
+        parts.values[CROSS, ""] = logits - parts.light - (0.0 if fits is None else fits)
     base = logits - sum(parts.values.values())
     return [
         Explanation(
@@ -175,6 +185,15 @@ class _Occlusions:
     def _light(self, seeker: Floats, states: Floats, cosines: Floats) -> Numbers:
         pair = (states, np.broadcast_to(seeker, states.shape)) if self._back else (seeker, states)
         return self._scorers.score_light(*pair, cosines).astype(np.float64)
+
+
+def _affinities(served: ServedDomain, result: MatchResult) -> Numbers | None:
+    """What the seeker's history adds to the logits of each match [n]."""
+    factors, view = served.head.factors, result.view
+    if factors is None:
+        return None
+    query = factors.query(served.partition.seen.history(int(view.numbers[result.seeker])))
+    return factors.affinities(view, result.rows, query).astype(np.float64)
 
 
 def _largest_first(values: dict[tuple[str, str], Numbers], place: int) -> list[Contribution]:

@@ -115,6 +115,8 @@ class _Match:
         self._seeker_state: Floats | None = None
         self._states: Floats | None = None
         self._cosines: Floats = np.zeros(0, np.float32)
+        self._factor_query: Floats | None = None
+        self._affinities: Floats | None = None
         self._rows: Rows = np.zeros(0, np.intp)
         self._scores: dict[str, Scores] = {}
         self._result = MatchResult(view, seeker, self._rows)
@@ -181,8 +183,14 @@ class _Match:
         inside = mask[: index.rows]
         # Of a list, the mask lets only its share through: the same many lie in more lists.
         probes = round(self._probes_count * index.rows / max(1, int(inside.sum())))
-        found = index.search(query, inside, PRESELECTED, probes)
-        return np.concatenate([found, newer])
+        own = self._served.factor_index
+        if own is None or own.rows != index.rows or own.generation != index.generation:
+            return np.concatenate([index.search(query, inside, PRESELECTED, probes), newer])
+        # The head's own vectors say who goes with the history, the encoder's who is near.
+        near = index.search(query, inside, PRESELECTED // 2, probes)
+        probes = round(self._served.factor_probes_count * index.rows / max(1, int(inside.sum())))
+        fitting = own.search(self._history_query(), inside, PRESELECTED // 2, probes)
+        return np.concatenate([np.union1d(near, fitting), newer])
 
     def _mapped(self) -> Floats:
         if self._query is None:
@@ -195,7 +203,27 @@ class _Match:
         return self._score_pairs(LIGHT, lambda *pairs: _sigmoid(scorers.score_light(*pairs)))
 
     def _score_embedding(self) -> Scores:
+        affinities = self._fits()
+        if affinities is not None:
+            return _sigmoid(affinities)
         return (self._cosines_to(self._mapped()).astype(np.float64) + 1) / 2
+
+    def _history_query(self) -> Floats:
+        """The seeker's query in the head's own space, once a match."""
+        factors, partition = self._head.factors, self._served.partition
+        assert factors is not None
+        if self._factor_query is None:
+            history = partition.seen.history(int(self._view.numbers[self._seeker]))
+            self._factor_query = factors.query(history)
+        return self._factor_query
+
+    def _fits(self) -> Floats | None:
+        """What the seeker's history says of the rows left, as logits; None if the head asks not."""
+        factors = self._head.factors
+        if factors is not None and self._affinities is None:
+            query = self._history_query()
+            self._affinities = factors.affinities(self._view, self._rows, query)
+        return self._affinities
 
     def _cosines_to(self, query: Floats) -> Floats:
         """Cosines of a query and the rows left. To pick most rows out costs more than all."""
@@ -213,7 +241,9 @@ class _Match:
     def _score_pairs(self, stage: str, score: Callable[[Floats, Floats, Floats], Scores]) -> Scores:
         """Chances of a yes; in a reciprocal domain, where it takes both, the product of two."""
         seeker, candidates, cosines = self._described()
-        forward = score(seeker, candidates, cosines)
+        forward, affinities = score(seeker, candidates, cosines), self._fits()
+        if affinities is not None:
+            forward = shift_chances(forward, affinities)
         if not self._served.partition.layout.reciprocal:
             return forward
         back = score(candidates, np.broadcast_to(seeker, candidates.shape), cosines)
@@ -240,6 +270,8 @@ class _Match:
         self._rows = self._rows[keep]
         if self._states is not None:
             self._states, self._cosines = self._states.take(keep, axis=0), self._cosines[keep]
+        if self._affinities is not None:
+            self._affinities = self._affinities[keep]
         self._scores = {name: scores[keep] for name, scores in self._scores.items()}
 
     def _answer(self) -> Rows:
@@ -264,6 +296,14 @@ class _Match:
     def _scores_last(self) -> Scores:
         """Scores of the stage that ran last: they decide."""
         return next(reversed(self._scores.values()))
+
+
+def shift_chances(chances: Scores, logits: Floats) -> Scores:
+    """Chances whose odds are multiplied: what the history adds to a stage's own logits."""
+    with np.errstate(over="ignore"):
+        odds = np.exp(-logits.astype(np.float64))
+    shifted: Scores = chances / (chances + (1 - chances) * odds)
+    return shifted
 
 
 def _sigmoid(logits: Floats) -> Scores:

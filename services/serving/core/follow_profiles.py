@@ -50,7 +50,7 @@ class ProfileFollower:
         if tallies is not None:
             partition.apply_tallies(*tallies)
         if pairs is not None:
-            partition.seen.apply(*pairs)
+            partition.seen.apply(pairs)
         if all(content is None for content in (removals, profiles, tallies, pairs)):
             partition.revision = revision
             if self._filling.pop(key, None) is not None:

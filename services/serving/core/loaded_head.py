@@ -11,6 +11,7 @@ import numpy as np
 
 from services.serving.core.candidates import Floats, Layout, Partition, Rows, View
 from services.serving.core.errors import HeadRefusedError
+from services.serving.core.factors import Factors
 from services.serving.core.ports import CANARY, DesiredChallenger, HeadBundle, Index, Scorers
 from services.serving.core.states import States
 
@@ -32,6 +33,8 @@ class LoadedHead:
     """Where each column that the head reads stands in the domain's features."""
     table: Floats
     """[users + 1, 2] What the head has learned of single people, and zeros."""
+    factors: Factors | None = None
+    """Its own vectors of candidates, where it learned such."""
     bundle: HeadBundle | None = None
     """What it was fitted from, to fit it anew when the domain's schema grows."""
 
@@ -82,6 +85,9 @@ class ServedDomain:
     """Lists that the index probes per query, calibrated on this head's own queries."""
     recall: float = 1.0
     """Recall@100 at that many probes; 1 for an exact scan."""
+    factor_index: Index | None = None
+    """Over the head's own vectors, where it has such and the domain is large."""
+    factor_probes_count: int = 0
     load_time: datetime.datetime
     trial: Trial | None = None
     arm: Arm = Arm()
@@ -144,6 +150,7 @@ def fit_head(bundle: HeadBundle, layout: Layout) -> LoadedHead:
         scorers=bundle.scorers,
         columns=np.array(columns, np.intp),
         table=np.concatenate([bundle.table, np.zeros_like(bundle.table[:1], shape=(1, 2))]),
+        factors=bundle.factors,
         bundle=bundle,
     )
 
@@ -159,3 +166,11 @@ def own_queries(head: LoadedHead, partition: Partition) -> Floats:
     """Mapped queries [n, dim] of a sample of people: what the head will ask of an index."""
     view, rows = partition.view, sample_rows(partition)
     return np.stack([head.map_query(view, int(row)) for row in rows])
+
+
+def factor_queries(factors: Factors, partition: Partition) -> Floats:
+    """Queries [n, k] from the histories of a sample of seekers, or of one without any."""
+    numbers = partition.view.numbers[sample_rows(partition)].tolist()
+    histories = [partition.seen.history(number) for number in numbers]
+    queries = [factors.query(history) for history in histories if len(history)]
+    return np.stack(queries or [factors.newcomer])

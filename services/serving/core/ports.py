@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.serving.core.candidates import Floats, Mask, Rows, View
+from services.serving.core.factors import Factors
 from services.serving.core.facts import Facts
 
 
@@ -51,6 +52,8 @@ class HeadBundle:
     table: Floats
     """[users, 2] What the head has learned of single people, by number."""
     scorers: Scorers
+    factors: Factors | None = None
+    """Vectors of its own, where it learned such."""
     run_id: str = ""
     """Run that made it."""
 

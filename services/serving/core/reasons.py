@@ -4,6 +4,7 @@ from services.serving.core.explain_matches import (
     CANDIDATE_OUTCOMES,
     CLOSENESS,
     FIELD,
+    HISTORY,
     Contribution,
     Explanation,
 )
@@ -46,6 +47,8 @@ def _sentence(
     if source == CANDIDATE_OUTCOMES and explanation.outcomes.received:
         yes, count = explanation.outcomes.received_positive, explanation.outcomes.received
         return f"{yes} of {count} outcomes about them were a yes."
+    if source == HISTORY and explanation.outcomes.given_positive:
+        return "They go well with those whom the seeker has said yes to."
     if source == CLOSENESS:
         return f"Their closeness to the seeker (cosine {explanation.cosine:.2f}) raises the score."
     return ""

@@ -23,6 +23,7 @@ from services.serving.core.loaded_head import (
     LoadedHead,
     ServedDomain,
     Trial,
+    factor_queries,
     fit_head,
     general_head,
     own_queries,
@@ -182,7 +183,7 @@ class HeadSwapper:
             self._journal.failed((tenant, desired.rollout_id), str(error))
             return
         plain = dataclasses.replace(served, trial=None, arm=Arm())
-        challenger = await asyncio.to_thread(_prepare, plain, head)
+        challenger = await asyncio.to_thread(_prepare, plain, head, self._builder)
         if self._registry.domains[key] is served:  # otherwise the next pass sees what is new
             self._registry.put(key, on_trial(served, Trial(desired, challenger)))
 
@@ -219,7 +220,7 @@ class HeadSwapper:
         If the domain's candidates were replaced meanwhile, nothing is done: the next pass sees it.
         """
         now = self._clock.now()
-        prepared = await asyncio.to_thread(_prepare, served, head)
+        prepared = await asyncio.to_thread(_prepare, served, head, self._builder)
         if self._registry.domains[key].partition is served.partition:
             self._registry.put(key, dataclasses.replace(prepared, load_time=now))
 
@@ -234,11 +235,11 @@ def on_trial(served: ServedDomain, trial: Trial) -> ServedDomain:
     return dataclasses.replace(served, trial=Trial(trial.desired, challenger), arm=arms[1])
 
 
-def _prepare(served: ServedDomain, head: LoadedHead) -> ServedDomain:
+def _prepare(served: ServedDomain, head: LoadedHead, builder: IndexBuilder) -> ServedDomain:
     partition, rows, trial = served.partition, sample_rows(served.partition), served.trial
     if trial is not None:  # the same candidates under the same index
         plain = dataclasses.replace(served, trial=None, arm=Arm())
-        prepared = _prepare(plain, trial.challenger.head)
+        prepared = _prepare(plain, trial.challenger.head, builder)
         served = on_trial(served, Trial(trial.desired, prepared))
     if head.scorers is not None and len(rows):
         view = partition.view
@@ -247,9 +248,22 @@ def _prepare(served: ServedDomain, head: LoadedHead) -> ServedDomain:
         head.scorers.score_light(states[0], states, cosines)
         head.scorers.score_cross(states[0], states, cosines)
     if served.index is None:
-        return dataclasses.replace(served, head=head)
-    probes_count, recall = served.index.calibrate(own_queries(head, served.partition))
-    return dataclasses.replace(served, head=head, probes_count=probes_count, recall=recall)
+        return dataclasses.replace(served, head=head, factor_index=None)
+    probes_count, recall = served.index.calibrate(own_queries(head, partition))
+    own, own_probes_count = None, 0
+    if head.factors is not None and served.index.generation == partition.view.generation:
+        spread = head.factors.spread(partition.view)
+        view = dataclasses.replace(partition.view, size=served.index.rows, vectors=spread)
+        own = builder.build(view)
+        own_probes_count, _ = own.calibrate(factor_queries(head.factors, partition))
+    return dataclasses.replace(
+        served,
+        head=head,
+        probes_count=probes_count,
+        recall=recall,
+        factor_index=own,
+        factor_probes_count=own_probes_count,
+    )
 
 
 def _needs_index(served: ServedDomain) -> bool:

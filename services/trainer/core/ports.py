@@ -89,6 +89,8 @@ class HeadFiles:
     columns: tuple[Column, ...]
     twins: tuple[TwinFiles, ...] = ()
     """One a fold of people, or one for all; none if the gate judged the head itself."""
+    factors: bytes = b""
+    """Vectors of candidates, where it has such."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

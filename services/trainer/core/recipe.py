@@ -58,6 +58,35 @@ class QueryMapRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FactorsRecipe:
+    """Vectors of candidates where hardly anybody says no; see learning/factors.py."""
+
+    rank: int = 384
+    numbers_max: int = 30_000_000
+    """Of a table of vectors: the rank falls where candidates are more than this by the rank."""
+    ridges: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0)
+    recency_floor: float = 0.5
+    """Weight of the oldest choice of a history, the latest having 1."""
+    recency_places: tuple[float, ...] = (5.0, 10.0, 1e6)
+    """Over how many later choices what is above the floor falls to a third; the last is never."""
+    others_loss_max: float = 0.01
+    """Share of NDCG@10 at any other choice that may be given up for the next one."""
+    follows_weight: float = 2.0
+    """β: of having been chosen soon after each other, against by the same seeker."""
+    window: int = 5
+    window_decay: float = 0.6
+    follows_max: int = 40_000_000
+    """Entries of P: with more outcomes than that the window shrinks, and with it goes β."""
+    iterations: int = 7
+    held_out_parts: int = 10
+    """One of so many choices is held out to be found again."""
+    negatives: int = 20
+    """Drawn for each choice that is judged."""
+    seekers_max: int = 2_000
+    """Ranked to decide by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """One recipe for all domains: nothing in it is tuned to a data set."""
 
@@ -71,6 +100,7 @@ class Recipe:
     light: LightRecipe = field(default_factory=LightRecipe)
     cross: CrossRecipe = field(default_factory=CrossRecipe)
     query_map: QueryMapRecipe = field(default_factory=QueryMapRecipe)
+    factors: FactorsRecipe = field(default_factory=FactorsRecipe)
     patience: int = 6
     """Evaluations without a better one after which a stage stops."""
     threads: int = 1

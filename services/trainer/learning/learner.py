@@ -7,6 +7,8 @@ import torch
 from services.trainer.core.ports import HeadFiles, LearnedHead
 from services.trainer.core.recipe import DEFAULT_RECIPE, Recipe
 from services.trainer.core.watch import Phase, Watch
+from services.trainer.learning.catalogue import is_catalogue
+from services.trainer.learning.catalogue_head import learn_catalogue
 from services.trainer.learning.gate_scores import Evidence, Incumbent, gate_folds
 from services.trainer.learning.head import Head
 from services.trainer.learning.journal import Journal
@@ -40,6 +42,8 @@ class TorchLearner:
         """Learns a head and measures it against the incumbent."""
         recipe = self._recipe
         arrays = read_snapshot(snapshot).to(self._device)
+        if is_catalogue(arrays):
+            return learn_catalogue(arrays, incumbent, checkpoint, recipe, seed=seed, watch=watch)
         few = len(arrays.seekers) <= recipe.twins_outcomes_max
         parts = split_outcomes(arrays, recipe.split if few else recipe.split_of_many)
         slots = gate_slots(arrays, parts, recipe.evaluation_slots_max)

@@ -42,7 +42,8 @@ async def erase_user(unit: DomainUnit, user_id: str) -> Erasure:
     after = {**_without(words, number, before), number: Tally()}
     added = sum(after[n].triplets_count - before[n].triplets_count for n in people)
     changed = {n: after[n] for n in people if n != number and after[n] != before[n]}
-    await unit.save_tallies(changed, added)
+    positives = sum(after[n].positives_count - before[n].positives_count for n in people)
+    await unit.save_tallies(changed, added, positives)
     digests = await unit.snapshots_with(number)
     await unit.erase_user(number, hash_id(unit.counts.tenant, user_id))
     standing = sum(word.counted_level is not None for word in words.values())

@@ -1,6 +1,7 @@
 """What became of a candidate who was shown to a seeker, and which word stands for a pair."""
 
 import datetime
+import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,8 +21,18 @@ WEIGHT_MAX = 100.0
 MATCH_ID_CHARACTERS_MAX = 64
 
 OCCURRED_AT_MIN = datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 AHEAD_MAX = datetime.timedelta(days=1)
 """An outcome from further in the future would stand against every later word."""
+
+
+class Standing(enum.IntEnum):
+    """What is told of a pair to those who need no more than that."""
+
+    NONE = 0
+    """Its last word has been taken back."""
+    OUTCOME = 1
+    POSITIVE = 2
 
 
 class Word(NamedTuple):
@@ -39,6 +50,18 @@ class Word(NamedTuple):
     def counted_level(self) -> int | None:
         """The level that counts for the pair; None for a retraction."""
         return None if self.level == RETRACTED_LEVEL else self.level
+
+
+def micros(moment: datetime.datetime) -> int:
+    """A moment in microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // datetime.timedelta(microseconds=1)
+
+
+def standing_of(level: int) -> Standing:
+    """What a standing word of a level says of its pair."""
+    if level == RETRACTED_LEVEL:
+        return Standing.NONE
+    return Standing.POSITIVE if level >= POSITIVE_LEVEL else Standing.OUTCOME
 
 
 class Pair(NamedTuple):

@@ -28,6 +28,7 @@ class DomainCounts:
     domain: str
     revision: int
     triplets_count: int
+    positives_count: int
     trained_triplets_count: int
 
     @property
@@ -87,8 +88,10 @@ class DomainUnit(Protocol):
         """Records outcomes; they are never changed."""
         ...
 
-    async def save_tallies(self, tallies: Mapping[int, Tally], triplets_added: int) -> None:
-        """Replaces tallies and moves the domain's triplet count."""
+    async def save_tallies(
+        self, tallies: Mapping[int, Tally], triplets_added: int, positives_added: int
+    ) -> None:
+        """Replaces tallies and moves the domain's counts of triplets and positive outcomes."""
         ...
 
     async def save_profile(self, profile: Profile, columns: Sequence[float]) -> datetime.datetime:
@@ -193,7 +196,8 @@ class PairBatch:
     """Columns of n pairs; see WatchProfilesResponse.Pairs."""
 
     numbers: npt.NDArray[np.int32]
-    standing: npt.NDArray[np.bool_]
+    standing: npt.NDArray[np.uint8]
+    times: npt.NDArray[np.int64]
 
 
 Numbers = npt.NDArray[np.int32]
@@ -322,7 +326,7 @@ class TripletStore(Protocol):
         ...
 
     async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:
-        """Returns domains with triplets by (tenant, domain), from the first above `after`."""
+        """Returns domains with triplets or positive outcomes by (tenant, domain), above `after`."""
         ...
 
     async def read_shared(self, tenant: str, domain: str) -> bool | None:

@@ -176,7 +176,8 @@ async def _record(unit: DomainUnit, outcomes: Sequence[Outcome]) -> int:
     seekers = {outcome.pair.seeker for outcome in outcomes}
     added = sum(after[n].triplets_count - before[n].triplets_count for n in seekers)
     await unit.append_outcomes(outcomes)
-    await unit.save_tallies(changed, added)
+    positives = sum(after[n].positives_count - before[n].positives_count for n in seekers)
+    await unit.save_tallies(changed, added, positives)
     await _mark_used(unit, outcomes)
     return added
 

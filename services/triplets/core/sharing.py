@@ -74,6 +74,7 @@ def count_together(parts: Sequence[SharedPart], trained: int) -> DomainCounts:
         domain=parts[0].counts.domain,
         revision=0,
         triplets_count=sum(part.counts.triplets_count for part in parts),
+        positives_count=0,  # alone they teach about single candidates, who are one tenant's own
         trained_triplets_count=trained,
     )
 

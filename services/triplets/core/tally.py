@@ -23,11 +23,16 @@ class Tally(NamedTuple):
         return count_triplets(self.given)
 
     @property
+    def positives_count(self) -> int:
+        """Positive outcomes that the person gave."""
+        return sum(self.given[POSITIVE_LEVEL:])
+
+    @property
     def effects(self) -> tuple[int, int, int, int]:
         """What heads read: given, positive of them, received, positive of them."""
         return (
             sum(self.given),
-            sum(self.given[POSITIVE_LEVEL:]),
+            self.positives_count,
             sum(self.received),
             sum(self.received[POSITIVE_LEVEL:]),
         )

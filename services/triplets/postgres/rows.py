@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from services.triplets.core.filter_columns import list_columns, point_columns, string_columns
 from services.triplets.core.label import Label
-from services.triplets.core.outcome import RETRACTED_LEVEL
+from services.triplets.core.outcome import micros, standing_of
 from services.triplets.core.pages import Pages
 from services.triplets.core.ports import (
     DomainCounts,
@@ -164,7 +164,8 @@ def pair_batch(rows: list[asyncpg.Record]) -> PairBatch:
     """Pairs to be sent."""
     return PairBatch(
         numbers=np.array([(row["seeker"], row["candidate"]) for row in rows], np.int32),
-        standing=np.array([row["level"] != RETRACTED_LEVEL for row in rows]),
+        standing=np.array([standing_of(row["level"]) for row in rows], np.uint8),
+        times=np.array([micros(row["occurred_at"]) for row in rows], np.int64),
     )
 
 

@@ -42,6 +42,7 @@ class PostgresDomainUnit(PostgresReplies):
         self.revision = row["revision"] + 1
         self._users_count = row["users_count"]
         self._triplets_added = 0
+        self._positives_added = 0
         self._dirty = False
         self.schema = read_schema(domain, row["schema"])
         self.labels: Mapping[str, Label] = read_labels(row["labels"])
@@ -51,6 +52,7 @@ class PostgresDomainUnit(PostgresReplies):
             domain=domain,
             revision=row["revision"],
             triplets_count=row["triplets_count"],
+            positives_count=row["positives_count"],
             trained_triplets_count=row["trained_triplets_count"],
         )
 
@@ -82,10 +84,13 @@ class PostgresDomainUnit(PostgresReplies):
             "outcomes", records=records, columns=_OUTCOME_COLUMNS
         )
 
-    async def save_tallies(self, tallies: Mapping[int, Tally], triplets_added: int) -> None:
-        """Replaces tallies and moves the domain's triplet count."""
+    async def save_tallies(
+        self, tallies: Mapping[int, Tally], triplets_added: int, positives_added: int
+    ) -> None:
+        """Replaces tallies and moves the domain's counts of triplets and positive outcomes."""
         self._dirty = True
         self._triplets_added += triplets_added
+        self._positives_added += positives_added
         levels = zip(*((*t.given, *t.received) for t in tallies.values()), strict=True)
         if tallies:
             await self._connection.execute(
@@ -218,6 +223,7 @@ class PostgresDomainUnit(PostgresReplies):
                 self.revision,
                 self._users_count,
                 self._triplets_added,
+                self._positives_added,
             )
 
 

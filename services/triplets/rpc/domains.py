@@ -174,4 +174,5 @@ def _to_proto(counts: DomainCounts) -> domain_service_pb2.Domain:
         revision=counts.revision,
         triplets_count=counts.triplets_count,
         trained_triplets_count=counts.trained_triplets_count,
+        positives_count=counts.positives_count,
     )

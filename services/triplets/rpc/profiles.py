@@ -103,5 +103,6 @@ def _tallies(batch: TallyBatch) -> pb.WatchProfilesResponse.Tallies:
 def _pairs(batch: PairBatch) -> pb.WatchProfilesResponse.Pairs:
     return pb.WatchProfilesResponse.Pairs(
         numbers=batch.numbers.astype("<i4").tobytes(),
-        standing=batch.standing.astype(np.uint8).tobytes(),
+        standing=batch.standing.tobytes(),
+        times=batch.times.astype("<i8").tobytes(),
     )

@@ -13,7 +13,7 @@ from services.serving.core.errors import UserNotFoundError
 from services.serving.core.filters import read_filters
 from services.serving.core.find_matches import MatchRequest, find_matches
 from services.serving.core.loaded_head import ServedDomain
-from tests.support.candidates import partition, rows, served
+from tests.support.candidates import pairs, partition, rows, served
 from tests.support.matching import AGE_HEAD, AgeScorers, domain, request
 
 
@@ -109,14 +109,14 @@ def test_whoever_is_excluded_is_not_in_the_answer_and_the_unknown_are_no_error()
 def test_whoever_was_seen_is_left_out_on_demand_until_the_outcome_is_taken_back() -> None:
     made = domain(6)
     seen = made.partition.seen
-    seen.apply(np.array([[0, 2], [0, 4], [1, 3]], np.int32), np.array([True, True, True]))
+    seen.apply(pairs({(0, 2): 1, (0, 4): 2, (1, 3): 1}))
     assert sorted(find_matches(made, request("u0")).numbers) == [1, 2, 3, 4, 5]
     wish = dataclasses.replace(request("u0"), exclude_seen=True)
     assert sorted(find_matches(made, wish).numbers) == [1, 3, 5]
     assert sorted(find_matches(made, dataclasses.replace(wish, user_id="u2")).numbers) == [
         *(0, 1, 3, 4, 5)
     ]
-    seen.apply(np.array([[0, 2], [0, 77]], np.int32), np.array([False, True]))
+    seen.apply(pairs({(0, 2): 0, (0, 77): 1}))
     assert sorted(find_matches(made, wish).numbers) == [1, 2, 3, 5]
 
 

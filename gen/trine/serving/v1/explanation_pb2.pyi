@@ -40,7 +40,8 @@ class Explanation(_message.Message):
         "closeness": the cosine of both people's vectors;
         "candidate_outcomes": what outcomes say of the candidate beyond the profile: how often they hear yes; back, how often they say it;
         "seeker_outcomes": what outcomes say of the seeker: how often they say yes; back, how often they hear it;
-        "cross_encoder": what the cross stage says beyond the linear one.
+        "cross_encoder": what the cross stage says beyond the linear one;
+        "history": what those the seeker has said yes to say of the candidate, where the head has learned who goes with whom.
         """
         field: _builtins.str
         """Name of the field, where the source is one."""

@@ -197,6 +197,7 @@ class HeadManifest(_message.Message):
     OUTCOMES_COUNT_FIELD_NUMBER: _builtins.int
     TWINS_FIELD_NUMBER: _builtins.int
     TWINS_AGREEMENT_FIELD_NUMBER: _builtins.int
+    FACTORS_FIELD_NUMBER: _builtins.int
     head: _builtins.str
     """Version of the head."""
     tenant: _builtins.str
@@ -236,7 +237,8 @@ class HeadManifest(_message.Message):
     @_builtins.property
     def golden(self) -> Global___HeadManifest.Artifact:
         """Inputs and the outputs that the parts must give for them: a safetensors file with "columns", "counts", "vectors" and
-        "table" of a seeker and some candidates, their "cosines", and "query", "states", "light" and "cross".
+        "table" of a seeker and some candidates, their "cosines", and "query", "states", "light" and "cross". With factors also
+        "history" int32 [h] of a seeker, "factor_query" [k] and "affinities" [m] of the first candidates.
         """
 
     @_builtins.property
@@ -249,6 +251,16 @@ class HeadManifest(_message.Message):
     def twins(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadManifest.Twin]:
         """What the gate asked in the head's stead: one a fold of people by their hash, or one for everyone. None where the head
         itself was asked, about outcomes that it was not learned from. The next head is measured against these.
+        """
+
+    @_builtins.property
+    def factors(self) -> Global___HeadManifest.Artifact:
+        """Vectors of candidates that were learned from who goes with whom, where the domain has such: a safetensors file with "people"
+        int32 [m] (numbers of candidates, ascending), "history" and "candidates" float16 [m, k], "newcomer" float32 [k], "content"
+        float16 [d, k] ([0, k] without texts) and "recency" float32 [2]. A seeker's query is the sum of the rows of "history" of
+        those they have said yes to, times f + (1 - f) exp(-i / p) with i later ones and (f, p) the recency, or "newcomer" without any.
+        Its product with a row of "candidates", or of "content" and the encoder's vector for a person without one, is added to the
+        logits of the light and cross parts. "settings" float32 and "until" int64 say what a trainer needs to fit them again.
         """
 
     def __init__(
@@ -273,10 +285,11 @@ class HeadManifest(_message.Message):
         outcomes_count: _builtins.int = ...,
         twins: _abc.Iterable[Global___HeadManifest.Twin] | None = ...,
         twins_agreement: _builtins.float = ...,
+        factors: Global___HeadManifest.Artifact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["golden", b"golden", "table", b"table"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "golden", b"golden", "table", b"table"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "columns", b"columns", "dim", b"dim", "domain", b"domain", "encoder", b"encoder", "golden", b"golden", "head", b"head", "outcomes_count", b"outcomes_count", "parent", b"parent", "parts", b"parts", "recipe", b"recipe", "rule_version", b"rule_version", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "table", b"table", "tenant", b"tenant", "tier", b"tier", "twins", b"twins", "twins_agreement", b"twins_agreement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "columns", b"columns", "dim", b"dim", "domain", b"domain", "encoder", b"encoder", "factors", b"factors", "golden", b"golden", "head", b"head", "outcomes_count", b"outcomes_count", "parent", b"parent", "parts", b"parts", "recipe", b"recipe", "rule_version", b"rule_version", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "table", b"table", "tenant", b"tenant", "tier", b"tier", "twins", b"twins", "twins_agreement", b"twins_agreement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

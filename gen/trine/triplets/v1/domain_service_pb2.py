@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trine/triplets/v1/domain_service.proto\x12\x11trine.triplets.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x90\x01\n\x06\x44omain\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0etriplets_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12$\n\x16trained_triplets_count\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\">\n\x10GetDomainRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"D\n\x11GetDomainResponse\x12/\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x19.trine.triplets.v1.DomainB\x04\xe2\x41\x01\x03\"G\n\x12ListDomainsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"f\n\x13ListDomainsResponse\x12\x30\n\x07\x64omains\x18\x01 \x03(\x0b\x32\x19.trine.triplets.v1.DomainB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"B\n\x14\x43ountOutcomesRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"q\n\x15\x43ountOutcomesResponse\x12\x1c\n\x0eoutcomes_count\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fpositives_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rseekers_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\"i\n\x15RecordTrainingRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12$\n\x16trained_triplets_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\"\x18\n\x16RecordTrainingResponse2\x90\x03\n\rDomainService\x12V\n\tGetDomain\x12#.trine.triplets.v1.GetDomainRequest\x1a$.trine.triplets.v1.GetDomainResponse\x12\\\n\x0bListDomains\x12%.trine.triplets.v1.ListDomainsRequest\x1a&.trine.triplets.v1.ListDomainsResponse\x12\x62\n\rCountOutcomes\x12\'.trine.triplets.v1.CountOutcomesRequest\x1a(.trine.triplets.v1.CountOutcomesResponse\x12\x65\n\x0eRecordTraining\x12(.trine.triplets.v1.RecordTrainingRequest\x1a).trine.triplets.v1.RecordTrainingResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trine/triplets/v1/domain_service.proto\x12\x11trine.triplets.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xaf\x01\n\x06\x44omain\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0etriplets_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12$\n\x16trained_triplets_count\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fpositives_count\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\">\n\x10GetDomainRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"D\n\x11GetDomainResponse\x12/\n\x06\x64omain\x18\x01 \x01(\x0b\x32\x19.trine.triplets.v1.DomainB\x04\xe2\x41\x01\x03\"G\n\x12ListDomainsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"f\n\x13ListDomainsResponse\x12\x30\n\x07\x64omains\x18\x01 \x03(\x0b\x32\x19.trine.triplets.v1.DomainB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"B\n\x14\x43ountOutcomesRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"q\n\x15\x43ountOutcomesResponse\x12\x1c\n\x0eoutcomes_count\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fpositives_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rseekers_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\"i\n\x15RecordTrainingRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12$\n\x16trained_triplets_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\"\x18\n\x16RecordTrainingResponse2\x90\x03\n\rDomainService\x12V\n\tGetDomain\x12#.trine.triplets.v1.GetDomainRequest\x1a$.trine.triplets.v1.GetDomainResponse\x12\\\n\x0bListDomains\x12%.trine.triplets.v1.ListDomainsRequest\x1a&.trine.triplets.v1.ListDomainsResponse\x12\x62\n\rCountOutcomes\x12\'.trine.triplets.v1.CountOutcomesRequest\x1a(.trine.triplets.v1.CountOutcomesResponse\x12\x65\n\x0eRecordTraining\x12(.trine.triplets.v1.RecordTrainingRequest\x1a).trine.triplets.v1.RecordTrainingResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOMAIN'].fields_by_name['triplets_count']._serialized_options = b'\342A\001\003'
   _globals['_DOMAIN'].fields_by_name['trained_triplets_count']._loaded_options = None
   _globals['_DOMAIN'].fields_by_name['trained_triplets_count']._serialized_options = b'\342A\001\003'
+  _globals['_DOMAIN'].fields_by_name['positives_count']._loaded_options = None
+  _globals['_DOMAIN'].fields_by_name['positives_count']._serialized_options = b'\342A\001\003'
   _globals['_GETDOMAINREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_GETDOMAINREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\002'
   _globals['_GETDOMAINREQUEST'].fields_by_name['domain']._loaded_options = None
@@ -73,23 +75,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDTRAININGREQUEST'].fields_by_name['trained_triplets_count']._loaded_options = None
   _globals['_RECORDTRAININGREQUEST'].fields_by_name['trained_triplets_count']._serialized_options = b'\342A\001\002'
   _globals['_DOMAIN']._serialized_start=95
-  _globals['_DOMAIN']._serialized_end=239
-  _globals['_GETDOMAINREQUEST']._serialized_start=241
-  _globals['_GETDOMAINREQUEST']._serialized_end=303
-  _globals['_GETDOMAINRESPONSE']._serialized_start=305
-  _globals['_GETDOMAINRESPONSE']._serialized_end=373
-  _globals['_LISTDOMAINSREQUEST']._serialized_start=375
-  _globals['_LISTDOMAINSREQUEST']._serialized_end=446
-  _globals['_LISTDOMAINSRESPONSE']._serialized_start=448
-  _globals['_LISTDOMAINSRESPONSE']._serialized_end=550
-  _globals['_COUNTOUTCOMESREQUEST']._serialized_start=552
-  _globals['_COUNTOUTCOMESREQUEST']._serialized_end=618
-  _globals['_COUNTOUTCOMESRESPONSE']._serialized_start=620
-  _globals['_COUNTOUTCOMESRESPONSE']._serialized_end=733
-  _globals['_RECORDTRAININGREQUEST']._serialized_start=735
-  _globals['_RECORDTRAININGREQUEST']._serialized_end=840
-  _globals['_RECORDTRAININGRESPONSE']._serialized_start=842
-  _globals['_RECORDTRAININGRESPONSE']._serialized_end=866
-  _globals['_DOMAINSERVICE']._serialized_start=869
-  _globals['_DOMAINSERVICE']._serialized_end=1269
+  _globals['_DOMAIN']._serialized_end=270
+  _globals['_GETDOMAINREQUEST']._serialized_start=272
+  _globals['_GETDOMAINREQUEST']._serialized_end=334
+  _globals['_GETDOMAINRESPONSE']._serialized_start=336
+  _globals['_GETDOMAINRESPONSE']._serialized_end=404
+  _globals['_LISTDOMAINSREQUEST']._serialized_start=406
+  _globals['_LISTDOMAINSREQUEST']._serialized_end=477
+  _globals['_LISTDOMAINSRESPONSE']._serialized_start=479
+  _globals['_LISTDOMAINSRESPONSE']._serialized_end=581
+  _globals['_COUNTOUTCOMESREQUEST']._serialized_start=583
+  _globals['_COUNTOUTCOMESREQUEST']._serialized_end=649
+  _globals['_COUNTOUTCOMESRESPONSE']._serialized_start=651
+  _globals['_COUNTOUTCOMESRESPONSE']._serialized_end=764
+  _globals['_RECORDTRAININGREQUEST']._serialized_start=766
+  _globals['_RECORDTRAININGREQUEST']._serialized_end=871
+  _globals['_RECORDTRAININGRESPONSE']._serialized_start=873
+  _globals['_RECORDTRAININGRESPONSE']._serialized_end=897
+  _globals['_DOMAINSERVICE']._serialized_start=900
+  _globals['_DOMAINSERVICE']._serialized_end=1300
 # @@protoc_insertion_point(module_scope)

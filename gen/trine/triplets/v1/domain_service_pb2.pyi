@@ -29,6 +29,7 @@ class Domain(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     TRIPLETS_COUNT_FIELD_NUMBER: _builtins.int
     TRAINED_TRIPLETS_COUNT_FIELD_NUMBER: _builtins.int
+    POSITIVES_COUNT_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant."""
     domain: _builtins.str
@@ -38,7 +39,9 @@ class Domain(_message.Message):
     triplets_count: _builtins.int
     """Triplets that the rule derives from the outcomes as of the revision."""
     trained_triplets_count: _builtins.int
-    """Triplets that the last successful run saw."""
+    """Triplets that the last successful run saw, or positive outcomes where the run counted those."""
+    positives_count: _builtins.int
+    """Positive outcomes as of the revision: accepted or converted."""
     def __init__(
         self,
         *,
@@ -47,10 +50,11 @@ class Domain(_message.Message):
         revision: _builtins.int = ...,
         triplets_count: _builtins.int = ...,
         trained_triplets_count: _builtins.int = ...,
+        positives_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "revision", b"revision", "tenant", b"tenant", "trained_triplets_count", b"trained_triplets_count", "triplets_count", b"triplets_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "positives_count", b"positives_count", "revision", b"revision", "tenant", b"tenant", "trained_triplets_count", b"trained_triplets_count", "triplets_count", b"triplets_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -293,19 +293,23 @@ class WatchProfilesResponse(_message.Message):
 
         NUMBERS_FIELD_NUMBER: _builtins.int
         STANDING_FIELD_NUMBER: _builtins.int
+        TIMES_FIELD_NUMBER: _builtins.int
         numbers: _builtins.bytes
         """Numbers of seeker and candidate, int32 [n, 2]."""
         standing: _builtins.bytes
-        """uint8 [n]: 1 where an outcome stands, 0 where the last has been taken back."""
+        """uint8 [n]: 2 where a positive outcome stands, 1 where another does, 0 where the last has been taken back."""
+        times: _builtins.bytes
+        """When the outcome occurred, int64 [n], microseconds since 1970."""
         def __init__(
             self,
             *,
             numbers: _builtins.bytes = ...,
             standing: _builtins.bytes = ...,
+            times: _builtins.bytes = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["numbers", b"numbers", "standing", b"standing"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["numbers", b"numbers", "standing", b"standing", "times", b"times"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
