@@ -38,9 +38,11 @@ check: $(INSTALLED)  ## lint, types, contracts and unit tests (under a minute)
 bench: $(INSTALLED)  ## measures the mesh against its floors and prints the ratios
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
 
-test-long: $(INSTALLED)  ## learning quality through the mesh, how often the gate is right (minutes)
+test-long: $(INSTALLED)  ## learning quality through the mesh, how often the gate is right, MOVIELENS=folder (minutes)
 	$(BIN)/python -m tests.bench.quality
 	$(BIN)/python -m tests.bench.gate
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
+	$(BIN)/python -m tests.bench.movielens $(if $(MOVIELENS),--data $(MOVIELENS))
 
 generate: $(INSTALLED)  ## generates gen/ from protos/
 	$(BIN)/python -m services.mesh.generate

@@ -114,8 +114,9 @@ class Search:
         self._journal = journal
         histories = read_histories(snapshot, rows)
         hashes = snapshot.pair_hashes[histories.rows]
-        self._next = histories.later == 0
-        self._other = ~self._next & (hashes // 4096 % self._recipe.held_out_parts == 0)
+        alone = histories.seekers.unique(return_counts=True)[1].max() == 1
+        self._next = (histories.later == 0) & ~alone  # of single choices nothing is left to know
+        self._other = ~self._next & (hashes // 4096 % self._recipe.held_out_parts == 0) & ~alone
         self._rows = histories.rows
         self._training = read_histories(snapshot, histories.rows[~self._next & ~self._other])
 
@@ -172,6 +173,8 @@ class Search:
         snapshot, training = self._snapshot, self._training
         seekers, candidates = snapshot.seekers[rows], snapshot.candidates[rows]
         asked = seekers.unique()[: self._recipe.seekers_max]
+        if not len(asked):
+            return 0.0
         places, known = vectors.places(candidates)
         discounts = 1 / torch.log2(torch.arange(RANKS, device=rows.device) + 2.0)
         ratios: list[Tensor] = []
@@ -188,7 +191,7 @@ class Search:
             gains = wanted.gather(1, top) * discounts[: top.shape[1]]
             ideal = discounts.cumsum(0)[totals.clamp(1, RANKS) - 1]
             ratios.append(gains.sum(1) / ideal)
-        return float(torch.cat(ratios).mean()) if ratios else 0.0
+        return float(torch.cat(ratios).mean())
 
     def _calibrate(self, ridge: float, recency: Recency) -> Settings:
         """Slope and intercept from what was held out, against drawn negatives."""

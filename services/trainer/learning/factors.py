@@ -14,7 +14,6 @@ Shapes: n positive outcomes, S seekers, m candidates, k rank, d dim of the encod
 """
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +22,6 @@ from torch import Tensor
 
 from services.trainer.core.recipe import FactorsRecipe
 from services.trainer.learning.snapshot import Snapshot
-
-warnings.filterwarnings("ignore", "Sparse (invariant|CSR)", UserWarning)  # torch: "beta state"
 
 LEVERAGE_MAX = 0.999
 EIGENVALUE_MIN = 1e-9
@@ -143,9 +140,8 @@ class _Graph:
         self._size = len(histories.people)
         shape = (int(owners.max()) + 1 if len(owners) else 0, self._size)
         ones = torch.ones(len(owners), device=owners.device)
-        chosen = torch.sparse_coo_tensor(torch.stack([owners, histories.places]), ones, shape)
-        self._chosen = chosen.coalesce().to_sparse_csr()
-        self._chosen_by = chosen.t().coalesce().to_sparse_csr()
+        chosen = _sparse(torch.stack([owners, histories.places]), ones, shape)
+        self._chosen, self._chosen_by = chosen, chosen.t().coalesce()
         self._weight = recipe.follows_weight
         self._follows = self._join(owners, histories.places, recipe)
         every = torch.ones(self._size, 1, device=owners.device)
@@ -168,8 +164,12 @@ class _Graph:
             share = torch.full((2 * pair.shape[1],), recipe.window_decay ** (apart - 1))
             weights.append(share.to(owners.device))
         shape = (self._size, self._size)
-        joined = torch.sparse_coo_tensor(torch.cat(ends, 1), torch.cat(weights), shape)
-        return joined.coalesce().to_sparse_csr()
+        return _sparse(torch.cat(ends, 1), torch.cat(weights), shape)
+
+
+def _sparse(indices: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    made: Tensor = torch.sparse_coo_tensor(indices, values, shape, check_invariants=False)
+    return made.coalesce()
 
 
 def make_queries(
@@ -230,7 +230,9 @@ def score_pairs(
 
 def calibrate(scores: Tensor, positive: Tensor) -> tuple[float, float]:
     """Slope and intercept that turn scores into logits: logistic regression by Newton's method."""
-    scale = float(scores.double().std()) or 1.0
+    if not positive.any():
+        return 1.0, 0.0
+    scale = float(scores.double().std(correction=0)) or 1.0
     design = torch.stack([scores.double() / scale, torch.ones_like(scores.double())], 1)
     weights = torch.zeros(2, dtype=torch.float64, device=scores.device)
     for _ in range(30):

@@ -28,6 +28,7 @@ def part(
         domain=domain,
         revision=5,
         triplets_count=triplets,
+        positives_count=0,
         trained_triplets_count=0,
     )
     return SharedPart(counts=counts, encoder=encoder, dim=4)
