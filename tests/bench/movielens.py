@@ -13,7 +13,8 @@ import gzip
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ def tune(
     ratings: Ratings,
     parts: tuple[Rows, Rows],
     split: Callable[[Rows, int], tuple[Rows, Rows]],
-    makes: dict[str, Callable[[Scores], Scores]],
+    makes: Mapping[str, Callable[[Scores], Scores]],
 ) -> tuple[str, tuple[float, float]]:
     """The best of some models by validation rows, and what it reaches on the test rows."""
     train, test = parts

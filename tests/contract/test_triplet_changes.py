@@ -97,22 +97,28 @@ async def test_who_knows_everything_hears_the_revision_alone(store: TripletStore
 
 
 @pytest.mark.usefixtures("batches_of_two")
-async def test_pairs_are_sent_with_whether_an_outcome_stands(store: TripletStore) -> None:
+async def test_pairs_are_sent_with_what_stands_of_them_and_since_when(
+    store: TripletStore,
+) -> None:
     await add_users(store, ["ada", "bob", "cleo"])
     await add_outcomes(store, [(Pair(0, n), Word(MOMENT, 0, 1.0)) for n in (1, 2)])
-    assert pairs_in(await changes_since(store, 1)) == {(0, 1): True, (0, 2): True}
+    assert pairs_in(await changes_since(store, 1)) == {(0, 1): 1, (0, 2): 1}
     retraction = Outcome(Pair(0, 2), "retracted", Word(MOMENT, RETRACTED_LEVEL, 1.0))
-    yes = Outcome(Pair(1, 0), "accepted", Word(MOMENT, 2, 1.0))
+    later = MOMENT + datetime.timedelta(microseconds=1)
+    yes = Outcome(Pair(1, 0), "accepted", Word(later, 2, 1.0))
     async with store.open_domain(TENANT, DOMAIN) as unit:
         await unit.append_outcomes([yes, retraction])
-    assert pairs_in(await changes_since(store, 2)) == {(0, 2): False, (1, 0): True}
+    changes = await changes_since(store, 2)
+    assert pairs_in(changes) == {(0, 2): 0, (1, 0): 2}
+    times = [time for change in changes if change.pairs for time in change.pairs.times.tolist()]
+    assert sorted(times) == [round(MOMENT.timestamp()) * 1_000_000 + n for n in (0, 1)]
     everything = await changes_since(store, -1)
-    assert pairs_in(everything) == {(0, 1): True, (0, 2): False, (1, 0): True}
+    assert pairs_in(everything) == {(0, 1): 1, (0, 2): 0, (1, 0): 2}
     assert sum(change.pairs is not None for change in everything) == 2
 
 
-def pairs_in(changes: list[Change]) -> dict[tuple[int, int], bool]:
-    """Seeker and candidate, and whether an outcome stands about them."""
+def pairs_in(changes: list[Change]) -> dict[tuple[int, int], int]:
+    """Seeker and candidate, and what stands of them."""
     batches = [change.pairs for change in changes if change.pairs is not None]
     rows = [zip(b.numbers.tolist(), b.standing.tolist(), strict=True) for b in batches]
     return {(s, c): stand for batch in rows for (s, c), stand in batch}

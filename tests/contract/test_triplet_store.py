@@ -218,6 +218,18 @@ async def test_triplets_add_up_and_those_beyond_the_last_training_are_pending(
     assert counts.triplets_pending_count == 4
 
 
+async def test_positive_outcomes_add_up_and_put_a_domain_without_triplets_on_the_list(
+    store: TripletStore,
+) -> None:
+    for added in (5, -2):
+        async with store.open_domain(TENANT, DOMAIN) as unit:
+            await unit.save_tallies({}, 0, added)
+    async with store.open_domain(TENANT, DOMAIN) as unit:
+        assert unit.counts.positives_count == 3
+    (counts,) = await store.list_counts(("", ""), 2)
+    assert (counts.domain, counts.triplets_count, counts.positives_count) == (DOMAIN, 0, 3)
+
+
 async def test_what_was_trained_may_exceed_what_is_there(store: TripletStore) -> None:
     async with store.open_domain(TENANT, DOMAIN) as unit:
         await unit.save_trained_count(3)

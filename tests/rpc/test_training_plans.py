@@ -56,6 +56,21 @@ async def test_a_dry_run_names_what_the_run_would_be_refused_with(
         ]
 
 
+@pytest.mark.parametrize(
+    ("triplets", "positives", "used"),
+    [(0, 99, 0), (0, 100, 100), (4, 100, 100), (5, 100, 5), (4, 99, 4)],
+)
+async def test_positive_outcomes_stand_in_where_there_are_hardly_any_triplets(
+    scheduler: Scheduler, triplets: int, positives: int, used: int
+) -> None:
+    scheduler.triplets.counts["empty"] = triplets
+    scheduler.triplets.positives["empty"] = positives
+    answer = await scheduler.train("empty", force=True, dry_run=True)
+    assert answer.triplets_used == used
+    assert answer.plan.triplets_pending == used
+    assert answer.plan.would_start == bool(used)
+
+
 async def test_a_dry_run_names_the_run_that_is_active_and_the_head_to_beat(
     scheduler: Scheduler,
 ) -> None:

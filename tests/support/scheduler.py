@@ -65,6 +65,7 @@ class Triplets:
         self.outdated: list[str] = []
         self.dropped: list[str] = []
         self.counts = {"dating": 4_218, "hiring": 10, "empty": 0}
+        self.positives: dict[str, int] = {}
 
     async def get(self, tenant: str, domain: str) -> DomainCounts:
         if tenant != "acme" or domain not in self.counts:
@@ -74,7 +75,7 @@ class Triplets:
             domain=domain,
             revision=7,
             triplets_count=self.counts[domain],
-            positives_count=0,
+            positives_count=self.positives.get(domain, 0),
             trained_triplets_count=self.trained.get(domain, 0),
         )
 
