@@ -111,7 +111,8 @@ async def test_pairs_are_sent_with_what_stands_of_them_and_since_when(
     changes = await changes_since(store, 2)
     assert pairs_in(changes) == {(0, 2): 0, (1, 0): 2}
     times = [time for change in changes if change.pairs for time in change.pairs.times.tolist()]
-    assert sorted(times) == [round(MOMENT.timestamp()) * 1_000_000 + n for n in (0, 1)]
+    seconds = int(MOMENT.replace(microsecond=0).timestamp())
+    assert sorted(times) == [seconds * 1_000_000 + MOMENT.microsecond + n for n in (0, 1)]
     everything = await changes_since(store, -1)
     assert pairs_in(everything) == {(0, 1): 1, (0, 2): 0, (1, 0): 2}
     assert sum(change.pairs is not None for change in everything) == 2

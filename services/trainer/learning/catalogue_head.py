@@ -13,7 +13,13 @@ from torch import Tensor
 from services.trainer.core.ports import Evaluation, HeadFiles, LearnedHead
 from services.trainer.core.recipe import FactorsRecipe, Recipe
 from services.trainer.core.watch import Phase, Watch
-from services.trainer.learning.catalogue import Choices, Search, Settings, split_choices, with_negatives
+from services.trainer.learning.catalogue import (
+    Choices,
+    Search,
+    Settings,
+    split_choices,
+    with_negatives,
+)
 from services.trainer.learning.factors import (
     Histories,
     Recency,
@@ -190,7 +196,8 @@ def _read_incumbent(
     arrays = load(incumbent.factors)
     ridge, slope, intercept = arrays["settings"].tolist()
     settings = Settings(ridge, Recency(*arrays["recency"].tolist()), slope, intercept)
-    return known[snapshot.times[known] <= arrays["until"].to(known.device)], settings
+    read = known[snapshot.times[known] <= arrays["until"].to(known.device)]
+    return read if len(read) else known, settings
 
 
 def _standing_still(snapshot: Snapshot, intercept: float) -> Head:
