@@ -47,7 +47,9 @@ class Settings(NamedTuple):
 
 
 def is_catalogue(snapshot: Snapshot) -> bool:
-    """Whether so few outcomes are negative that negatives have to be drawn."""
+    """Whether so few outcomes are negative that negatives have to be drawn; never of two sides."""
+    if snapshot.reciprocal:
+        return False
     negatives = float((snapshot.positive == 0).double().sum())
     return len(snapshot.positive) > 0 and negatives < NEGATIVE_SHARE_MIN * len(snapshot.positive)
 

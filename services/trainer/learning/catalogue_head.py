@@ -170,18 +170,18 @@ def _judge(
     drawn = recipe.factors.negatives
     gate = choices.gate[: recipe.evaluation_outcomes_max // (drawn + 1)]
     extended, rows = with_negatives(snapshot, gate, drawn, seed + 1)
-    evidence = Evidence(extended, Fold(rows, choices.known))
-    theirs = evidence.cosines[:, 0].cpu().numpy()
+    evidence = Evidence(extended, Fold(rows, choices.known, rows[:0]))
+    theirs = evidence.asked.cosines[:, 0].cpu().numpy()
     if incumbent is not None and incumbent.factors:
         read, settings = _read_incumbent(snapshot, choices.known, incumbent)
         before = Fitted.to(snapshot, read, recipe.factors, settings, seed)
         theirs = before.chances(extended, rows)
     elif incumbent is not None:
         table = torch.zeros(snapshot.users_count, EFFECTS)
-        nothing = Answer(table, torch.zeros(len(rows)))
+        nothing = Answer(table, torch.zeros(len(rows)), torch.zeros(0))
         theirs = Incumbent(extended, open_twins(incumbent)).score(evidence, nothing)
     return Evaluation(
-        seekers=evidence.seekers.int().cpu().numpy(),
+        seekers=evidence.asked.seekers.int().cpu().numpy(),
         levels=evidence.levels.int().cpu().numpy(),
         challenger_scores=judged.chances(extended, rows),
         incumbent_scores=theirs,
