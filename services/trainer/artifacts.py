@@ -1,14 +1,26 @@
 """Heads in the artifact store: ONNX files, golden vectors, and the manifest that names them."""
 
 import json
+from collections.abc import Mapping
 
 from google.protobuf import json_format
 from trine.trainer.v1 import head_manifest_pb2
 
 from services.chassis.artifacts import ArtifactStore
-from services.trainer.core.ports import Column, HeadFiles, LearnedHead, LeasedRun, TwinFiles
+from services.trainer.core.ports import (
+    BaseModel,
+    Column,
+    HeadFiles,
+    LearnedHead,
+    LeasedRun,
+    TwinFiles,
+)
+from services.trainer.core.watch import ModelFiles
 
 TIER = "tenant"
+MODEL_TIER = "model"
+FILE_RULE_VERSION = "file-1"
+"""As snapshots of files say: their triplets are as given."""
 
 Manifest = head_manifest_pb2.HeadManifest
 Part = head_manifest_pb2.HeadManifest.Part
@@ -99,6 +111,50 @@ class ArtifactHeads:
             cross=await self._put(twin.cross),
             outcomes_count=twin.outcomes_count,
         )
+
+    async def read_base(self, manifest_digest: str) -> BaseModel:
+        """Returns what a model goes on from."""
+        content = await self._artifacts.get(manifest_digest)
+        manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
+        (digest,) = [p.file.digest for p in manifest.parts if p.role == Part.ROLE_QUERY_MAP]
+        return BaseModel(
+            query_map=await self._artifacts.get(digest),
+            columns=tuple(
+                Column(name=c.name, type=c.type, members=tuple(c.members)) for c in manifest.columns
+            ),
+        )
+
+    async def write_model(
+        self,
+        run: LeasedRun,
+        name: str,
+        snapshot_digest: str,
+        files: ModelFiles,
+        *,
+        recipe: Mapping[str, object],
+    ) -> str:
+        """Stores a model and its manifest and returns the manifest's digest."""
+        query_map = Part(role=Part.ROLE_QUERY_MAP, file=await self._put(files.query_map))
+        manifest = Manifest(
+            head=name,
+            tenant=run.tenant,
+            tier=MODEL_TIER,
+            encoder=files.encoder,
+            dim=files.dim,
+            columns=[
+                Manifest.Column(name=name, type=kind, members=members)
+                for name, kind, members in files.columns
+            ],
+            parts=[query_map],
+            golden=await self._put(files.golden),
+            run_id=run.run_id,
+            snapshot_digest=snapshot_digest,
+            parent=run.incumbent,
+            recipe=json.dumps(recipe, sort_keys=True),
+            code_version=self._code_version,
+            rule_version=FILE_RULE_VERSION,
+        )
+        return await self._artifacts.put(_canonical(manifest))
 
     async def _put(self, content: bytes) -> Manifest.Artifact:
         digest = await self._artifacts.put(content)

@@ -3,17 +3,48 @@
 import dataclasses
 
 import grpc
-from trine.scheduler.v1 import explored_pages_pb2, lease_service_pb2_grpc, run_pb2
+from trine.scheduler.v1 import (
+    explored_pages_pb2,
+    file_run_pb2,
+    lease_service_pb2_grpc,
+    run_pb2,
+)
 from trine.scheduler.v1 import lease_service_pb2 as pb
-from trine.triplets.v1 import snapshot_service_pb2, snapshot_service_pb2_grpc
+from trine.triplets.v1 import (
+    file_snapshot_service_pb2,
+    file_snapshot_service_pb2_grpc,
+    snapshot_service_pb2,
+    snapshot_service_pb2_grpc,
+)
 
 from services.chassis.errors import read_error_info
-from services.trainer.core.errors import LeaseLostError
-from services.trainer.core.ports import Directive, Evaluation, LeasedRun, ScoredPages
-from services.trainer.core.watch import Phase, Report
+from services.trainer.core.errors import FileInvalidError, LeaseLostError
+from services.trainer.core.ports import (
+    Directive,
+    Evaluation,
+    FileOutcome,
+    FileWish,
+    Hyperparameters,
+    LeasedRun,
+    ScoredPages,
+)
+from services.trainer.core.watch import FileDataset, Phase, Report, StoredModel
 
 SNAPSHOT_SECONDS_MAX = 600.0
 COMPLETE_SECONDS_MAX = 120.0
+FILE_SNAPSHOT_SECONDS_MAX = 3600.0
+"""A large file has a hundred thousand texts to be encoded."""
+
+FILE_REASONS = {"INVALID_TRAINING_FILE", "INVALID_VALIDATION_FILE"}
+"""What the triplet store says of files that nobody can learn from."""
+
+METHODS = {
+    file_run_pb2.FileSource.METHOD_UNSPECIFIED: "",
+    file_run_pb2.FileSource.METHOD_SUPERVISED: "supervised",
+    file_run_pb2.FileSource.METHOD_DPO: "dpo",
+    file_run_pb2.FileSource.METHOD_TRIPLET: "triplet",
+}
+_METHOD_NUMBERS = {name: number for number, name in METHODS.items()}
 
 PHASES = {
     Phase.STARTING: pb.HeartbeatRunRequest.PHASE_STARTING,
@@ -54,6 +85,7 @@ class SchedulerClient:
             incumbent_manifest_digest=run.incumbent_manifest_digest,
             head=run.head,
             seed=run.seed,
+            files=_wish(run.source) if run.HasField("source") else None,
         )
 
     async def heartbeat(self, run: LeasedRun, report: Report) -> Directive:
@@ -72,11 +104,14 @@ class SchedulerClient:
                     loss=point.loss,
                     validation_ndcg_at_10=point.validation_ndcg_at_10,
                     stage=point.stage,
+                    validation_loss=point.validation_loss,
                 )
                 for point in report.loss_points
             ],
             snapshot_digest=report.snapshot_digest,
             checkpoint_digest=report.checkpoint_digest,
+            dataset=None if report.dataset is None else _dataset(report.dataset),
+            checkpoints=map(_checkpoint, report.models),
         )
         try:
             response = await self._stub.HeartbeatRun(request)
@@ -84,7 +119,13 @@ class SchedulerClient:
             raise _translate(error) from error
         return DIRECTIVES.get(response.directive, Directive.CONTINUE)
 
-    async def complete(self, run: LeasedRun, manifest_digest: str, evaluation: Evaluation) -> str:
+    async def complete(
+        self,
+        run: LeasedRun,
+        manifest_digest: str,
+        evaluation: Evaluation,
+        outcome: FileOutcome | None = None,
+    ) -> str:
         """Hands the head over and returns the verdict's result."""
         request = pb.CompleteRunRequest(
             tenant=run.tenant,
@@ -99,6 +140,7 @@ class SchedulerClient:
                 incumbent_calibrated=evaluation.incumbent_calibrated,
                 pages=_pages(evaluation.pages),
             ),
+            result=None if outcome is None else _result(outcome),
         )
         try:
             response = await self._stub.CompleteRun(request, timeout=COMPLETE_SECONDS_MAX)
@@ -133,6 +175,7 @@ class TripletsClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = snapshot_service_pb2_grpc.SnapshotServiceStub(channel)
+        self._files = file_snapshot_service_pb2_grpc.FileSnapshotServiceStub(channel)
 
     async def create(self, run: LeasedRun) -> str:
         """Freezes the run's domain as of its revision and returns the snapshot's digest."""
@@ -141,6 +184,82 @@ class TripletsClient:
         )
         response = await self._stub.CreateSnapshot(request, timeout=SNAPSHOT_SECONDS_MAX)
         return response.digest
+
+    async def create_from_files(self, run: LeasedRun) -> tuple[str, FileDataset]:
+        """Freezes the run's files; returns the snapshot's digest and what the files hold."""
+        assert run.files is not None, "a run of a domain"
+        request = file_snapshot_service_pb2.CreateFileSnapshotRequest(
+            tenant=run.tenant,
+            training_file_digest=run.files.training_file_digest,
+            validation_file_digest=run.files.validation_file_digest,
+            method=run.files.method,
+        )
+        try:
+            response = await self._files.CreateFileSnapshot(
+                request, timeout=FILE_SNAPSHOT_SECONDS_MAX
+            )
+        except grpc.aio.AioRpcError as error:
+            reason = read_error_info(error).reason
+            if reason in FILE_REASONS:
+                raise FileInvalidError(reason, error.details() or reason) from error
+            raise
+        dataset = FileDataset(
+            training_lines_count=response.training_lines_count,
+            validation_lines_count=response.validation_lines_count,
+            held_out_lines_count=response.held_out_lines_count,
+            items_count=response.items_count,
+            tokens_count=response.tokens_count,
+            method=response.method,
+        )
+        return response.digest, dataset
+
+
+def _wish(source: file_run_pb2.FileSource) -> FileWish:
+    chosen = {field.name: value for field, value in source.hyperparameters.ListFields()}
+    return FileWish(
+        training_file_digest=source.training_file.digest,
+        validation_file_digest=source.validation_file.digest,
+        method=METHODS[source.method],
+        hyperparameters=Hyperparameters(**chosen),
+    )
+
+
+def _dataset(dataset: FileDataset) -> file_run_pb2.FileDataset:
+    return file_run_pb2.FileDataset(
+        training_lines_count=dataset.training_lines_count,
+        validation_lines_count=dataset.validation_lines_count,
+        held_out_lines_count=dataset.held_out_lines_count,
+        items_count=dataset.items_count,
+        tokens_count=dataset.tokens_count,
+        method=_METHOD_NUMBERS[dataset.method],
+    )
+
+
+def _checkpoint(model: StoredModel) -> file_run_pb2.FileRunCheckpoint:
+    point = model.point
+    measured = point.validation_loss is not None
+    return file_run_pb2.FileRunCheckpoint(
+        step=point.step,
+        training_loss=point.loss,
+        validation_loss=point.validation_loss,
+        validation_ndcg_at_10=point.validation_ndcg_at_10 if measured else None,
+        manifest_digest=model.manifest_digest,
+    )
+
+
+def _result(outcome: FileOutcome) -> file_run_pb2.FileResult:
+    used = outcome.hyperparameters
+    return file_run_pb2.FileResult(
+        result_file_digest=outcome.result_file_digest,
+        result_file_size_bytes=outcome.result_file_size_bytes,
+        trained_tokens_count=outcome.trained_tokens_count,
+        hyperparameters=file_run_pb2.Hyperparameters(
+            n_epochs=used.n_epochs,
+            batch_size=used.batch_size,
+            learning_rate_multiplier=used.learning_rate_multiplier,
+            beta=used.beta,
+        ),
+    )
 
 
 def _pages(pages: ScoredPages | None) -> explored_pages_pb2.ExploredPages | None:

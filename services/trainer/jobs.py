@@ -6,8 +6,16 @@ import grpc
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.trainer.core.errors import LeaseLostError, RunCancelledError
-from services.trainer.core.ports import HeadStore, Learner, LeasedRun, Scheduler, Snapshots
+from services.trainer.core.errors import FileInvalidError, LeaseLostError, RunCancelledError
+from services.trainer.core.ports import (
+    FileLearner,
+    HeadStore,
+    Learner,
+    LeasedRun,
+    Scheduler,
+    Snapshots,
+)
+from services.trainer.core.train_file_run import train_file_run
 from services.trainer.core.train_run import train_run
 
 IDLE_SECONDS = 0.25
@@ -34,12 +42,15 @@ class Trainer:
         snapshots: Snapshots,
         store: HeadStore,
         learner: Learner,
+        *,
+        file_learner: FileLearner,
     ) -> None:
         self._name = name
         self._scheduler = scheduler
         self._snapshots = snapshots
         self._store = store
         self._learner = learner
+        self._file_learner = file_learner
 
     async def run(self) -> None:
         """Takes runs until cancelled."""
@@ -63,25 +74,29 @@ class Trainer:
             ATTEMPTS.labels(result).inc()
 
     async def _carry_out(self, run: LeasedRun) -> str:
+        around = (self._scheduler, self._snapshots, self._store)
         try:
-            return await train_run(
-                run, self._scheduler, self._snapshots, self._store, self._learner, warn=_warn
-            )
+            if run.files is not None:
+                return await train_file_run(run, *around, self._file_learner, warn=_warn)
+            return await train_run(run, *around, self._learner, warn=_warn)
         except LeaseLostError:
             return "lease_lost"
         except RunCancelledError:
             return "cancelled"
+        except FileInvalidError as error:
+            await self._give_up(run, error.reason, str(error), retriable=False)
+            return "failed"
         except Exception as error:
             _log.exception("run_failed")
             # What exactly went wrong may name hosts and paths: callers get its kind, the log the
             # rest.
             message = f"The trainer failed with {type(error).__name__}."
-            await self._give_up(run, message)
+            await self._give_up(run, "TRAINER_ERROR", message, retriable=True)
             return "failed"
 
-    async def _give_up(self, run: LeasedRun, message: str) -> None:
+    async def _give_up(self, run: LeasedRun, reason: str, message: str, *, retriable: bool) -> None:
         try:
-            await self._scheduler.fail(run, "TRAINER_ERROR", message, retriable=True)
+            await self._scheduler.fail(run, reason, message, retriable=retriable)
         except (LeaseLostError, grpc.aio.AioRpcError):  # the lease runs out by itself
             _log.warning("fail_run_failed")
 

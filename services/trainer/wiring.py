@@ -17,6 +17,7 @@ from services.trainer.artifacts import ArtifactHeads
 from services.trainer.clients import SchedulerClient, TripletsClient
 from services.trainer.config import Config
 from services.trainer.jobs import Trainer
+from services.trainer.learning.file_learner import TorchFileLearner
 from services.trainer.learning.learner import TorchLearner
 
 
@@ -34,6 +35,7 @@ async def run_trainer(config: Config) -> None:
             TripletsClient(triplets),
             ArtifactHeads(artifacts, metadata.version("trine")),
             TorchLearner(config.device),
+            file_learner=TorchFileLearner(config.device),
         )
         authenticator = Authenticator(_no_keys, config.mesh_token, SystemClock())
         interceptor = CallInterceptor(authenticator, {})

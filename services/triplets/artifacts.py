@@ -79,7 +79,13 @@ def _pack(arrays: DomainArrays, triplets: Triplets) -> bytes:
 
 
 def _pack_files(arrays: FileArrays) -> bytes:
-    layout = {"encoder": arrays.encoder, "rule_version": FILE_RULE_VERSION, "columns": []}
+    layout = {
+        "encoder": arrays.encoder,
+        "rule_version": FILE_RULE_VERSION,
+        "columns": [],
+        "method": arrays.method,
+        "tokens_count": arrays.tokens_count,
+    }
     tensors: dict[str, npt.NDArray[Any]] = {
         "user_hashes": arrays.item_hashes,
         "vectors": arrays.vectors,

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,17 @@ import numpy as np
 
 from services.trainer.core.errors import LeaseLostError
 from services.trainer.core.ports import (
+    BaseModel,
     Column,
     Directive,
     Evaluation,
+    FileOutcome,
     HeadFiles,
     LearnedHead,
     LeasedRun,
     TwinFiles,
 )
-from services.trainer.core.watch import LossPoint, Report, Watch
+from services.trainer.core.watch import FileDataset, LossPoint, ModelFiles, Report, Watch
 
 WAIT_SECONDS_MAX = 5.0
 SNAPSHOT = b"a snapshot"
@@ -91,6 +93,8 @@ class MemoryScheduler:
         self.asked = 0
         """Heartbeats that came, accepted or not."""
         self.completed: list[tuple[str, Evaluation]] = []
+        self.outcomes: list[FileOutcome | None] = []
+        """What was handed over beside each of them."""
         self.failures: list[tuple[str, str, bool]] = []
         self.directive = Directive.CONTINUE
         self.released = 0
@@ -112,8 +116,15 @@ class MemoryScheduler:
             self.reports.append(report)
         return self.directive
 
-    async def complete(self, run: LeasedRun, manifest_digest: str, evaluation: Evaluation) -> str:
+    async def complete(
+        self,
+        run: LeasedRun,
+        manifest_digest: str,
+        evaluation: Evaluation,
+        outcome: FileOutcome | None = None,
+    ) -> str:
         self._check()
+        self.outcomes.append(outcome)
         self.completed.append((manifest_digest, evaluation))
         return "promoted"
 
@@ -145,6 +156,17 @@ class MemoryScheduler:
             raise LeaseLostError
 
 
+DATASET = FileDataset(
+    training_lines_count=9,
+    validation_lines_count=0,
+    held_out_lines_count=0,
+    items_count=20,
+    tokens_count=100,
+    method="triplet",
+)
+MODEL = ModelFiles(query_map=b"map", golden=b"golden", encoder="test", dim=8, columns=())
+
+
 class MemorySnapshots:
     """Freezes every domain into the same bytes, unless it is to wait."""
 
@@ -152,8 +174,15 @@ class MemorySnapshots:
         self._store = store
         self.created: list[int] = []
         """Revisions."""
+        self.trouble: list[Exception] = []
+        """What the next snapshots of files raise."""
         self.go_on = asyncio.Event()
         self.go_on.set()
+
+    async def create_from_files(self, run: LeasedRun) -> tuple[str, FileDataset]:
+        if self.trouble:
+            raise self.trouble.pop(0)
+        return await self.create(run), DATASET
 
     async def create(self, run: LeasedRun) -> str:
         self.created.append(run.revision)
@@ -169,6 +198,9 @@ class MemoryHeads:
     heads: dict[str, HeadFiles] = field(default_factory=dict)
     written: list[tuple[str, str, LearnedHead]] = field(default_factory=list)
     """Head, snapshot and content of each head that was stored."""
+    bases: dict[str, BaseModel] = field(default_factory=dict)
+    models: dict[str, tuple[str, ModelFiles]] = field(default_factory=dict)
+    """Snapshot and files of each model that was stored, by name."""
     trouble: list[Exception] = field(default_factory=list)
     """What the next writes raise."""
 
@@ -184,6 +216,23 @@ class MemoryHeads:
 
     async def read_head(self, manifest_digest: str) -> HeadFiles:
         return self.heads[manifest_digest]
+
+    async def read_base(self, manifest_digest: str) -> BaseModel:
+        return self.bases[manifest_digest]
+
+    async def write_model(
+        self,
+        run: LeasedRun,
+        name: str,
+        snapshot_digest: str,
+        files: ModelFiles,
+        *,
+        recipe: Mapping[str, object],
+    ) -> str:
+        if self.trouble:
+            raise self.trouble.pop(0)
+        self.models[name] = (snapshot_digest, files)
+        return hashlib.sha256(name.encode()).hexdigest()
 
     async def write_head(self, run: LeasedRun, snapshot_digest: str, head: LearnedHead) -> str:
         self.written.append((run.head, snapshot_digest, head))

@@ -1,6 +1,7 @@
 """What may end a run's attempt.
 
 TrainerError
+├── FileInvalidError
 ├── LeaseLostError
 ├── RunCancelledError
 └── RunPausedError
@@ -9,6 +10,14 @@ TrainerError
 
 class TrainerError(Exception):
     """Base of all."""
+
+
+class FileInvalidError(TrainerError):
+    """A file cannot be used: trying again would end the same."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class LeaseLostError(TrainerError):

@@ -8,7 +8,29 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.trainer.core.watch import Report, Watch
+from services.trainer.core.watch import FileDataset, ModelFiles, Report, Watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyperparameters:
+    """What may be chosen of how a model is learned; None leaves it to the recipe."""
+
+    n_epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+    beta: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileWish:
+    """What a run from files learns from, and how."""
+
+    training_file_digest: str
+    validation_file_digest: str
+    """Empty for none."""
+    method: str
+    """"supervised", "dpo", "triplet", or empty: as the lines tell."""
+    hyperparameters: Hyperparameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +49,8 @@ class LeasedRun:
     incumbent_manifest_digest: str
     head: str
     seed: int
+    files: FileWish | None = None
+    """What a run from files is to do; None for a run of a domain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +132,38 @@ class LearnedHead:
     evaluation: Evaluation
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModel:
+    """What a model made from files goes on from."""
+
+    query_map: bytes
+    columns: tuple[Column, ...]
+    """What its map reads of a person; a text has none of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedModel:
+    """What learning from files gives."""
+
+    files: ModelFiles
+    recipe: Mapping[str, object]
+    evaluation: Evaluation
+    result_file: bytes
+    trained_tokens_count: int
+    hyperparameters: Hyperparameters
+    """As they were used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOutcome:
+    """What is handed over beside a model."""
+
+    result_file_digest: str
+    result_file_size_bytes: int
+    trained_tokens_count: int
+    hyperparameters: Hyperparameters
+
+
 Warn = Callable[[str, Exception], None]
 """Hears of an event that went wrong and did no harm yet."""
 
@@ -130,6 +186,26 @@ class Learner(Protocol):
 
         Raises:
             RunPausedError: the watch said so; it has been offered the checkpoint to go on from.
+        """
+        ...
+
+
+class FileLearner(Protocol):
+    """What learns from files; runs in a thread of its own."""
+
+    def learn(
+        self,
+        snapshot: bytes,
+        base: BaseModel | None,
+        checkpoint: bytes | None,
+        wish: FileWish,
+        *,
+        seed: int,
+        watch: Watch,
+    ) -> LearnedModel:
+        """Learns a model and measures it against its base; None is the encoder alone.
+
+        As `Learner.learn` otherwise.
         """
         ...
 
@@ -158,8 +234,14 @@ class Scheduler(Protocol):
         """
         ...
 
-    async def complete(self, run: LeasedRun, manifest_digest: str, evaluation: Evaluation) -> str:
-        """Hands the head over and returns the verdict's result.
+    async def complete(
+        self,
+        run: LeasedRun,
+        manifest_digest: str,
+        evaluation: Evaluation,
+        outcome: FileOutcome | None = None,
+    ) -> str:
+        """Hands the head over, a model with its outcome, and returns the verdict's result.
 
         Raises:
             LeaseLostError: the lease is another's.
@@ -190,6 +272,14 @@ class Snapshots(Protocol):
         """Freezes the run's domain as of its revision and returns the snapshot's digest."""
         ...
 
+    async def create_from_files(self, run: LeasedRun) -> tuple[str, FileDataset]:
+        """Freezes the run's files; returns the snapshot's digest and what the files hold.
+
+        Raises:
+            FileInvalidError: a file cannot be used, now and for ever.
+        """
+        ...
+
 
 class HeadStore(Protocol):
     """Where heads and everything around them are kept."""
@@ -208,4 +298,20 @@ class HeadStore(Protocol):
 
     async def write_head(self, run: LeasedRun, snapshot_digest: str, head: LearnedHead) -> str:
         """Stores a head and its manifest and returns the manifest's digest."""
+        ...
+
+    async def read_base(self, manifest_digest: str) -> BaseModel:
+        """Returns what a model goes on from: a head's map, or a model's."""
+        ...
+
+    async def write_model(
+        self,
+        run: LeasedRun,
+        name: str,
+        snapshot_digest: str,
+        files: ModelFiles,
+        *,
+        recipe: Mapping[str, object],
+    ) -> str:
+        """Stores a model and its manifest and returns the manifest's digest."""
         ...

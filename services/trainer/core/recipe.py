@@ -112,4 +112,26 @@ class Recipe:
     """Of explored pages."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecipe:
+    """What "auto" means to a run from files."""
+
+    rank: int = 16
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.1
+    temperature: float = 0.05
+    in_batch_share: float = 0.1
+    """As QueryMapRecipe; 1 where lines have no negatives of their own."""
+    beta: float = 0.1
+    batch: int = 32
+    epochs: int = 20
+    patience: int = 4
+    """Epochs without a smaller loss on the held-out lines after which training stops."""
+    others: int = 31
+    """Items of other held-out lines that an anchor's own are ranked among."""
+    evaluation_outcomes_max: int = 200_000
+    threads: int = 1
+
+
 DEFAULT_RECIPE = Recipe()
+DEFAULT_FILE_RECIPE = FileRecipe()

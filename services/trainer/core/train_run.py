@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from services.trainer.core.errors import LeaseLostError, RunCancelledError, RunPausedError
 from services.trainer.core.ports import (
@@ -14,7 +14,7 @@ from services.trainer.core.ports import (
     Snapshots,
     Warn,
 )
-from services.trainer.core.watch import Watch
+from services.trainer.core.watch import LossPoint, ModelFiles, StoredModel, Watch
 
 HEARTBEATS_PER_LEASE = 6
 HEARTBEAT_SECONDS_MAX = 1.0
@@ -38,7 +38,7 @@ async def train_run(
         RunCancelledError: the run was called off.
     """
     watch = Watch(run.snapshot_digest, run.checkpoint_digest)
-    heart = _Heart(run, scheduler, store, watch, warn)
+    heart = Heart(run, scheduler, store, watch, warn)
     async with heart.beating():
         snapshot_digest = run.snapshot_digest or await snapshots.create(run)
         watch.set_snapshot(snapshot_digest)
@@ -62,7 +62,11 @@ async def train_run(
         return await scheduler.complete(run, manifest_digest, head.evaluation)
 
 
-class _Heart:
+StoreModel = Callable[[LossPoint, ModelFiles], Awaitable[str]]
+"""Stores a model as it is after a step and returns its manifest's digest."""
+
+
+class Heart:
     """Heartbeats of one run."""
 
     def __init__(
@@ -72,8 +76,11 @@ class _Heart:
         store: HeadStore,
         watch: Watch,
         warn: Warn,
+        *,
+        store_model: StoreModel | None = None,
     ) -> None:
         self._run = run
+        self._store_model = store_model
         self._scheduler = scheduler
         self._store = store
         self._watch = watch
@@ -107,7 +114,10 @@ class _Heart:
             await self._beat()
 
     async def _beat(self) -> None:
-        await self._store_checkpoint()
+        # Taken before the models are stored: a run that goes on from it has told all before it.
+        checkpoint = self._watch.take_checkpoint()
+        await self._store_models()
+        await self._store_checkpoint(checkpoint)
         report = self._watch.report()
         try:
             directive = await self._scheduler.heartbeat(self._run, report)
@@ -122,8 +132,16 @@ class _Heart:
         elif directive is Directive.STOP:
             self._watch.ask_stop()
 
-    async def _store_checkpoint(self) -> None:
-        checkpoint = self._watch.take_checkpoint()
+    async def _store_models(self) -> None:
+        while self._store_model is not None and (offered := self._watch.next_model()) is not None:
+            try:
+                digest = await self._store_model(*offered)
+            except Exception as error:  # a store that is away must not cost the lease
+                self._warn("model_lost", error)
+                return
+            self._watch.set_model(StoredModel(offered[0], digest))
+
+    async def _store_checkpoint(self, checkpoint: bytes | None) -> None:
         if checkpoint is None:
             return
         try:

@@ -24,6 +24,40 @@ class LossPoint:
     step: int
     loss: float
     validation_ndcg_at_10: float
+    validation_loss: float | None = None
+    """Told of runs from files with held-out lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDataset:
+    """What the files of a run hold."""
+
+    training_lines_count: int
+    validation_lines_count: int
+    held_out_lines_count: int
+    items_count: int
+    tokens_count: int
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """A model as files: a query map, and the vectors that prove it."""
+
+    query_map: bytes
+    golden: bytes
+    encoder: str
+    dim: int
+    columns: tuple[tuple[str, str, tuple[str, ...]], ...]
+    """What the map of its base reads of a person: name, type and members."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model as it was after some steps, in the artifact store."""
+
+    point: LossPoint
+    manifest_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +70,8 @@ class Report:
     loss_points: tuple[LossPoint, ...]
     snapshot_digest: str
     checkpoint_digest: str
+    dataset: FileDataset | None = None
+    models: tuple[StoredModel, ...] = ()
 
 
 class Watch:
@@ -53,6 +89,9 @@ class Watch:
         self._snapshot_digest = snapshot_digest
         self._checkpoint_digest = checkpoint_digest
         self._checkpoint: bytes | None = None
+        self._dataset: FileDataset | None = None
+        self._models: list[tuple[LossPoint, ModelFiles]] = []
+        self._stored: list[StoredModel] = []
         self._stop: type[Exception] | None = None
         self._pausing = False
         self._stopping = False
@@ -81,6 +120,11 @@ class Watch:
         """Offers a checkpoint; the latest is stored with the next heartbeat."""
         with self._lock:
             self._checkpoint = content
+
+    def offer_model(self, point: LossPoint, files: ModelFiles) -> None:
+        """Offers the model as it is after a step; it is stored with the next heartbeat."""
+        with self._lock:
+            self._models.append((point, files))
 
     def check(self) -> None:
         """Stops the thread that learns, if it is to stop.
@@ -118,6 +162,21 @@ class Watch:
         """Says what is trained on."""
         self._snapshot_digest = digest
 
+    def set_dataset(self, dataset: FileDataset) -> None:
+        """Says what the files hold."""
+        self._dataset = dataset
+
+    def next_model(self) -> tuple[LossPoint, ModelFiles] | None:
+        """The oldest model that is to be stored, if there is one."""
+        with self._lock:
+            return self._models[0] if self._models else None
+
+    def set_model(self, stored: StoredModel) -> None:
+        """Says where the oldest model is stored."""
+        with self._lock:
+            del self._models[0]
+            self._stored.append(stored)
+
     def set_checkpoint(self, digest: str) -> None:
         """Says where to resume."""
         self._checkpoint_digest = digest
@@ -143,9 +202,12 @@ class Watch:
                 tuple(self._points),
                 self._snapshot_digest,
                 self._checkpoint_digest,
+                self._dataset,
+                tuple(self._stored),
             )
 
     def told(self, report: Report) -> None:
         """Notes that a report has arrived."""
         with self._lock:
             self._points = self._points[len(report.loss_points) :]
+            self._stored = self._stored[len(report.models) :]

@@ -104,14 +104,14 @@ async def create_file_snapshot(
         async for _ in _read(shelf, digest, reader, gather, _ERRORS[number]):
             await vectors.add(gatherer.take_new())
     await vectors.end()
-    arrays = gatherer.arrays(encoder.name, vectors.stacked())
+    arrays = gatherer.arrays(encoder.name, checked.method, vectors.stacked(), vectors.tokens)
     return FileSnapshot(
         digest=await shelf.write_files(arrays),
         training_lines_count=checked.lines_counts[0],
         validation_lines_count=sum(checked.lines_counts[1:]),
         held_out_lines_count=gatherer.held_out_lines_count,
         items_count=gatherer.items_count,
-        tokens_count=sum(uses * vectors.tokens[item] for item, uses in gatherer.uses.items()),
+        tokens_count=arrays.tokens_count,
         method=checked.method,
     )
 

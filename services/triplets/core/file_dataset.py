@@ -128,6 +128,9 @@ class FileArrays:
     """The content of files: U items, n outcomes, m triplets; see CreateFileSnapshotResponse."""
 
     encoder: str
+    method: str
+    tokens_count: int
+    """Of one pass over the lines that are learned from."""
     item_hashes: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float16]
     """[U, dim]"""
@@ -184,13 +187,17 @@ class Gatherer:
         new, self._new = self._new, []
         return new
 
-    def arrays(self, encoder: str, vectors: npt.NDArray[np.float16]) -> FileArrays:
-        """All of it, with the items' vectors [U, dim]."""
+    def arrays(
+        self, encoder: str, method: str, vectors: npt.NDArray[np.float16], tokens: Sequence[int]
+    ) -> FileArrays:
+        """All of it, with the items' vectors [U, dim] and tokens [U]."""
         outcomes = np.array(self._outcomes, np.int32).reshape(-1, 4)
         triplets = np.array(self._triplets, np.int32).reshape(-1, 3)
         order = np.argsort(triplets[:, 1], kind="stable")
         return FileArrays(
             encoder=encoder,
+            method=method,
+            tokens_count=sum(uses * tokens[item] for item, uses in self.uses.items()),
             item_hashes=np.frombuffer(b"".join(self._numbers), "<i8")[::2].astype(np.int64),
             vectors=vectors,
             seekers=outcomes[:, 0],

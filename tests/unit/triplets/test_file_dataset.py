@@ -42,7 +42,7 @@ def gather(*lines: str, held_out: frozenset[str] = frozenset()) -> tuple[Gathere
     for parsed in read("\n".join(lines))[1]:
         gatherer.add(parsed, held_out=parsed.anchor in held_out)
     vectors = np.zeros((gatherer.items_count, 3), np.float16)
-    return gatherer, gatherer.arrays("test", vectors)
+    return gatherer, gatherer.arrays("test", "triplet", vectors, [1] * len(vectors))
 
 
 TEXT = "\ufeff" + "\n".join(

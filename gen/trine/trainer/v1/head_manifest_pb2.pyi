@@ -128,7 +128,9 @@ class HeadManifest(_message.Message):
             ROLE_UNSPECIFIED: HeadManifest.Part._Role.ValueType  # 0
             """Never sent."""
             ROLE_QUERY_MAP: HeadManifest.Part._Role.ValueType  # 1
-            """"columns" [1, c] (NaN for no value) and "vectors" [1, d] of a seeker to a unit vector in the candidates' space [1, d]."""
+            """"columns" [1, c] (NaN for no value) and "vectors" [1, d] of a seeker to a unit vector in the candidates' space [1, d].
+            A map that reads no columns, as that of a model does unless its base reads some, has no such input.
+            """
             ROLE_PERSON: HeadManifest.Part._Role.ValueType  # 2
             """"columns" [n, c], "counts" [n, 4] (outcomes given, positive given, received, positive received) and "table" [n, 2] of
             people to their states [n, k].
@@ -146,7 +148,9 @@ class HeadManifest(_message.Message):
         ROLE_UNSPECIFIED: HeadManifest.Part.Role.ValueType  # 0
         """Never sent."""
         ROLE_QUERY_MAP: HeadManifest.Part.Role.ValueType  # 1
-        """"columns" [1, c] (NaN for no value) and "vectors" [1, d] of a seeker to a unit vector in the candidates' space [1, d]."""
+        """"columns" [1, c] (NaN for no value) and "vectors" [1, d] of a seeker to a unit vector in the candidates' space [1, d].
+        A map that reads no columns, as that of a model does unless its base reads some, has no such input.
+        """
         ROLE_PERSON: HeadManifest.Part.Role.ValueType  # 2
         """"columns" [n, c], "counts" [n, 4] (outcomes given, positive given, received, positive received) and "table" [n, 2] of
         people to their states [n, k].
@@ -203,9 +207,9 @@ class HeadManifest(_message.Message):
     tenant: _builtins.str
     """Tenant that the head is for."""
     domain: _builtins.str
-    """Domain that the head is for."""
+    """Domain that the head is for; empty for a model made from files."""
     tier: _builtins.str
-    """"tenant": the tier that the head serves."""
+    """"tenant": the tier that the head serves; "model" for a model made from files, which has a query map alone and no table."""
     encoder: _builtins.str
     """Encoder whose vectors the head reads, or "caller"."""
     dim: _builtins.int
@@ -239,6 +243,8 @@ class HeadManifest(_message.Message):
         """Inputs and the outputs that the parts must give for them: a safetensors file with "columns", "counts", "vectors" and
         "table" of a seeker and some candidates, their "cosines", and "query", "states", "light" and "cross". With factors also
         "history" int32 [h] of a seeker, "factor_query" [k] and "affinities" [m] of the first candidates.
+        "table" of a seeker and some candidates, their "cosines", and "query", "states", "light" and "cross". Of a model: "columns",
+        "vectors" and "query", row by row.
         """
 
     @_builtins.property

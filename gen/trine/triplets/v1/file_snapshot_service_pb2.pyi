@@ -66,7 +66,8 @@ class CreateFileSnapshotResponse(_message.Message):
     digest: _builtins.str
     """SHA-256 of the snapshot: a file as CreateSnapshotResponse describes it, without columns. People are the distinct texts,
     people and vectors of the lines; outcomes are anchors' words about the others; the third number of a triplet is -1 where
-    a line has no negative. Besides there is "held_out" uint8 [outcomes]: 1 for outcomes that nobody may learn from.
+    a line has no negative. Besides there is "held_out" uint8 [outcomes], 1 for outcomes that nobody may learn from, and the
+    JSON text holds "method" and "tokens_count", which are told here too.
     """
     training_lines_count: _builtins.int
     """Lines of the training file."""
