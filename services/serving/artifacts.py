@@ -11,8 +11,8 @@ from services.chassis.artifacts import ArtifactError, ArtifactStore
 from services.serving.core.candidates import Floats
 from services.serving.core.errors import HeadRefusedError
 from services.serving.core.factors import Factors
-from services.serving.core.ports import DesiredHead, HeadBundle
-from services.serving.onnx import OnnxScorers, check_factors, check_golden
+from services.serving.core.ports import DesiredHead, DesiredModel, HeadBundle
+from services.serving.onnx import OnnxScorers, OnnxTextMap, check_factors, check_golden
 
 MANIFEST_BYTES_MAX = 1024**2
 PART_BYTES_MAX = 64 * 1024**2
@@ -44,6 +44,25 @@ class ArtifactBundles:
         except (ArtifactError, json_format.ParseError, UnicodeDecodeError) as error:
             raise HeadRefusedError(str(error)) from error
         return await asyncio.to_thread(_open, manifest, parts, golden, table, factors)
+
+    async def load_map(
+        self, tenant: str, desired: DesiredModel, space: tuple[str, int]
+    ) -> OnnxTextMap:
+        """Fetches, checks and opens the query map of a head or of a model, and nothing else."""
+        try:
+            content = await self._artifacts.get(desired.manifest_digest, MANIFEST_BYTES_MAX)
+            manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
+            if (manifest.tenant, manifest.head) != (tenant, desired.head):
+                raise HeadRefusedError(f"its manifest is that of {manifest.head}")
+            maps = [part.file for part in manifest.parts if part.role == Role.ROLE_QUERY_MAP]
+            if len(maps) != 1:
+                raise HeadRefusedError("its manifest does not name one map")
+            if (manifest.encoder, manifest.dim) != space:
+                raise HeadRefusedError(f"reads vectors of {manifest.encoder}, not of {space[0]}")
+            query_map, golden = await self._fetch(maps[0]), await self._fetch(manifest.golden)
+        except (ArtifactError, json_format.ParseError, UnicodeDecodeError) as error:
+            raise HeadRefusedError(str(error)) from error
+        return await asyncio.to_thread(_open_map, query_map, golden, len(manifest.columns))
 
     async def _fetch(self, artifact: Manifest.Artifact, most: int = PART_BYTES_MAX) -> bytes:
         limit = min(artifact.size_bytes, most)
@@ -106,6 +125,12 @@ def _open_factors(arrays: dict[str, Floats]) -> Factors:
         )
     except (KeyError, ValueError) as error:
         raise HeadRefusedError(f"its vectors of candidates cannot be read: {error}") from error
+
+
+def _open_map(query_map: bytes, golden: bytes, columns_count: int) -> OnnxTextMap:
+    opened = OnnxTextMap(query_map, columns_count)
+    opened.check(_arrays(golden))
+    return opened
 
 
 def _arrays(content: bytes) -> dict[str, Floats]:

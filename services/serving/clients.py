@@ -8,6 +8,8 @@ import grpc
 import numpy as np
 import structlog
 from trine.scheduler.v1 import (
+    model_catalog_service_pb2,
+    model_catalog_service_pb2_grpc,
     promotion_service_pb2,
     promotion_service_pb2_grpc,
     rollout_service_pb2,
@@ -22,9 +24,10 @@ from trine.triplets.v1 import (
 )
 
 from services.serving.core.candidates import FieldSpec, Layout, ProfileRows
+from services.serving.core.errors import ModelNotFoundError, ModelUnavailableError
 from services.serving.core.exposure import Exposure, ExposureLog
 from services.serving.core.follow_profiles import ProfileFollower
-from services.serving.core.ports import DesiredChallenger, DesiredHead
+from services.serving.core.ports import DesiredChallenger, DesiredHead, DesiredModel
 from services.serving.core.seen import PairRows
 from services.serving.core.shadow import TrialJournal
 
@@ -37,6 +40,24 @@ REPORT_SECONDS = 0.5
 _log = structlog.get_logger()
 
 Step = profile_service_pb2.WatchProfilesResponse
+
+
+class SchedulerModels:
+    """The scheduler's word on what models' names stand for."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = model_catalog_service_pb2_grpc.ModelCatalogServiceStub(channel)
+
+    async def get(self, tenant: str, name: str) -> DesiredModel:
+        """Returns what a name stands for."""
+        request = model_catalog_service_pb2.GetModelRequest(tenant=tenant, model=name)
+        try:
+            model = (await self._stub.GetModel(request)).model
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise ModelNotFoundError(name) from None
+            raise ModelUnavailableError(name) from error
+        return DesiredModel(model.head, model.manifest_digest)
 
 
 class SchedulerPromotions:

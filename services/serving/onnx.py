@@ -41,6 +41,49 @@ class OnnxScorers:
         return self._cross.run(_pair(seekers, candidates_nk, cosines_n))[:, 0]
 
 
+class OnnxTextMap:
+    """The query map of a head or model, for texts: what it reads of a person is unknown of them."""
+
+    def __init__(self, query_map: bytes, columns_count: int) -> None:
+        self._map = _Part(query_map)
+        self._rest: dict[str, Floats] = {}
+        if "columns" in self._map.inputs:
+            self._rest["columns"] = np.full((1, columns_count), np.nan, np.float32)
+
+    def map_texts(self, vectors_nd: Floats) -> Floats:
+        """Maps vectors [n, d] to unit vectors [n, d], one by one: a map takes one seeker."""
+        return np.concatenate(
+            [self.map_one(vector, **self._rest) for vector in vectors_nd[:, np.newaxis]]
+        )
+
+    def map_one(self, vector_1d: Floats, **columns: Floats) -> Floats:
+        """Maps one vector [1, d]; its columns [1, c] if the map reads any."""
+        return self._map.run({"vectors": vector_1d, **columns})
+
+    def check(self, golden: Mapping[str, Floats]) -> None:
+        """Refuses a map that does not give the queries that its trainer saw.
+
+        Raises:
+            HeadRefusedError: a query is further off than another CPU explains.
+        """
+        try:
+            expected = golden["query"]
+            rows = range(len(expected))
+            columns = {"columns": golden["columns"]} if self._rest else {}
+            found = [
+                self.map_one(
+                    golden["vectors"][row : row + 1],
+                    **{name: array[row : row + 1] for name, array in columns.items()},
+                )
+                for row in rows
+            ]
+            same = np.allclose(np.concatenate(found), expected, rtol=0, atol=GOLDEN_TOLERANCE)
+        except Exception as error:  # a missing array, or whatever a wrong graph makes it say
+            raise HeadRefusedError(f"cannot be run: {error}") from error
+        if not same:
+            raise HeadRefusedError("gives another query than its golden vectors say")
+
+
 class _Part:
     """One session."""
 
@@ -58,6 +101,7 @@ class _Part:
             )
         except Exception as error:  # onnxruntime has a dozen kinds
             raise HeadRefusedError(f"cannot be opened: {error}") from error
+        self.inputs = {each.name for each in self._session.get_inputs()}
 
     def run(self, inputs: Mapping[str, Floats]) -> Floats:
         (output,) = self._session.run(None, inputs)

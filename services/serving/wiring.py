@@ -11,6 +11,7 @@ from trine.serving.v1 import (
     encoder_service_pb2_grpc,
     loaded_head_service_pb2_grpc,
     match_service_pb2_grpc,
+    model_service_pb2_grpc,
 )
 
 from services.chassis.artifacts import open_artifacts
@@ -24,6 +25,7 @@ from services.chassis.server import SERVING, exposing_metrics, serving, set_heal
 from services.chassis.tasks import background, every
 from services.serving.artifacts import ArtifactBundles
 from services.serving.clients import (
+    SchedulerModels,
     SchedulerPromotions,
     follow_profiles,
     report_challengers,
@@ -32,7 +34,7 @@ from services.serving.clients import (
 from services.serving.config import Config
 from services.serving.core.exposure import ExposureLog
 from services.serving.core.follow_profiles import ProfileFollower
-from services.serving.core.ports import Encoder
+from services.serving.core.models import ModelShelf
 from services.serving.core.shadow import ShadowRanker, TrialJournal
 from services.serving.core.swap_heads import HeadSwapper, Registry
 from services.serving.encoder import OnnxEncoder
@@ -44,26 +46,31 @@ from services.serving.rpc.encoder import EncoderServicer
 from services.serving.rpc.errors import ERRORS
 from services.serving.rpc.loaded_heads import LoadedHeadServicer
 from services.serving.rpc.matches import MatchServicer
+from services.serving.rpc.models import ModelServicer
 
 ENCODER = "trine.serving.v1.EncoderService"
 NAMES = [
     ENCODER,
     "trine.serving.v1.LoadedHeadService",
     "trine.serving.v1.MatchService",
+    "trine.serving.v1.ModelService",
 ]
 INDEX_SECONDS = 5.0
 SHOW_SECONDS = 1.0
 
 
 def register(
-    server: grpc.aio.Server, registry: Registry, encoder: Encoder, matches: MatchServicer
+    server: grpc.aio.Server, registry: Registry, models: ModelShelf, matches: MatchServicer
 ) -> None:
     """Puts all servicers on a server."""
-    encoder_service_pb2_grpc.add_EncoderServiceServicer_to_server(EncoderServicer(encoder), server)
+    encoder_service_pb2_grpc.add_EncoderServiceServicer_to_server(
+        EncoderServicer(models.encoder), server
+    )
     loaded_head_service_pb2_grpc.add_LoadedHeadServiceServicer_to_server(
         LoadedHeadServicer(registry), server
     )
     match_service_pb2_grpc.add_MatchServiceServicer_to_server(matches, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(models), server)
 
 
 def open_judge(config: Config) -> ChatJudge | None:
@@ -87,10 +94,12 @@ async def run_serving(config: Config) -> None:
         encoder = OnnxEncoder(config.encoder, Path(config.encoder_path), config.encoder_threads)
         registry, journal = Registry(clock), TrialJournal(observe_shadow)
         shadow = ShadowRanker(journal)
+        bundles = ArtifactBundles(open_artifacts(config.artifacts_url))
+        models = ModelShelf(SchedulerModels(scheduler), bundles, encoder, clock)
         swapper = HeadSwapper(
             registry,
             SchedulerPromotions(scheduler),
-            ArtifactBundles(open_artifacts(config.artifacts_url)),
+            bundles,
             FaissIndexBuilder(),
             clock,
             observe=observe_swap,
@@ -115,7 +124,7 @@ async def run_serving(config: Config) -> None:
                 config.grpc_address,
                 CallInterceptor(authenticator, ERRORS),
                 NAMES,
-                lambda server: register(server, registry, encoder, matches),
+                lambda server: register(server, registry, models, matches),
             )
         )
         hints = PromotionHints()

@@ -1,5 +1,6 @@
 """Serving behind a real channel, with a tenant's domain, its people and a head to load."""
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +22,18 @@ from trine.serving.v1 import (
 
 from services.chassis.clock import SystemClock
 from services.serving.artifacts import ArtifactBundles
+from services.serving.core.candidates import Floats
+from services.serving.core.errors import (
+    HeadRefusedError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+)
 from services.serving.core.exposure import ExposureLog
 from services.serving.core.facts import Facts
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.loaded_head import fit_head
+from services.serving.core.models import ModelShelf
+from services.serving.core.ports import DesiredModel
 from services.serving.core.shadow import ShadowRanker, TrialJournal
 from services.serving.core.swap_heads import Registry
 from services.serving.rpc.errors import ERRORS
@@ -50,6 +59,48 @@ class Encoder:
         return vectors, [len(text.split()) for text in texts]
 
 
+class Catalog:
+    """Says what models' names stand for, by tenant and name, unless it is away."""
+
+    def __init__(self) -> None:
+        self.models = {("acme", "trine-general"): DesiredModel("general", "")}
+        self.asked = 0
+        self.away = False
+
+    async def get(self, tenant: str, name: str) -> DesiredModel:
+        self.asked += 1
+        if self.away:
+            raise ModelUnavailableError(name)
+        if (tenant, name) not in self.models:
+            raise ModelNotFoundError(name)
+        return self.models[tenant, name]
+
+
+class Turned:
+    """Swaps the two numbers of a vector."""
+
+    def map_texts(self, vectors_nd: Floats) -> Floats:
+        return vectors_nd[:, ::-1]
+
+
+class Maps:
+    """Maps that turn, unless they are broken."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.broken = False
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def load_map(self, tenant: str, desired: DesiredModel, space: tuple[str, int]) -> Turned:
+        assert (tenant, space) == ("acme", ("test", 2))
+        self.loaded.append(desired.manifest_digest)
+        await self.go_on.wait()
+        if self.broken:
+            raise HeadRefusedError("is broken")
+        return Turned()
+
+
 class Judge:
     """Answers what it is told to."""
 
@@ -69,6 +120,7 @@ class Serving:
         self.registry = registry
         self.ready = True
         self.judge = Judge()
+        self.catalog, self.maps = Catalog(), Maps()
         self.dropped = 0
         self.run_id = ""
         self.exposures = ExposureLog(self._drop)
@@ -151,7 +203,8 @@ async def running_serving() -> AsyncIterator[Serving]:
         )
 
         def add(server: grpc.aio.Server) -> None:
-            register(server, made.registry, Encoder(), matches)
+            models = ModelShelf(made.catalog, made.maps, Encoder(), SystemClock())
+            register(server, made.registry, models, matches)
 
         async with running(ERRORS, add, NAMES) as made.channel:
             yield made

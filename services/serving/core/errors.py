@@ -6,6 +6,8 @@ ServingError
 ├── FilterInvalidError
 ├── HeadRefusedError (inside only: a head that must not be loaded)
 ├── JudgeFailedError (inside only: the order so far stands)
+├── ModelNotFoundError
+├── ModelUnavailableError
 ├── NotReadyError
 ├── PageTokenStaleError
 └── UserNotFoundError
@@ -49,6 +51,20 @@ class HeadRefusedError(ServingError):
 
 class JudgeFailedError(ServingError):
     """The judge gave no verdict; the text says why."""
+
+
+class ModelNotFoundError(ServingError):
+    """The tenant has no such model."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"There is no model {model!r}.", model=model)
+
+
+class ModelUnavailableError(ServingError):
+    """A model cannot be loaded, or nobody can say what its name stands for."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model {model!r} cannot be loaded now. Try again.", model=model)
 
 
 class NotReadyError(ServingError):

@@ -136,6 +136,50 @@ class BundleSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class DesiredModel:
+    """What a model's name stands for."""
+
+    head: str
+    manifest_digest: str
+    """Empty for the encoder alone."""
+
+
+class ModelCatalog(Protocol):
+    """The scheduler's word on models."""
+
+    async def get(self, tenant: str, name: str) -> DesiredModel:
+        """Returns what a name stands for.
+
+        Raises:
+            ModelNotFoundError: the tenant has nothing of this name.
+            ModelUnavailableError: the scheduler cannot be asked.
+        """
+        ...
+
+
+class TextMap(Protocol):
+    """The map of a model."""
+
+    def map_texts(self, vectors_nd: Floats) -> Floats:
+        """Maps vectors of texts [n, d] to unit vectors [n, d]. May be called in threads at once."""
+        ...
+
+
+class MapSource(Protocol):
+    """Where models come from."""
+
+    async def load_map(self, tenant: str, desired: DesiredModel, space: tuple[str, int]) -> TextMap:
+        """Fetches, checks and opens the map of a head or of a model.
+
+        `space` is the encoder's name and the length of its vectors.
+
+        Raises:
+            HeadRefusedError: something about it is not as it should be.
+        """
+        ...
+
+
 class Judge(Protocol):
     """A language model that scores candidates."""
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#trine/serving/v1/error_reason.proto\x12\x10trine.serving.v1*\xef\x01\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x01\x12!\n\x1d\x45RROR_REASON_DOMAIN_NOT_FOUND\x10\x02\x12\x1f\n\x1b\x45RROR_REASON_USER_NOT_FOUND\x10\x03\x12\x1f\n\x1b\x45RROR_REASON_FILTER_INVALID\x10\x04\x12\x1a\n\x16\x45RROR_REASON_NOT_READY\x10\x05\x12!\n\x1d\x45RROR_REASON_PAGE_TOKEN_STALE\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#trine/serving/v1/error_reason.proto\x12\x10trine.serving.v1*\xb5\x02\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x01\x12!\n\x1d\x45RROR_REASON_DOMAIN_NOT_FOUND\x10\x02\x12\x1f\n\x1b\x45RROR_REASON_USER_NOT_FOUND\x10\x03\x12\x1f\n\x1b\x45RROR_REASON_FILTER_INVALID\x10\x04\x12\x1a\n\x16\x45RROR_REASON_NOT_READY\x10\x05\x12!\n\x1d\x45RROR_REASON_PAGE_TOKEN_STALE\x10\x06\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x07\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trine.serving.v1.error_reas
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=58
-  _globals['_ERRORREASON']._serialized_end=297
+  _globals['_ERRORREASON']._serialized_end=367
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Candidates are still being loaded. Try again."""
     ERROR_REASON_PAGE_TOKEN_STALE: _ErrorReason.ValueType  # 6
     """Another head ranks than the one that the page token is of. Ask for the first page again."""
+    ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 7
+    """The tenant has no such model."""
+    ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 8
+    """The model cannot be loaded at the moment. Try again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -54,4 +58,8 @@ ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 5
 """Candidates are still being loaded. Try again."""
 ERROR_REASON_PAGE_TOKEN_STALE: ErrorReason.ValueType  # 6
 """Another head ranks than the one that the page token is of. Ask for the first page again."""
+ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 7
+"""The tenant has no such model."""
+ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 8
+"""The model cannot be loaded at the moment. Try again."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

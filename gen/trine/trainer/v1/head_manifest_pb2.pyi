@@ -242,9 +242,8 @@ class HeadManifest(_message.Message):
     def golden(self) -> Global___HeadManifest.Artifact:
         """Inputs and the outputs that the parts must give for them: a safetensors file with "columns", "counts", "vectors" and
         "table" of a seeker and some candidates, their "cosines", and "query", "states", "light" and "cross". With factors also
-        "history" int32 [h] of a seeker, "factor_query" [k] and "affinities" [m] of the first candidates.
-        "table" of a seeker and some candidates, their "cosines", and "query", "states", "light" and "cross". Of a model: "columns",
-        "vectors" and "query", row by row.
+        "history" int32 [h] of a seeker, "factor_query" [k] and "affinities" [m] of the first candidates. Of a model: "columns",
+        "vectors" and "query" alone, row by row.
         """
 
     @_builtins.property
