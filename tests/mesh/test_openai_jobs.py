@@ -1,9 +1,14 @@
 """Fine-tuning jobs as the unmodified openai client sees them, through Envoy."""
 
+import csv
 import json
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
@@ -15,9 +20,10 @@ from tests.support.mesh import Json, Mesh, until
 
 BASE = "trine-general"
 ENDS = {"succeeded", "failed", "cancelled"}
+ROOT = Path(__file__).parents[2]
 
 
-def lines(count: int = 12) -> bytes:
+def lines(count: int = 60) -> bytes:
     """Triplets: who likes the sea and who likes the hills."""
     things = ("sailing", "diving", "surfing"), ("hiking", "climbing", "skiing")
     made: list[Json] = []
@@ -27,9 +33,9 @@ def lines(count: int = 12) -> bytes:
         other = things[1 - side][index % 3]
         made.append(
             {
-                "query": f"I spend each weekend {seeker}, week {index}",
-                "pos_doc": f"{liked} is my life {index}",
-                "neg_doc": [f"{other} is all that I do {index}"],
+                "anchor": f"I spend each weekend {seeker}, week {index}",
+                "positive": f"{liked} is my life {index}",
+                "negative": f"{other} is all that I do {index}",
             }
         )
     return b"".join(json.dumps(line).encode() + b"\n" for line in made)
@@ -64,6 +70,79 @@ def idle(mesh: Mesh) -> Iterator[None]:
 def client(mesh: Mesh) -> Iterator[openai.OpenAI]:
     with client_of(mesh) as made:
         yield made
+
+
+def test_the_readmes_client_works_as_printed(
+    mesh: Mesh, client: openai.OpenAI, tmp_path: Path
+) -> None:
+    readme = (ROOT / "README.md").read_text()
+    (program,) = re.findall(r"```python\n([^`]*?fine_tuning[^`]*?)```", readme)
+    (tmp_path / "client.py").write_text(program)
+    (tmp_path / "lines.jsonl").write_bytes(lines())
+    (tmp_path / ".trine").symlink_to(mesh.home.folder)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "client.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    status, model = done.stdout.split()
+    assert status == "succeeded"
+    check_what_a_job_has_made(client, model)
+
+
+def check_what_a_job_has_made(client: openai.OpenAI, model: str) -> None:
+    """The job, its events, checkpoints and result file tell one story; its model can go."""
+    (job,) = (job for job in client.fine_tuning.jobs.list() if job.fine_tuned_model == model)
+    assert model == f"ft:{BASE}:demo::{job.id.removeprefix('ftjob-')}"
+    assert job.finished_at is not None
+    assert job.finished_at >= job.created_at
+    assert job.trained_tokens
+    assert isinstance(job.hyperparameters.n_epochs, int)  # what "auto" came to
+    checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=1))
+    steps = [checkpoint.step_number for checkpoint in checkpoints]
+    assert steps == sorted(steps, reverse=True) != []
+    events = list(client.fine_tuning.jobs.list_events(job.id, limit=3))
+    assert events[0].message == f"The model {model} is ready."
+    measured = {
+        event.to_dict()["data"]["step"]: event.to_dict()["data"]  # type: ignore[index]
+        for event in events
+        if event.type == "metrics"
+    }
+    for checkpoint in checkpoints:
+        assert checkpoint.fine_tuned_model_checkpoint == (
+            f"{model}:ckpt-step-{checkpoint.step_number}"
+        )
+        assert checkpoint.metrics.to_dict() == measured[checkpoint.step_number]
+    (result,) = job.result_files
+    assert client.files.retrieve(result).purpose == "fine-tune-results"
+    rows = list(csv.DictReader(client.files.content(result).text.splitlines()))
+    assert {int(row["step"]) for row in rows} >= set(steps)
+    found = client.models.retrieve(model)
+    assert (found.id, found.owned_by) == (model, "demo")
+    assert model in {each.id for each in client.models.list()}
+    checkpoint_model = checkpoints[0].fine_tuned_model_checkpoint
+    assert client.models.retrieve(checkpoint_model).id == checkpoint_model
+    assert client.models.delete(model).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve(model)
+
+
+def test_a_file_that_cannot_be_used_fails_the_job_and_names_the_lines(
+    client: openai.OpenAI,
+) -> None:
+    file = send(client, lines(2) + b'{"anchor": 1}\n')
+    job = ended(client, client.fine_tuning.jobs.create(model=BASE, training_file=file))
+    assert job.status == "failed"
+    assert job.error is not None
+    assert (job.error.code, job.error.param) == ("invalid_training_file", "training_file")
+    assert "line 3" in job.error.message
+    assert (job.fine_tuned_model, job.result_files) == (None, [])
+    (event, *_) = client.fine_tuning.jobs.list_events(job.id)
+    assert (event.level, event.message) == ("error", job.error.message)
 
 
 @pytest.mark.usefixtures("idle")
