@@ -23,6 +23,9 @@ from services.scheduler.core.errors import (
 from services.scheduler.core.ports import DomainCounts, OutcomeCounts, UserSnapshot
 from services.scheduler.core.sequential_test import ArmCounts
 
+COUNT_SECONDS_MAX = 60.0
+"""Counting the arms of a rollout of a million matches takes a dozen."""
+
 
 class TripletsClient:
     """The triplet store's counts and snapshots over gRPC."""
@@ -71,7 +74,7 @@ class TripletsClient:
             tenant=tenant, domain=domain, rollout_id=rollout_id
         )
         try:
-            response = await self._exposures.CountArms(request)
+            response = await self._exposures.CountArms(request, timeout=COUNT_SECONDS_MAX)
         except grpc.aio.AioRpcError as error:
             raise TripletsUnavailableError from error
         arms = {arm.arm: _arm(arm) for arm in response.arms}

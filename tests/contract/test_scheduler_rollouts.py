@@ -206,6 +206,22 @@ async def test_an_error_of_any_server_ends_it(
     assert "bad shape" in ended.reason
 
 
+async def test_while_arms_cannot_be_counted_only_an_error_ends_a_canary(
+    store: SchedulerStore, triplets: Triplets, clock: ManualClock
+) -> None:
+    await choose(store, RolloutPolicy(canary=CANARY))
+    await choose(store, domain="hiring")
+    head, other = await make_head(store), await make_head(store, "hiring")
+    triplets.reachable = False
+    clock.advance(1_000)
+    found = {r.domain: r.step for r in await advance_rollouts(store, triplets, clock)}
+    assert found == {DOMAIN: Step.CANARY, "hiring": Step.RETURNED}
+    assert (await rollout_of(store, other)).end_time == clock.now()
+    await report(store, head.verdict.rollout_id, errors_count=1)
+    await advance_rollouts(store, triplets, clock)
+    assert (await rollout_of(store, head)).step is Step.RETURNED
+
+
 async def test_looks_are_kept_and_come_ever_more_seldom(
     store: SchedulerStore, triplets: Triplets, clock: ManualClock
 ) -> None:

@@ -26,7 +26,11 @@ from trine.scheduler.v1 import (
 from services.chassis.artifacts import ObjectArtifacts, memory_artifacts
 from services.chassis.clock import ManualClock
 from services.scheduler.artifacts import ArtifactManifests
-from services.scheduler.core.errors import DomainNotFoundError, UserNotFoundError
+from services.scheduler.core.errors import (
+    DomainNotFoundError,
+    TripletsUnavailableError,
+    UserNotFoundError,
+)
 from services.scheduler.core.ports import DomainCounts, OutcomeCounts, UserSnapshot
 from services.scheduler.core.sequential_test import ArmCounts
 from services.scheduler.core.training_policy import TrainingPolicy
@@ -62,6 +66,7 @@ class Triplets:
         self.snapshots: dict[tuple[str, str], Sequence[UserSnapshot]] = {}
         self.arms = (ArmCounts(), ArmCounts())
         self.looks = 0
+        self.reachable = True
         self.outdated: list[str] = []
         self.dropped: list[str] = []
         self.counts = {"dating": 4_218, "hiring": 10, "empty": 0}
@@ -98,6 +103,8 @@ class Triplets:
     async def count_arms(
         self, tenant: str, domain: str, rollout_id: str
     ) -> tuple[ArmCounts, ArmCounts]:
+        if not self.reachable:
+            raise TripletsUnavailableError
         self.looks += 1
         return self.arms
 

@@ -10,6 +10,7 @@ from services.scheduler.core.errors import (
     RolloutEndedError,
     RolloutNotFoundError,
     RolloutWaitingError,
+    TripletsUnavailableError,
 )
 from services.scheduler.core.ports import Clock, SchedulerStore, SchedulerUnit, TripletCounts
 from services.scheduler.core.rollout import (
@@ -48,14 +49,19 @@ async def advance_rollouts(
 ) -> list[Rollout]:
     """Looks at every rollout under way and moves those that are due; returns all as they are now.
 
-    Raises:
-        TripletsUnavailableError: the arms cannot be counted.
+    One whose arms cannot be counted stays as it is until they can, unless its challenger failed.
     """
     found = []
     for rollout in await store.active_rollouts():
         now, seen = clock.now(), rollout
-        if rollout.step is Step.CANARY and rollout.look_due(now):
-            arms = await triplets.count_arms(rollout.tenant, rollout.domain, rollout.rollout_id)
+        failed = rollout.figures.errors_count > 0
+        if rollout.step is Step.CANARY and not failed and rollout.look_due(now):
+            key = (rollout.tenant, rollout.domain, rollout.rollout_id)
+            try:
+                arms = await triplets.count_arms(*key)
+            except TripletsUnavailableError:
+                found.append(rollout)
+                continue
             seen = dataclasses.replace(
                 rollout, challenger=arms[0], incumbent_arm=arms[1], look_time=now
             )

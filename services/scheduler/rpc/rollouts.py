@@ -24,6 +24,7 @@ from services.scheduler.core.rollout_policy import (
     check_policy,
 )
 from services.scheduler.messages import rollout_policy_to_proto, rollout_to_proto
+from services.scheduler.metrics import HEAD_PROMOTED
 from services.scheduler.rpc.pages import page_size
 
 SERVER_CHARACTERS_MAX = 64
@@ -85,7 +86,9 @@ class RolloutServicer(rollout_service_pb2_grpc.RolloutServiceServicer):
     async def PromoteRollout(
         self, request: pb.PromoteRolloutRequest, context: Context
     ) -> rollout_pb2.Rollout:
-        return await self._steer(promote_rollout, request.rollout_id)
+        promoted = await self._steer(promote_rollout, request.rollout_id)
+        HEAD_PROMOTED.labels(current_tenant(), promoted.domain).set_to_current_time()
+        return promoted
 
     async def ReportChallenger(
         self, request: pb.ReportChallengerRequest, context: Context

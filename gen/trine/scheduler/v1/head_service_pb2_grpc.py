@@ -132,7 +132,8 @@ class HeadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollBackHead(self, request, context):
-        """Puts an earlier head back in use; the next match ranks by it. Where the promotion is pinned, the pin goes along.
+        """Puts an earlier head back in use; the next match ranks by it. Where the promotion is pinned, the pin goes along. A rollout under
+        way is aborted with it; to send only the challenger back, abort the rollout.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +143,8 @@ class HeadServiceServicer:
         """Pins a domain's promotion: the head in use stays, whatever runs bring, until it is unpinned. Runs go on as before; the
         verdict on a head that passed every rule says "held", with "passed" and a reason that names the pin. Such a head comes
         into use by being pinned itself, or not at all: unpinning promotes nothing, the next run is measured anew. Only people
-        move a pinned pointer, by pinning another head or by rolling back. Pinning what is pinned changes nothing.
+        move a pinned pointer, by pinning another head or by rolling back. Pinning what is pinned changes nothing. A rollout under way
+        is aborted, or, if its own head is pinned, ends as promoted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

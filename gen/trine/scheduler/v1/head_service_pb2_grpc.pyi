@@ -33,12 +33,15 @@ class HeadServiceStub:
     CompareHeads: _aio.UnaryUnaryMultiCallable[_head_service_pb2.CompareHeadsRequest, _head_report_pb2.HeadComparison]
     """Returns in what two heads differ. Both must be the tenant's; their domains may differ."""
     RollBackHead: _aio.UnaryUnaryMultiCallable[_head_service_pb2.RollBackHeadRequest, _head_service_pb2.RollBackHeadResponse]
-    """Puts an earlier head back in use; the next match ranks by it. Where the promotion is pinned, the pin goes along."""
+    """Puts an earlier head back in use; the next match ranks by it. Where the promotion is pinned, the pin goes along. A rollout under
+    way is aborted with it; to send only the challenger back, abort the rollout.
+    """
     PinHead: _aio.UnaryUnaryMultiCallable[_head_service_pb2.PinHeadRequest, _head_service_pb2.PinHeadResponse]
     """Pins a domain's promotion: the head in use stays, whatever runs bring, until it is unpinned. Runs go on as before; the
     verdict on a head that passed every rule says "held", with "passed" and a reason that names the pin. Such a head comes
     into use by being pinned itself, or not at all: unpinning promotes nothing, the next run is measured anew. Only people
-    move a pinned pointer, by pinning another head or by rolling back. Pinning what is pinned changes nothing.
+    move a pinned pointer, by pinning another head or by rolling back. Pinning what is pinned changes nothing. A rollout under way
+    is aborted, or, if its own head is pinned, ends as promoted.
     """
     UnpinHead: _aio.UnaryUnaryMultiCallable[_head_service_pb2.UnpinHeadRequest, _head_service_pb2.UnpinHeadResponse]
     """Lets runs move the promotion pointer again. Unpinning what is not pinned changes nothing."""
@@ -102,7 +105,9 @@ class HeadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _head_service_pb2.RollBackHeadRequest,
         context: _aio.ServicerContext[_head_service_pb2.RollBackHeadRequest, _abc.Awaitable[_head_service_pb2.RollBackHeadResponse]],
     ) -> _abc.Awaitable[_head_service_pb2.RollBackHeadResponse]:
-        """Puts an earlier head back in use; the next match ranks by it. Where the promotion is pinned, the pin goes along."""
+        """Puts an earlier head back in use; the next match ranks by it. Where the promotion is pinned, the pin goes along. A rollout under
+        way is aborted with it; to send only the challenger back, abort the rollout.
+        """
 
     @_abc_1.abstractmethod
     def PinHead(
@@ -113,7 +118,8 @@ class HeadServiceServicer(metaclass=_abc_1.ABCMeta):
         """Pins a domain's promotion: the head in use stays, whatever runs bring, until it is unpinned. Runs go on as before; the
         verdict on a head that passed every rule says "held", with "passed" and a reason that names the pin. Such a head comes
         into use by being pinned itself, or not at all: unpinning promotes nothing, the next run is measured anew. Only people
-        move a pinned pointer, by pinning another head or by rolling back. Pinning what is pinned changes nothing.
+        move a pinned pointer, by pinning another head or by rolling back. Pinning what is pinned changes nothing. A rollout under way
+        is aborted, or, if its own head is pinned, ends as promoted.
         """
 
     @_abc_1.abstractmethod
