@@ -1,15 +1,17 @@
 """Explored pages on their way to the gate: those shown meanwhile, scored as serving would rank."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from services.trainer.core.ports import HeadFiles, LearnedHead, ScoredPages
 from services.trainer.core.recipe import DEFAULT_RECIPE, CrossRecipe, QueryMapRecipe
 from services.trainer.core.watch import Watch
 from services.trainer.learning.learner import TorchLearner
+from services.trainer.learning.snapshot import read_snapshot
 from services.triplets.core.pages import Pages
 from tests.support.snapshots import COLUMNS, pack, snapshot
 
@@ -96,6 +98,14 @@ def test_a_pages_slots_stand_by_their_candidates_and_not_by_their_ranks() -> Non
 
 def test_a_domain_that_does_not_explore_gives_no_pages() -> None:
     assert learn(snapshot(PEOPLE, PARTNERS)).evaluation.pages is None
+
+
+def test_a_snapshot_of_files_has_no_pages() -> None:
+    content = snapshot(PEOPLE, PARTNERS)
+    tensors = {n: t for n, t in load(content).items() if not n.startswith(("page_", "slot_"))}
+    layout = {"encoder": "files", "rule_version": "1", "columns": []}
+    read = read_snapshot(save(tensors, metadata={"layout": json.dumps(layout)}))
+    assert (len(read.pages.seekers), len(read.pages.levels), read.reciprocal) == (0, 0, False)
 
 
 def test_the_newest_pages_go_first() -> None:

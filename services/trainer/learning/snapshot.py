@@ -117,17 +117,23 @@ def read_snapshot(content: bytes) -> Snapshot:
         pair_hashes=_pair_hashes(tensors["user_hashes"].numpy(), seekers, candidates),
         triplets=tensors["triplets"].long(),
         triplet_weights=tensors["triplet_weights"],
-        reciprocal=layout["reciprocal"],
-        pages=Pages(
-            seekers=tensors["page_seekers"].long(),
-            times=tensors["page_times"],
-            explored=tensors["page_explored"],
-            slot_pages=tensors["slot_pages"].long(),
-            candidates=tensors["slot_candidates"].long(),
-            ranks=tensors["slot_ranks"].long(),
-            propensities=tensors["slot_propensities"],
-            levels=tensors["slot_levels"].long(),
-        ),
+        reciprocal=layout.get("reciprocal", False),
+        pages=_read_pages(tensors),
+    )
+
+
+def _read_pages(tensors: dict[str, Tensor]) -> Pages:
+    """Pages of a domain; snapshots of files have none."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return Pages(
+        seekers=tensors.get("page_seekers", none).long(),
+        times=tensors.get("page_times", none),
+        explored=tensors.get("page_explored", none.bool()),
+        slot_pages=tensors.get("slot_pages", none).long(),
+        candidates=tensors.get("slot_candidates", none).long(),
+        ranks=tensors.get("slot_ranks", none).long(),
+        propensities=tensors.get("slot_propensities", none.double()),
+        levels=tensors.get("slot_levels", none).long(),
     )
 
 
