@@ -8,7 +8,6 @@ import pytest
 
 from services.chassis.database import open_database
 from services.triplets.core import pages as limits
-from services.triplets.core.erase_user import erase_user
 from services.triplets.core.exposure import Exploration, Exposure
 from services.triplets.core.outcome import RETRACTED_LEVEL, Outcome, Pair, Word
 from services.triplets.core.pages import Pages
@@ -120,7 +119,7 @@ async def test_whoever_is_erased_takes_their_outcomes_along(kept: Kept) -> None:
     await kept.exposures.record([SHOWN])
     await kept.say(1, 2, "m1")
     async with kept.store.open_domain(TENANT, DOMAIN) as unit:
-        await erase_user(unit, "bob")
+        await unit.erase_user(1)
     assert await kept.levels() == [-1, -1]
 
 
