@@ -119,7 +119,7 @@ async def test_whoever_is_erased_takes_their_outcomes_along(kept: Kept) -> None:
     await kept.exposures.record([SHOWN])
     await kept.say(1, 2, "m1")
     async with kept.store.open_domain(TENANT, DOMAIN) as unit:
-        await unit.erase_user(1)
+        await unit.erase_user(1, b"bob")
     assert await kept.levels() == [-1, -1]
 
 
