@@ -80,7 +80,7 @@ def test_a_dry_run_tells_what_a_run_would_meet(mesh: Mesh, runs: list[Json]) -> 
     plan = answer["plan"]
     assert [obstacle["reason"] for obstacle in plan["obstacles"]] == ["BUDGET_NOT_REACHED"]
     assert (plan["triplets_budget"], plan["budget_reached"]) == (1_000_000, False)
-    assert len(plan["gate_rules"]) == 4
+    assert len(plan["gate_rules"]) == 5
     assert mesh.call("POST", "/v1/train", body | {"force": True})["plan"]["would_start"]
     assert len(mesh.call("GET", "/v1/runs", domain=DOMAIN)["runs"]) == 2
 

@@ -57,6 +57,7 @@ class World:
         self.desired: list[DesiredHead] = []
         self.columns: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {}
         self.broken: set[str] = set()
+        self.unreachable: set[str] = set()
         self.loads: list[str] = []
         self.results: list[str] = []
         self.swapper = HeadSwapper(
@@ -83,6 +84,8 @@ class World:
     async def load(self, desired: DesiredHead) -> HeadBundle:
         """As the artifact store."""
         self.loads.append(desired.head)
+        if desired.head in self.unreachable:
+            raise ConnectionError
         if desired.head in self.broken:
             raise HeadRefusedError("gives another cross than its golden vectors say")
         return HeadBundle(

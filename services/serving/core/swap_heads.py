@@ -139,7 +139,8 @@ class HeadSwapper:
                     self._observe("removed", 0.0)
             elif wanted.head != served.head.head and not self._refused_just_now(key, wanted):
                 await self._load(key, served, wanted)
-            await self._sync_trial(key, wanted)
+        for key in list(self._registry.domains):  # no challenger holds up a head
+            await self._sync_trial(key, desired.get(key))
         on_trial_now = {
             (key[0], head.challenger.rollout_id) for key, head in desired.items() if head.challenger
         }

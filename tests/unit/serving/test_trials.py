@@ -132,6 +132,19 @@ async def test_a_challenger_that_cannot_be_loaded_is_told_once_and_costs_nothing
     assert drawn(world)
 
 
+async def test_a_challenger_that_cannot_be_reached_holds_up_no_head() -> None:
+    world = World()
+    world.unreachable = {HEAD_2.head}
+    world.desired = [challenged()]
+    with pytest.raises(ConnectionError):
+        await world.swapper.sync()
+    assert world.in_use == HEAD_1.head
+    assert world.journal.untold() == []  # nothing is wrong with the challenger
+    world.unreachable = set()
+    await sync(world, challenged())
+    assert drawn(world)
+
+
 async def test_what_is_measured_against_another_head_waits() -> None:
     """A process that could not load the head in use has nothing to compare the challenger with."""
     world = World()
