@@ -1,7 +1,7 @@
-"""What the gateway asks of the scheduler: runs from files, and the models that they make."""
+"""What the gateway asks of others: runs from files of the scheduler, uses of models of serving."""
 
 import datetime
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 import grpc
@@ -12,8 +12,11 @@ from trine.scheduler.v1 import (
 )
 from trine.scheduler.v1 import file_run_service_pb2 as pb
 from trine.scheduler.v1 import model_catalog_service_pb2 as catalog_pb
+from trine.serving.v1 import model_service_pb2, model_service_pb2_grpc
 
-from services.gateway.core.errors import SchedulerUnavailableError
+from services.chassis.errors import read_error_info
+from services.gateway.core.errors import FieldInvalidError, SchedulerUnavailableError
+from services.gateway.core.inference import Embedded, Reranked
 from services.gateway.core.run import (
     Checkpoint,
     Failure,
@@ -44,6 +47,10 @@ VERBS = {
     Verb.PAUSE: pb.SteerFileRunRequest.VERB_PAUSE,
     Verb.RESUME: pb.SteerFileRunRequest.VERB_RESUME,
 }
+INFERENCE_SECONDS_MAX = 120.0
+"""Two thousand long texts take the encoder ten seconds of a core, when nobody else asks."""
+FIELDS = {"texts": "input"}
+"""Fields of serving's requests that the dialect calls otherwise."""
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -114,6 +121,50 @@ class SchedulerRuns:
         """Deletes a model that a run from files has made."""
         request = catalog_pb.DeleteModelRequest(tenant=tenant, model=model)
         await _ask(self._models.DeleteModel(request))
+
+
+class ServingModels:
+    """Models over gRPC."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = model_service_pb2_grpc.ModelServiceStub(channel)
+
+    async def embed(
+        self, tenant: str, model: str, texts: Sequence[str], *, query: bool
+    ) -> Embedded:
+        """Returns a vector for each text."""
+        kind = model_service_pb2.EmbedRequest
+        request = kind(
+            tenant=tenant,
+            model=model,
+            texts=texts,
+            input_type=kind.INPUT_TYPE_QUERY if query else kind.INPUT_TYPE_DOCUMENT,
+        )
+        found = await _infer(self._stub.Embed(request, timeout=INFERENCE_SECONDS_MAX))
+        return Embedded(found.vectors, found.dim, found.tokens_count)
+
+    async def rerank(
+        self, tenant: str, model: str, query: str, documents: Sequence[str], top_n: int
+    ) -> Reranked:
+        """Returns the best documents."""
+        request = model_service_pb2.RerankRequest(
+            tenant=tenant, model=model, query=query, documents=documents, top_n=top_n
+        )
+        found = await _infer(self._stub.Rerank(request, timeout=INFERENCE_SECONDS_MAX))
+        ranked = [(result.index, result.relevance_score) for result in found.results]
+        return Reranked(ranked, found.tokens_count)
+
+
+async def _infer(call: Awaitable[Answer]) -> Answer:
+    """Serving's fields have other names than a dialect's."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        info = read_error_info(error)
+        if info.reason != "FIELD_INVALID":
+            raise
+        field = info.metadata["field"]
+        raise FieldInvalidError(FIELDS.get(field, field), info.metadata["rule"]) from error
 
 
 async def _ask(call: Awaitable[Answer]) -> Answer:

@@ -14,7 +14,7 @@ from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
-from services.gateway.clients import SchedulerRuns
+from services.gateway.clients import SchedulerRuns, ServingModels
 from services.gateway.config import Config
 from services.gateway.core.announce_jobs import announce_jobs
 from services.gateway.core.create_job import adopt_jobs
@@ -76,7 +76,8 @@ async def run_gateway(config: Config) -> None:
         webhooks = PostgresWebhookStore(pool)
         sender = await enter(open_sender(config.webhook_networks))
         hooks = Webhooks(webhooks, sender, clock)
-        spoken = dialects(files, jobs, runs, contents, clock, webhooks=hooks)
+        uses = ServingModels(match)
+        spoken = dialects(files, jobs, runs, contents, clock, webhooks=hooks, inference=uses)
         await enter(listening(config.http_address, authenticator, ERRORS, spoken))
         await set_health(servicer, [NAME], serving=True)
         health = MeshHealth(

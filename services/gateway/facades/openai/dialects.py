@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from services.gateway.core.inference import Inference
 from services.gateway.core.ports import Clock, Contents, FileStore, JobStore, Runs
 from services.gateway.core.transfers import Transfers
 from services.gateway.facades.openai import statuses
 from services.gateway.facades.openai.answers import refuse
 from services.gateway.facades.openai.files import Files
+from services.gateway.facades.openai.inference import Uses
 from services.gateway.facades.openai.jobs import FineTuning
 from services.gateway.facades.openai.models import Models
 from services.gateway.facades.openai.webhooks import Webhooks
@@ -26,11 +28,13 @@ def dialects(
     clock: Clock,
     *,
     webhooks: Webhooks,
+    inference: Inference,
 ) -> list[Dialect]:
     """Both: they share all but their words for states."""
     shared = [
         *Files(files, contents, clock, Transfers()).routes(),
         *Models(jobs, runs, clock).routes(),
+        *Uses(inference).routes(),
         *webhooks.routes(),
     ]
     openai = FineTuning(jobs, files, runs, clock, statuses.OPENAI).routes()
