@@ -89,8 +89,10 @@ def test_the_readmes_client_works_as_printed(
         timeout=100,
     )
     assert done.returncode == 0, done.stderr
-    status, model = done.stdout.split()
+    told, *vectors = done.stdout.splitlines()
+    status, model = told.split()
     assert status == "succeeded"
+    assert all(len(json.loads(vector)) == 3 for vector in vectors)
     check_what_a_job_has_made(client, model)
 
 
