@@ -134,11 +134,16 @@ async def test_a_challenger_that_cannot_be_loaded_is_told_once_and_costs_nothing
 
 async def test_a_challenger_that_cannot_be_reached_holds_up_no_head() -> None:
     world = World()
+    other = ("acme", "hiring")
+    world.follower.apply(other, LAYOUT, profiles=rows([0, 1]), tallies=None, revision=0)
+    world.follower.apply(other, LAYOUT, profiles=None, tallies=None, revision=1)
+    hired = dataclasses.replace(HEAD_1, domain="hiring", head="u_acme.hiring.2026-05-17.001")
     world.unreachable = {HEAD_2.head}
-    world.desired = [challenged()]
+    world.desired = [challenged(), hired]
     with pytest.raises(ConnectionError):
         await world.swapper.sync()
     assert world.in_use == HEAD_1.head
+    assert world.registry.domains[other].head.head == hired.head
     assert world.journal.untold() == []  # nothing is wrong with the challenger
     world.unreachable = set()
     await sync(world, challenged())
