@@ -46,6 +46,7 @@ VERBS = {
     Verb.CANCEL: pb.SteerFileRunRequest.VERB_CANCEL,
     Verb.PAUSE: pb.SteerFileRunRequest.VERB_PAUSE,
     Verb.RESUME: pb.SteerFileRunRequest.VERB_RESUME,
+    Verb.STOP: pb.SteerFileRunRequest.VERB_STOP,
 }
 INFERENCE_SECONDS_MAX = 120.0
 """Two thousand long texts take the encoder ten seconds of a core, when nobody else asks."""
@@ -198,6 +199,7 @@ def _run(message: file_run_pb2.FileRun) -> Run:
         method=by_number.get(message.dataset.method, Method.AUTO),
         files_read=message.HasField("dataset"),
         minutes_left=run.estimated_completion_minutes,
+        start_time=run.start_time.ToDatetime(datetime.UTC) if run.HasField("start_time") else None,
         end_time=run.end_time.ToDatetime(datetime.UTC) if run.HasField("end_time") else None,
         failure=Failure(run.failure.reason, run.failure.message)
         if run.HasField("failure")

@@ -54,7 +54,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of a dialect: its path below the dialect's prefix, and the scope that it needs."""
+    """One method of a dialect: its path below the dialect's prefix, and the scope that it needs.
+
+    Without a scope anybody may call: there is nothing, or the address carries its own permission.
+    """
 
     method: str
     path: str
@@ -136,7 +139,7 @@ class _Door:
 
     async def _admit(self, request: web.Request) -> Call:
         authorization = request.headers.get("authorization", "")
-        if not self._route.scope:  # there is no such method: anybody may know
+        if not self._route.scope:
             return Call(request, "", authorization)
         caller = await self._authenticator.authenticate(
             {"authorization": authorization}, self._route.scope

@@ -25,25 +25,35 @@ select pg_advisory_xact_lock(hashtextextended('tenant ' || $1, 0));
 select count(*) from files where tenant = $1;
 
 -- name: add_file
-insert into files (file_id, tenant, filename, purpose, digest, bytes_count, create_time, expire_time)
-values ($1, $2, $3, $4, $5, $6, $7, $8);
+insert into files (
+    file_id, tenant, filename, purpose, digest, bytes_count, create_time, expire_time, named, media_type
+) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: find_file
-select tenant, file_id, filename, purpose, digest, bytes_count, create_time, expire_time
+select tenant, file_id, filename, purpose, digest, bytes_count, create_time, expire_time,
+    named, media_type
 from files where tenant = $1 and file_id = $2 and (expire_time is null or expire_time > $3);
 
+-- name: find_named_file
+select tenant, file_id, filename, purpose, digest, bytes_count, create_time, expire_time,
+    named, media_type
+from files
+where tenant = $1 and filename = $2 and named and (expire_time is null or expire_time > $3);
+
 -- name: list_files_newest_first
-select tenant, file_id, filename, purpose, digest, bytes_count, create_time, expire_time
+select tenant, file_id, filename, purpose, digest, bytes_count, create_time, expire_time,
+    named, media_type
 from files
 where tenant = $1 and ($2 = '' or purpose = $2) and ($3 = '' or file_id < $3)
-    and (expire_time is null or expire_time > $4)
+    and (expire_time is null or expire_time > $4) and (not $6 or named)
 order by file_id desc limit $5;
 
 -- name: list_files_oldest_first
-select tenant, file_id, filename, purpose, digest, bytes_count, create_time, expire_time
+select tenant, file_id, filename, purpose, digest, bytes_count, create_time, expire_time,
+    named, media_type
 from files
 where tenant = $1 and ($2 = '' or purpose = $2) and file_id > $3
-    and (expire_time is null or expire_time > $4)
+    and (expire_time is null or expire_time > $4) and (not $6 or named)
 order by file_id limit $5;
 
 -- name: delete_file
@@ -63,13 +73,20 @@ select count(*) from uploads where tenant = $1 and state = 'pending' and expire_
 -- name: add_upload
 insert into uploads (
     upload_id, tenant, filename, mime_type, purpose, bytes_count, expires_after_seconds,
-    create_time, expire_time, state, file_id
-) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+    create_time, expire_time, state, named, file_id
+) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: find_upload
 select tenant, upload_id, filename, mime_type, purpose, bytes_count, expires_after_seconds,
-    create_time, expire_time, state, file_id
+    create_time, expire_time, state, named, file_id
 from uploads where tenant = $1 and upload_id = $2;
+
+-- name: find_started_upload
+select tenant, upload_id, filename, mime_type, purpose, bytes_count, expires_after_seconds,
+    create_time, expire_time, state, named, file_id
+from uploads
+where tenant = $1 and filename = $2 and named and state = 'pending' and expire_time > $3
+order by upload_id desc limit 1;
 
 -- name: lock_upload
 select case when state = 'pending' and expire_time <= $2 then 'expired' else state end
@@ -79,11 +96,11 @@ from uploads where upload_id = $1 for update;
 select count(*) from upload_parts where upload_id = $1;
 
 -- name: add_part
-insert into upload_parts (part_id, upload_id, digest, bytes_count, create_time)
-values ($1, $2, $3, $4, $5);
+insert into upload_parts (part_id, upload_id, digest, bytes_count, create_time, number)
+values ($1, $2, $3, $4, $5, $6);
 
 -- name: list_parts
-select upload_id, part_id, digest, bytes_count, create_time
+select upload_id, part_id, digest, bytes_count, create_time, number
 from upload_parts where upload_id = $1 order by part_id;
 
 -- name: end_upload
@@ -121,12 +138,12 @@ delete from erasures where digest = $1;
 
 -- name: find_job_by_key
 select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
-    fingerprint, request_key, run_id, result_file_id
+    fingerprint, request_key, name, run_id, result_file_id
 from tuning_jobs where tenant = $1 and request_key = $2 and create_time > $3;
 
 -- name: find_job_by_fingerprint
 select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
-    fingerprint, request_key, run_id, result_file_id
+    fingerprint, request_key, name, run_id, result_file_id
 from tuning_jobs
 where tenant = $1 and fingerprint = $2 and create_time > $3 and not released
 order by job_id desc limit 1;
@@ -134,33 +151,40 @@ order by job_id desc limit 1;
 -- name: add_job
 insert into tuning_jobs (
     tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
-    fingerprint, request_key, run_id, result_file_id
-) values ($1, $2, $3::text::jsonb, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9, $10, $11, $12);
+    fingerprint, request_key, name, run_id, result_file_id
+) values (
+    $1, $2, $3::text::jsonb, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9, $10, $11, $12, $13
+);
 
 -- name: drop_job
 delete from tuning_jobs where job_id = $1 and run_id = '';
 
 -- name: find_job
 select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
-    fingerprint, request_key, run_id, result_file_id
+    fingerprint, request_key, name, run_id, result_file_id
 from tuning_jobs where tenant = $1 and job_id = $2;
+
+-- name: find_named_job
+select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
+    fingerprint, request_key, name, run_id, result_file_id
+from tuning_jobs where tenant = $1 and name = $2 and name <> '';
 
 -- name: list_jobs
 select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
-    fingerprint, request_key, run_id, result_file_id
+    fingerprint, request_key, name, run_id, result_file_id
 from tuning_jobs
 where tenant = $1 and ($2 = '' or job_id < $2) and ($3::text is null or metadata @> $3::text::jsonb)
-    and (not $4 or metadata is null or metadata = '{}')
+    and (not $4 or metadata is null or metadata = '{}') and (name <> '') = $6
 order by job_id desc limit $5;
 
 -- name: list_without_run
 select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
-    fingerprint, request_key, run_id, result_file_id
+    fingerprint, request_key, name, run_id, result_file_id
 from tuning_jobs where run_id = '' order by job_id limit $1;
 
 -- name: list_unannounced
 select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
-    fingerprint, request_key, run_id, result_file_id
+    fingerprint, request_key, name, run_id, result_file_id
 from tuning_jobs where not announced and run_id <> '' and job_id > $1 order by job_id limit $2;
 
 -- name: set_announced

@@ -23,6 +23,7 @@ from services.gateway.core.errors import KeyInvalidError
 from services.gateway.core.expire_files import expire_files
 from services.gateway.core.ports import Clock, KeyStore
 from services.gateway.core.resolve_api_key import resolve_api_key
+from services.gateway.facades.archetype.dialects import dialects as archetype_dialects
 from services.gateway.facades.openai.dialects import dialects
 from services.gateway.facades.openai.webhooks import Webhooks
 from services.gateway.health import ASK_SECONDS, MeshHealth
@@ -76,8 +77,11 @@ async def run_gateway(config: Config) -> None:
         webhooks = PostgresWebhookStore(pool)
         sender = await enter(open_sender(config.webhook_networks))
         hooks = Webhooks(webhooks, sender, clock)
-        uses = ServingModels(match)
-        spoken = dialects(files, jobs, runs, contents, clock, webhooks=hooks, inference=uses)
+        shared = (files, jobs, runs, contents, clock)
+        spoken = [
+            *dialects(*shared, webhooks=hooks, inference=ServingModels(match)),
+            *archetype_dialects(*shared, secret=config.mesh_token.encode()),
+        ]
         await enter(listening(config.http_address, authenticator, ERRORS, spoken))
         await set_health(servicer, [NAME], serving=True)
         health = MeshHealth(

@@ -21,6 +21,7 @@ from services.gateway.core.create_file import create_file, receive
 from services.gateway.core.errors import (
     ContentLostError,
     FieldInvalidError,
+    FileNameTakenError,
     FileTooLargeError,
     QuotaExceededError,
     UploadNotFoundError,
@@ -29,7 +30,13 @@ from services.gateway.core.errors import (
 from services.gateway.core.expire_files import expire_files
 from services.gateway.core.file import File
 from services.gateway.core.ports import FileStore
-from services.gateway.core.upload import UPLOAD_SECONDS, UPLOADS_MAX, Upload, UploadState
+from services.gateway.core.upload import (
+    UPLOAD_SECONDS,
+    UPLOADS_MAX,
+    Upload,
+    UploadState,
+    future_file_id,
+)
 from services.gateway.memory import MemoryFileStore
 from services.gateway.postgres import MIGRATIONS, PostgresFileStore
 from tests.support.infrastructure import Servers
@@ -64,6 +71,8 @@ class Shelf:
         tenant: str = "acme",
         purpose: str = "fine-tune",
         life: int | None = None,
+        *,
+        named: bool = False,
     ) -> File:
         """Sends a file; a millisecond later, so that files have an order."""
         self.clock.advance(0.001)
@@ -77,6 +86,8 @@ class Shelf:
             purpose=purpose,
             expires_after_seconds=life,
             content=received,
+            named=named,
+            media_type="text/plain" if named else "",
         )
 
     async def find(self, file: File, tenant: str = "acme") -> File | None:
@@ -107,7 +118,9 @@ class Shelf:
         )
         return [file.file_id for file in files]
 
-    async def announce(self, bytes_count: int = 2, life: int | None = None) -> Upload:
+    async def announce(
+        self, bytes_count: int = 2, life: int | None = None, *, named: bool = False
+    ) -> Upload:
         """Announces an upload."""
         self.clock.advance(0.001)
         return await create_upload(
@@ -119,9 +132,10 @@ class Shelf:
             purpose="fine-tune",
             bytes_count=bytes_count,
             expires_after_seconds=life,
+            named=named,
         )
 
-    async def add(self, upload: Upload, content: bytes) -> str:
+    async def add(self, upload: Upload, content: bytes, number: int | None = None) -> str:
         """Adds a part and returns its id."""
         part = await add_part(
             self.store,
@@ -130,6 +144,7 @@ class Shelf:
             tenant="acme",
             upload_id=upload.upload_id,
             chunks=chunks_of(content),
+            number=number,
         )
         return part.part_id
 
@@ -324,3 +339,50 @@ async def test_a_cancelled_upload_stays_cancelled(shelf: Shelf) -> None:
     with pytest.raises(UploadNotFoundError):
         await cancel_upload(shelf.store, shelf.clock, "globex", upload.upload_id)
     assert await shelf.store.list_parts(upload.upload_id) == []
+
+
+async def test_a_name_finds_one_file_of_a_tenant(shelf: Shelf) -> None:
+    plain = await shelf.send()
+    file = await shelf.send(named=True)
+    await shelf.send(tenant="globex", named=True)
+
+    async def found() -> File | None:
+        return await shelf.store.find_named_file("acme", "f.jsonl", shelf.clock.now())
+
+    assert await found() == file
+    assert file.media_type == "text/plain"
+    with pytest.raises(FileNameTakenError):
+        await shelf.send(named=True)
+    with pytest.raises(FileNameTakenError):
+        await shelf.announce(named=True)
+    listed = await shelf.store.list_files(
+        "acme", purpose="", named=True, after="", limit=9, newest_first=True, now=NOW
+    )
+    assert listed == [file]
+    assert await shelf.ids() == [file.file_id, plain.file_id]
+    await shelf.delete(file)
+    assert await found() is None
+    assert (await shelf.send(named=True)).file_id != file.file_id
+
+
+async def test_an_upload_with_numbered_parts_is_found_by_its_files_name(shelf: Shelf) -> None:
+    async def started() -> Upload | None:
+        return await shelf.store.find_started_upload("acme", "f.jsonl", shelf.clock.now())
+
+    await shelf.announce()
+    assert await started() is None
+    upload = await shelf.announce(named=True)
+    assert await started() == upload
+    for number, content in ((0, b"a"), (0, b"abc"), (1, b"ab"), (-1, b"ab")):
+        with pytest.raises(FieldInvalidError):
+            await shelf.add(upload, content, number)
+    part_id = await shelf.add(upload, b"ab", 0)
+    (part,) = await shelf.store.list_parts(upload.upload_id)
+    assert (part.part_id, part.number) == (part_id, 0)
+    other = await shelf.announce(named=True)
+    _, file = await shelf.complete(upload, part_id)
+    assert file.file_id == future_file_id(upload)
+    assert await shelf.store.find_named_file("acme", "f.jsonl", shelf.clock.now()) == file
+    assert await started() == other
+    with pytest.raises(FileNameTakenError):
+        await shelf.complete(other, await shelf.add(other, b"ab", 0))

@@ -11,6 +11,7 @@ from services.gateway.core.create_job import adopt_jobs
 from services.gateway.core.errors import (
     FieldInvalidError,
     FileNotThereError,
+    JobNameTakenError,
     JobNotFoundError,
     QuotaExceededError,
     RequestKeyReusedError,
@@ -260,3 +261,24 @@ async def test_a_job_without_a_run_is_dropped_and_one_with_a_run_is_not(tuning: 
     job: TuningJob = (await tuning.ask(await tuning.send()))[0]
     await tuning.jobs.drop_job(job)
     assert await tuning.jobs.find_job("acme", job.job_id) == job
+
+
+async def test_a_name_finds_one_job_of_a_tenant_for_good(tuning: Tuning) -> None:
+    file = await tuning.send()
+    plain, _ = await tuning.ask(file)
+    job, _ = await tuning.ask(file, given={"id": "mine"}, name="mine")
+    assert await tuning.jobs.find_named_job("acme", "mine") == job
+    for tenant, name in (("globex", "mine"), ("acme", "other"), ("acme", "")):
+        assert await tuning.jobs.find_named_job(tenant, name) is None
+    await tuning.jobs.release_wish(job)
+    tuning.clock.advance(90 * 86_400)
+    assert (await tuning.ask(file, given={"id": "mine"}, name="mine"))[0] == job
+    with pytest.raises(JobNameTakenError):
+        await tuning.ask(file, given={"id": "mine"}, name="mine", seed=1)
+    first, _ = await tuning.ask(file, given={"id": ""}, name="made-1")
+    assert (await tuning.ask(file, given={"id": ""}, name="made-2"))[0] == first
+    for named, ids in ((True, [first.job_id, job.job_id]), (False, [plain.job_id])):
+        found = await tuning.jobs.list_jobs(
+            "acme", after="", limit=9, metadata=None, bare=False, named=named
+        )
+        assert [each.job_id for each in found] == ids

@@ -29,6 +29,7 @@ _AFTER = {
     Verb.CANCEL: RunState.CANCELLED,
     Verb.PAUSE: RunState.PAUSED,
     Verb.RESUME: RunState.QUEUED,
+    Verb.STOP: RunState.STOPPING,
 }
 
 
@@ -117,7 +118,7 @@ class Tuning:
         return file.file_id
 
     async def ask(
-        self, file_id: str, *, tenant: str = "acme", key: str = "", **changes: Any
+        self, file_id: str, *, tenant: str = "acme", key: str = "", name: str = "", **changes: Any
     ) -> tuple[TuningJob, Run]:
         """Asks for a job."""
         self.clock.advance(0.001)
@@ -129,6 +130,7 @@ class Tuning:
             tenant=tenant,
             request=dataclasses.replace(wish_for(file_id), **changes),
             request_key=key,
+            name=name,
         )
 
 

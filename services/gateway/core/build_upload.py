@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from services.gateway.core.create_file import check_kept, receive
 from services.gateway.core.errors import (
     FieldInvalidError,
+    FileNameTakenError,
     UploadNotFoundError,
     UploadStateError,
 )
@@ -16,6 +17,7 @@ from services.gateway.core.file import (
     File,
     check_expiry,
     check_filename,
+    check_media_type,
     check_purpose,
     expiry,
 )
@@ -29,11 +31,12 @@ from services.gateway.core.upload import (
     UPLOAD_ID,
     UPLOAD_SECONDS,
     Part,
+    Span,
     Upload,
     UploadState,
+    future_file_id,
+    spans,
 )
-
-MIME_CHARACTERS_MAX = 255
 
 
 async def create_upload(
@@ -46,22 +49,24 @@ async def create_upload(
     purpose: str,
     bytes_count: int,
     expires_after_seconds: int | None,
+    named: bool = False,
 ) -> Upload:
     """Announces a file of so many bytes.
 
     Raises:
         FieldInvalidError: something of it.
+        FileNameTakenError: it is to be found by its name, and another file is.
         QuotaExceededError: too many uploads of the tenant are pending.
     """
     check_filename(filename)
     check_purpose(purpose)
     check_expiry(expires_after_seconds)
-    if not 1 <= len(mime_type) <= MIME_CHARACTERS_MAX or not mime_type.isprintable():
-        rule = f"1 to {MIME_CHARACTERS_MAX} printable characters"
-        raise FieldInvalidError("mime_type", rule)
+    check_media_type(mime_type)
     if not 1 <= bytes_count <= UPLOAD_BYTES_MAX:
         raise FieldInvalidError("bytes", f"an integer from 1 to {UPLOAD_BYTES_MAX:,}")
     now = clock.now()
+    if named and await store.find_named_file(tenant, filename, now):
+        raise FileNameTakenError(filename)
     upload = Upload(
         tenant=tenant,
         upload_id=new_id(UPLOAD_ID, now),
@@ -72,6 +77,7 @@ async def create_upload(
         expires_after_seconds=expires_after_seconds,
         create_time=now,
         expire_time=now + datetime.timedelta(seconds=UPLOAD_SECONDS),
+        named=named,
     )
     await store.add_upload(upload)
     return upload
@@ -99,17 +105,24 @@ async def add_part(
     tenant: str,
     upload_id: str,
     chunks: AsyncIterable[bytes],
+    number: int | None = None,
 ) -> Part:
     """Keeps a part. One that is sent again is another part: completing names those that count.
+
+    A numbered part has a length that is known before.
 
     Raises:
         UploadNotFoundError: the tenant has no such upload.
         UploadStateError: it is not pending.
+        FieldInvalidError: there is no part of this number, or its length is another one.
         FileTooLargeError: the part is too large.
         QuotaExceededError: the upload has too many parts.
     """
-    await _pending(store, clock, tenant, upload_id)
+    upload = await pending_upload(store, clock, tenant, upload_id)
+    span = None if number is None else find_span(upload, number)
     digest, bytes_count = await receive(store, contents, clock, chunks, PART_BYTES_MAX)
+    if span is not None and bytes_count != span.bytes_count:
+        raise FieldInvalidError("body", f"the {span.bytes_count:,} bytes of the part")
     now = clock.now()
     part = Part(
         upload_id=upload_id,
@@ -117,9 +130,22 @@ async def add_part(
         digest=digest,
         bytes_count=bytes_count,
         create_time=now,
+        number=number,
     )
     await store.add_part(part, PARTS_MAX)
     return part
+
+
+def find_span(upload: Upload, number: int) -> Span:
+    """The numbered part of an upload.
+
+    Raises:
+        FieldInvalidError: there is none of this number.
+    """
+    known = spans(upload.bytes_count)
+    if not 0 <= number < len(known):
+        raise FieldInvalidError("part_number", f"an integer from 0 to {len(known) - 1}")
+    return known[number]
 
 
 async def complete_upload(
@@ -137,6 +163,7 @@ async def complete_upload(
     Raises:
         UploadNotFoundError: the tenant has no such upload.
         UploadStateError: it is cancelled or expired.
+        FileNameTakenError: it is to be found by its name, and another file is by now.
         FieldInvalidError: parts that are not the upload's, or not all of its bytes; a wrong MD5.
     """
     upload = await find_upload(store, clock, tenant, upload_id)
@@ -155,13 +182,15 @@ async def complete_upload(
     now = clock.now()
     file = File(
         tenant=tenant,
-        file_id=new_id(FILE_ID, now),
+        file_id=future_file_id(upload) if upload.named else new_id(FILE_ID, now),
         filename=upload.filename,
         purpose=upload.purpose,
         digest=digest,
         bytes_count=bytes_count,
         create_time=now,
         expire_time=expiry(now, upload.expires_after_seconds),
+        named=upload.named,
+        media_type=upload.mime_type,
     )
     await store.complete_upload(upload, file)
     await check_kept(store, contents, file)
@@ -184,7 +213,13 @@ async def cancel_upload(store: FileStore, clock: Clock, tenant: str, upload_id: 
     return await find_upload(store, clock, tenant, upload_id)
 
 
-async def _pending(store: FileStore, clock: Clock, tenant: str, upload_id: str) -> Upload:
+async def pending_upload(store: FileStore, clock: Clock, tenant: str, upload_id: str) -> Upload:
+    """Returns an upload that goes on.
+
+    Raises:
+        UploadNotFoundError: the tenant has no such upload.
+        UploadStateError: it is not pending.
+    """
     upload = await find_upload(store, clock, tenant, upload_id)
     _check_pending(upload)
     return upload

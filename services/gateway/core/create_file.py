@@ -44,11 +44,14 @@ async def create_file(
     purpose: str,
     expires_after_seconds: int | None,
     content: tuple[str, int],
+    named: bool = False,
+    media_type: str = "",
 ) -> File:
     """Makes a file of bytes that have been received.
 
     Raises:
         FieldInvalidError: its name, purpose or life.
+        FileNameTakenError: it is to be found by its name, and another file is.
         QuotaExceededError: the tenant has too many files.
         ContentLostError: the bytes were erased at this very moment; sending them again helps.
     """
@@ -66,6 +69,8 @@ async def create_file(
         bytes_count=bytes_count,
         create_time=now,
         expire_time=expiry(now, expires_after_seconds),
+        named=named,
+        media_type=media_type,
     )
     await store.add_file(file)
     await check_kept(store, contents, file)

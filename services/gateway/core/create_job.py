@@ -14,6 +14,7 @@ from typing import Any
 from services.gateway.core.errors import (
     FieldInvalidError,
     FileNotThereError,
+    JobNameTakenError,
     RequestKeyReusedError,
     SchedulerUnavailableError,
 )
@@ -68,12 +69,14 @@ async def create_job(
     tenant: str,
     request: Request,
     request_key: str,
+    name: str = "",
 ) -> tuple[TuningJob, Run]:
     """Makes a job and its run, or returns those that the same request has made.
 
     Raises:
         FieldInvalidError: something of the request.
         FileNotThereError: one of its files.
+        JobNameTakenError: the name came with another request.
         RequestKeyReusedError: the key came with another request.
         SchedulerUnavailableError: the run will be made once the scheduler is back.
     """
@@ -104,10 +107,11 @@ async def create_job(
         create_time=now,
         fingerprint=fingerprint(request),
         request_key=request_key,
+        name=name,
     )
     job = await store.add_job(wanted)
     if job.fingerprint != wanted.fingerprint:
-        raise RequestKeyReusedError(request_key)
+        raise RequestKeyReusedError(request_key) if request_key else JobNameTakenError(name)
     return await with_run(store, runs, job)
 
 

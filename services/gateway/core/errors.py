@@ -6,8 +6,10 @@ GatewayError
 ├── EndpointNotFoundError
 ├── EndpointUnreachableError
 ├── FieldInvalidError
+├── FileNameTakenError
 ├── FileNotThereError
 ├── FileTooLargeError
+├── JobNameTakenError
 ├── JobNotFoundError
 ├── KeyInvalidError
 ├── KeyNotFoundError
@@ -15,6 +17,7 @@ GatewayError
 ├── QuotaExceededError
 ├── RequestKeyReusedError
 ├── SchedulerUnavailableError
+├── SignatureInvalidError
 ├── TenantExistsError
 ├── TenantNotFoundError
 ├── TransfersExhaustedError
@@ -66,6 +69,13 @@ class FieldInvalidError(GatewayError):
         super().__init__(f"{field}: {rule}.", field=field, rule=rule)
 
 
+class FileNameTakenError(GatewayError):
+    """Another file of the tenant is found by this name."""
+
+    def __init__(self, filename: str) -> None:
+        super().__init__(f"There is a file {filename!r} already.", filename=filename)
+
+
 class FileNotThereError(GatewayError):
     """The tenant has no such file, or has it no more."""
 
@@ -78,6 +88,15 @@ class FileTooLargeError(GatewayError):
 
     def __init__(self, bytes_max: int) -> None:
         super().__init__(f"At most {bytes_max:,} bytes may be sent.", bytes_max=str(bytes_max))
+
+
+class JobNameTakenError(GatewayError):
+    """Another job of the tenant is found by this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is a fine-tuning job {name!r} already, of another body.", name=name
+        )
 
 
 class JobNotFoundError(GatewayError):
@@ -133,6 +152,13 @@ class SchedulerUnavailableError(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("Runs cannot be reached at the moment. Try again.")
+
+
+class SignatureInvalidError(GatewayError):
+    """An address that carries its own permission was changed, or its time is over."""
+
+    def __init__(self) -> None:
+        super().__init__("The address was not given out like this, or has expired. Ask anew.")
 
 
 class TenantExistsError(GatewayError):

@@ -11,6 +11,7 @@ FILE_BYTES_MAX = 512 * 1024**2
 FILES_MAX = 10_000
 """Files of a tenant at one time."""
 FILENAME_CHARACTERS_MAX = 255
+MEDIA_TYPE_CHARACTERS_MAX = 255
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
 """What a file may be sent for. A run reads files that were sent for "fine-tune"."""
 RESULTS = "fine-tune-results"
@@ -33,12 +34,23 @@ class File:
     bytes_count: int
     create_time: datetime.datetime
     expire_time: datetime.datetime | None = None
+    named: bool = False
+    """Whether no other file of the tenant may be found by the same name."""
+    media_type: str = ""
+    """As it was sent, where the dialect asks for it."""
 
 
 def check_filename(filename: str) -> None:
     """Refuses a name that could not be shown in a line."""
     if not 1 <= len(filename) <= FILENAME_CHARACTERS_MAX or not filename.isprintable():
         raise FieldInvalidError("filename", f"1 to {FILENAME_CHARACTERS_MAX} printable characters")
+
+
+def check_media_type(media_type: str) -> None:
+    """Refuses a type that could not be shown in a line."""
+    if not 1 <= len(media_type) <= MEDIA_TYPE_CHARACTERS_MAX or not media_type.isprintable():
+        rule = f"1 to {MEDIA_TYPE_CHARACTERS_MAX} printable characters"
+        raise FieldInvalidError("mime_type", rule)
 
 
 def check_purpose(purpose: str) -> None:

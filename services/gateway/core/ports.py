@@ -52,6 +52,7 @@ class FileStore(Protocol):
         """Adds a file.
 
         Raises:
+            FileNameTakenError: it is to be found by its name, and another file is.
             QuotaExceededError: the tenant has too many.
         """
         ...
@@ -60,17 +61,27 @@ class FileStore(Protocol):
         """Returns a file that has not expired."""
         ...
 
+    async def find_named_file(
+        self, tenant: str, filename: str, now: datetime.datetime
+    ) -> File | None:
+        """Returns the file that is found by this name."""
+        ...
+
     async def list_files(
         self,
         tenant: str,
         *,
         purpose: str,
+        named: bool = False,
         after: str,
         limit: int,
         newest_first: bool,
         now: datetime.datetime,
     ) -> list[File]:
-        """Returns files beyond an id that have not expired; no purpose means every one."""
+        """Returns files beyond an id that have not expired; no purpose means every one.
+
+        `named`: only those that are found by their names.
+        """
         ...
 
     async def delete_file(self, tenant: str, file_id: str, now: datetime.datetime) -> bool:
@@ -87,6 +98,12 @@ class FileStore(Protocol):
 
     async def find_upload(self, tenant: str, upload_id: str) -> Upload | None:
         """Returns an upload."""
+        ...
+
+    async def find_started_upload(
+        self, tenant: str, filename: str, now: datetime.datetime
+    ) -> Upload | None:
+        """Returns the latest pending upload of a file that is to be found by this name."""
         ...
 
     async def add_part(self, part: Part, parts_max: int) -> None:
@@ -108,6 +125,7 @@ class FileStore(Protocol):
         A race is lost in silence: the upload then names the other's file.
 
         Raises:
+            FileNameTakenError: it is to be found by its name, and another file is.
             QuotaExceededError: the tenant has too many files.
             UploadStateError: it has ended otherwise.
         """
@@ -148,7 +166,8 @@ class JobStore(Protocol):
         """Adds a job, unless it is a repeat; returns the job that stands.
 
         With a key, a repeat is what came with the same key in the last `KEY_LIFE`, whatever its
-        fingerprint; without one, what had the same fingerprint in the last `REPEAT`.
+        fingerprint; without one, what has the same name, whatever its fingerprint and age, or had
+        the same fingerprint in the last `REPEAT`.
         """
         ...
 
@@ -160,10 +179,21 @@ class JobStore(Protocol):
         """Returns a job."""
         ...
 
+    async def find_named_job(self, tenant: str, name: str) -> TuningJob | None:
+        """Returns the job that is found by a name."""
+        ...
+
     async def list_jobs(
-        self, tenant: str, *, after: str, limit: int, metadata: Mapping[str, str] | None, bare: bool
+        self,
+        tenant: str,
+        *,
+        after: str,
+        limit: int,
+        metadata: Mapping[str, str] | None,
+        bare: bool,
+        named: bool = False,
     ) -> list[TuningJob]:
-        """Returns jobs older than an id, newest first.
+        """Returns jobs older than an id, newest first: those with a name, or those without.
 
         Only those with all of `metadata`, if there is any; `bare`: only those without metadata.
         """

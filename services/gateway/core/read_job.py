@@ -35,23 +35,44 @@ class Jobs:
             raise JobNotFoundError(job_id)
         return job
 
+    async def find_named(self, tenant: str, name: str) -> TuningJob:
+        """Returns the job that is found by a name, without its run.
+
+        Raises:
+            JobNotFoundError: the tenant has no such job.
+        """
+        job = await self._store.find_named_job(tenant, name)
+        if job is None:
+            raise JobNotFoundError(name)
+        return job
+
     async def read(self, tenant: str, job_id: str) -> tuple[TuningJob, Run]:
         """Returns a job and how its run stands."""
         return await self._as_it_stands(await self.find(tenant, job_id))
 
     async def list(
-        self, tenant: str, *, after: str, limit: int, metadata: Mapping[str, str] | None, bare: bool
+        self,
+        tenant: str,
+        *,
+        after: str,
+        limit: int,
+        metadata: Mapping[str, str] | None = None,
+        bare: bool = False,
+        named: bool = False,
     ) -> Page[tuple[TuningJob, Run]]:
-        """Returns jobs, newest first: those with all of some metadata, or those without any."""
+        """Returns jobs, newest first: those with all of some metadata, or those without any.
+
+        Jobs with a name and jobs without one are two lists.
+        """
         found = await self._store.list_jobs(
-            tenant, after=after, limit=limit + 1, metadata=metadata, bare=bare
+            tenant, after=after, limit=limit + 1, metadata=metadata, bare=bare, named=named
         )
         page = page_of(found, limit)
         standing = await asyncio.gather(*(self._as_it_stands(job) for job in page.items))
         return Page(list(standing), page.has_more)
 
     async def steer(self, tenant: str, job_id: str, verb: Verb) -> tuple[TuningJob, Run]:
-        """Cancels, pauses or resumes a job. One that was cancelled may be wished for anew."""
+        """Does something to a job. One that was cancelled may be wished for anew."""
         job, _ = await with_run(self._store, self._runs, await self.find(tenant, job_id))
         run = await self._runs.steer(tenant, job.run_id, verb)
         if verb is Verb.CANCEL:

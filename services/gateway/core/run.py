@@ -28,6 +28,7 @@ class Verb(enum.Enum):
     CANCEL = enum.auto()
     PAUSE = enum.auto()
     RESUME = enum.auto()
+    STOP = enum.auto()
 
 
 class Method(enum.StrEnum):
@@ -101,6 +102,8 @@ class Run:
     files_read: bool = False
     """Whether its files were found good: from then on its data are frozen."""
     minutes_left: int = 0
+    start_time: datetime.datetime | None = None
+    """When a trainer first took it."""
     end_time: datetime.datetime | None = None
     failure: Failure | None = None
     result: RunResult | None = None

@@ -42,6 +42,8 @@ class TuningJob:
     """SHA-256 of the request."""
     request_key: str
     """What the caller calls the request, if it does."""
+    name: str = ""
+    """What the caller finds it by, where a dialect has names: unique in the tenant, for good."""
     run_id: str = ""
     """Empty until the scheduler has answered."""
     result_file_id: str = ""

@@ -9,6 +9,8 @@ import datetime
 import enum
 from dataclasses import dataclass
 
+from services.gateway.core.file import FILE_ID
+
 UPLOAD_ID = "upload_"
 PART_ID = "part_"
 UPLOAD_SECONDS = 3_600
@@ -16,6 +18,8 @@ UPLOAD_BYTES_MAX = 2 * 1024**3
 """What the artifact store takes."""
 PART_BYTES_MAX = 64 * 1024**2
 PARTS_MAX = 1_000
+SPAN_BYTES = 8 * 1024**2
+"""A numbered part; the last one is shorter."""
 UPLOADS_MAX = 100
 """Pending uploads of a tenant."""
 
@@ -44,6 +48,8 @@ class Upload:
     create_time: datetime.datetime
     expire_time: datetime.datetime
     state: UploadState = UploadState.PENDING
+    named: bool = False
+    """Whether no other file of the tenant may be found by the file's name."""
     file_id: str = ""
     """Once it is completed."""
 
@@ -57,3 +63,28 @@ class Part:
     digest: str
     bytes_count: int
     create_time: datetime.datetime
+    number: int | None = None
+    """Its place, of an upload whose parts have one."""
+
+
+def future_file_id(upload: Upload) -> str:
+    """The id that the file will have: where files have names it is told in advance."""
+    return FILE_ID + upload.upload_id.removeprefix(UPLOAD_ID)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a numbered part lies in its file."""
+
+    number: int
+    offset: int
+    bytes_count: int
+
+
+def spans(bytes_count: int) -> list[Span]:
+    """The numbered parts that a file comes in: all of one size but the last."""
+    starts = range(0, bytes_count, SPAN_BYTES)
+    return [
+        Span(number, start, min(SPAN_BYTES, bytes_count - start))
+        for number, start in enumerate(starts)
+    ]

@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 from collections.abc import Awaitable, Callable
 
-from services.gateway.core.errors import QuotaExceededError, UploadStateError
+from services.gateway.core.errors import FileNameTakenError, QuotaExceededError, UploadStateError
 from services.gateway.core.file import FILES_MAX, KEEP, File
 from services.gateway.core.upload import UPLOADS_MAX, Part, Upload, UploadState
 
@@ -22,6 +22,8 @@ class MemoryFileStore:
         """Adds a file."""
         if sum(known.tenant == file.tenant for known in self._files.values()) >= FILES_MAX:
             raise QuotaExceededError("files", FILES_MAX)
+        if file.named and await self.find_named_file(file.tenant, file.filename, file.create_time):
+            raise FileNameTakenError(file.filename)
         self._files[file.file_id] = file
 
     async def find_file(self, tenant: str, file_id: str, now: datetime.datetime) -> File | None:
@@ -29,11 +31,22 @@ class MemoryFileStore:
         file = self._files.get(file_id)
         return file if file and file.tenant == tenant and not _over(file, now) else None
 
+    async def find_named_file(
+        self, tenant: str, filename: str, now: datetime.datetime
+    ) -> File | None:
+        """Returns the file that is found by this name."""
+        for file in self._files.values():
+            named = file.named and (file.tenant, file.filename) == (tenant, filename)
+            if named and not _over(file, now):
+                return file
+        return None
+
     async def list_files(
         self,
         tenant: str,
         *,
         purpose: str,
+        named: bool = False,
         after: str,
         limit: int,
         newest_first: bool,
@@ -45,6 +58,7 @@ class MemoryFileStore:
             for file in self._files.values()
             if file.tenant == tenant
             and (not purpose or file.purpose == purpose)
+            and (not named or file.named)
             and (not after or (file.file_id < after if newest_first else file.file_id > after))
             and not _over(file, now)
         ]
@@ -75,6 +89,16 @@ class MemoryFileStore:
         """Returns an upload."""
         upload = self._uploads.get(upload_id)
         return upload if upload and upload.tenant == tenant else None
+
+    async def find_started_upload(
+        self, tenant: str, filename: str, now: datetime.datetime
+    ) -> Upload | None:
+        """Returns the latest pending upload of a file that is to be found by this name."""
+        for upload in reversed(self._uploads.values()):
+            named = upload.named and (upload.tenant, upload.filename) == (tenant, filename)
+            if named and _state(upload, now) is UploadState.PENDING:
+                return upload
+        return None
 
     async def add_part(self, part: Part, parts_max: int) -> None:
         """Adds a part to a pending upload."""

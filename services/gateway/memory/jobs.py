@@ -30,7 +30,8 @@ class MemoryJobStore:
                 repeat = known.request_key == job.request_key and age < KEY_LIFE
             else:
                 fresh = age < REPEAT and known.job_id not in self._released
-                repeat = known.fingerprint == job.fingerprint and fresh
+                same = known.fingerprint == job.fingerprint
+                repeat = (same and fresh) or bool(job.name and known.name == job.name)
             if repeat:
                 return known
         self._jobs[job.job_id] = job
@@ -46,8 +47,22 @@ class MemoryJobStore:
         job = self._jobs.get(job_id)
         return job if job and job.tenant == tenant else None
 
+    async def find_named_job(self, tenant: str, name: str) -> TuningJob | None:
+        """Returns the job that is found by a name."""
+        for job in self._jobs.values():
+            if job.name and (job.tenant, job.name) == (tenant, name):
+                return job
+        return None
+
     async def list_jobs(
-        self, tenant: str, *, after: str, limit: int, metadata: Mapping[str, str] | None, bare: bool
+        self,
+        tenant: str,
+        *,
+        after: str,
+        limit: int,
+        metadata: Mapping[str, str] | None,
+        bare: bool,
+        named: bool = False,
     ) -> list[TuningJob]:
         """Returns jobs older than an id, newest first."""
         found = [
@@ -57,6 +72,7 @@ class MemoryJobStore:
             and (not after or job.job_id < after)
             and (not metadata or metadata.items() <= (job.metadata or {}).items())
             and (not bare or not job.metadata)
+            and bool(job.name) == named
         ]
         return sorted(found, key=lambda job: job.job_id, reverse=True)[:limit]
 

@@ -3,8 +3,10 @@
 import datetime
 from collections.abc import Awaitable, Callable
 
+import asyncpg
+
 from services.chassis.database import Connection, Pool
-from services.gateway.core.errors import QuotaExceededError, UploadStateError
+from services.gateway.core.errors import FileNameTakenError, QuotaExceededError, UploadStateError
 from services.gateway.core.file import FILES_MAX, KEEP, File
 from services.gateway.core.upload import UPLOADS_MAX, Part, Upload, UploadState
 from services.gateway.postgres.queries import SQL
@@ -26,11 +28,19 @@ class PostgresFileStore:
         row = await self._pool.fetchrow(SQL["find_file"], tenant, file_id, now)
         return None if row is None else File(**dict(row))
 
+    async def find_named_file(
+        self, tenant: str, filename: str, now: datetime.datetime
+    ) -> File | None:
+        """Returns the file that is found by this name."""
+        row = await self._pool.fetchrow(SQL["find_named_file"], tenant, filename, now)
+        return None if row is None else File(**dict(row))
+
     async def list_files(
         self,
         tenant: str,
         *,
         purpose: str,
+        named: bool = False,
         after: str,
         limit: int,
         newest_first: bool,
@@ -38,7 +48,7 @@ class PostgresFileStore:
     ) -> list[File]:
         """Returns files beyond an id."""
         query = SQL["list_files_newest_first" if newest_first else "list_files_oldest_first"]
-        rows = await self._pool.fetch(query, tenant, purpose, after, now, limit)
+        rows = await self._pool.fetch(query, tenant, purpose, after, now, limit, named)
         return [File(**dict(row)) for row in rows]
 
     async def delete_file(self, tenant: str, file_id: str, now: datetime.datetime) -> bool:
@@ -65,13 +75,21 @@ class PostgresFileStore:
                 upload.create_time,
                 upload.expire_time,
                 upload.state,
+                upload.named,
                 upload.file_id,
             )
 
     async def find_upload(self, tenant: str, upload_id: str) -> Upload | None:
         """Returns an upload."""
         row = await self._pool.fetchrow(SQL["find_upload"], tenant, upload_id)
-        return None if row is None else Upload(**{**dict(row), "state": UploadState(row["state"])})
+        return None if row is None else _upload(row)
+
+    async def find_started_upload(
+        self, tenant: str, filename: str, now: datetime.datetime
+    ) -> Upload | None:
+        """Returns the latest pending upload of a file that is to be found by this name."""
+        row = await self._pool.fetchrow(SQL["find_started_upload"], tenant, filename, now)
+        return None if row is None else _upload(row)
 
     async def add_part(self, part: Part, parts_max: int) -> None:
         """Adds a part to a pending upload."""
@@ -83,7 +101,7 @@ class PostgresFileStore:
                 raise QuotaExceededError("parts of the upload", parts_max)
             await connection.execute(SQL["lock_digest"], part.digest)
             values = (part.part_id, part.upload_id, part.digest, part.bytes_count)
-            await connection.execute(SQL["add_part"], *values, part.create_time)
+            await connection.execute(SQL["add_part"], *values, part.create_time, part.number)
 
     async def list_parts(self, upload_id: str) -> list[Part]:
         """Returns the parts of an upload."""
@@ -143,6 +161,10 @@ async def _add_file(connection: Connection, file: File) -> None:
     await connection.execute(SQL["lock_tenant"], file.tenant)
     if await connection.fetchval(SQL["count_files"], file.tenant) >= FILES_MAX:
         raise QuotaExceededError("files", FILES_MAX)
+    if file.named:
+        known = (SQL["find_named_file"], file.tenant, file.filename, file.create_time)
+        if await connection.fetchrow(*known):
+            raise FileNameTakenError(file.filename)
     await insert_file(connection, file)
 
 
@@ -159,7 +181,13 @@ async def insert_file(connection: Connection, file: File) -> None:
         file.bytes_count,
         file.create_time,
         file.expire_time,
+        file.named,
+        file.media_type,
     )
+
+
+def _upload(row: asyncpg.Record) -> Upload:
+    return Upload(**{**dict(row), "state": UploadState(row["state"])})
 
 
 async def _lock_upload(

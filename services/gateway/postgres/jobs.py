@@ -42,12 +42,24 @@ class PostgresJobStore:
         row = await self._pool.fetchrow(SQL["find_job"], tenant, job_id)
         return None if row is None else _job(row)
 
+    async def find_named_job(self, tenant: str, name: str) -> TuningJob | None:
+        """Returns the job that is found by a name."""
+        row = await self._pool.fetchrow(SQL["find_named_job"], tenant, name)
+        return None if row is None else _job(row)
+
     async def list_jobs(
-        self, tenant: str, *, after: str, limit: int, metadata: Mapping[str, str] | None, bare: bool
+        self,
+        tenant: str,
+        *,
+        after: str,
+        limit: int,
+        metadata: Mapping[str, str] | None,
+        bare: bool,
+        named: bool = False,
     ) -> list[TuningJob]:
         """Returns jobs older than an id, newest first."""
         wanted = json.dumps(dict(metadata)) if metadata else None
-        rows = await self._pool.fetch(SQL["list_jobs"], tenant, after, wanted, bare, limit)
+        rows = await self._pool.fetch(SQL["list_jobs"], tenant, after, wanted, bare, limit, named)
         return [_job(row) for row in rows]
 
     async def list_without_run(self, limit: int) -> list[TuningJob]:
@@ -124,6 +136,10 @@ async def _repeated(connection: Connection, job: TuningJob) -> asyncpg.Record | 
         since = job.create_time - KEY_LIFE
         known = (job.tenant, job.request_key, since)
         return await connection.fetchrow(SQL["find_job_by_key"], *known)
+    if job.name:
+        row = await connection.fetchrow(SQL["find_named_job"], job.tenant, job.name)
+        if row is not None:
+            return row
     since = job.create_time - REPEAT
     return await connection.fetchrow(
         SQL["find_job_by_fingerprint"], job.tenant, job.fingerprint, since
@@ -142,6 +158,7 @@ def _values(job: TuningJob) -> tuple[Any, ...]:
         job.create_time,
         job.fingerprint,
         job.request_key,
+        job.name,
         job.run_id,
         job.result_file_id,
     )

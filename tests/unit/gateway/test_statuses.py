@@ -3,6 +3,7 @@
 import pytest
 
 from services.gateway.core.run import Run, RunState
+from services.gateway.facades.archetype.statuses import KNOWN, STATUSES
 from services.gateway.facades.openai.statuses import OPENAI, TRUEFOUNDRY, Words, status_of
 from services.scheduler.core.run import ACTIVE, State
 
@@ -46,3 +47,22 @@ def test_files_are_being_validated_until_the_run_has_read_them(
 ) -> None:
     runs = [Run(run_id="r", state=state, files_read=read) for read in (False, True)]
     assert [status_of(OPENAI, run) for run in runs] == [before, after]
+
+
+def test_every_state_has_a_word_of_archetypes() -> None:
+    assert set(STATUSES) == set(RunState)
+    assert set(STATUSES.values()) == {
+        "REGISTERED",
+        "STARTING",
+        "RUNNING",
+        "FINALIZING",
+        "STOPPING",
+        "COMPLETED",
+        "STOPPED",
+        "CANCELLED",
+        "FAILED",
+    }
+    assert {*STATUSES.values(), "UNKNOWN"} == KNOWN
+    ends = {"COMPLETED", "STOPPED", "CANCELLED", "FAILED"}
+    for state in RunState:
+        assert (STATUSES[state] in ends) == (State(state) not in ACTIVE)

@@ -74,6 +74,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The Idempotency-Key came before with another request."""
     ERROR_REASON_SCHEDULER_UNAVAILABLE: _ErrorReason.ValueType  # 25
     """Runs cannot be reached at the moment. Try again."""
+    ERROR_REASON_FILE_EXISTS: _ErrorReason.ValueType  # 26
+    """Another file is found by metadata "filename"."""
+    ERROR_REASON_JOB_EXISTS: _ErrorReason.ValueType  # 27
+    """Another job is found by metadata "name"."""
+    ERROR_REASON_SIGNATURE_INVALID: _ErrorReason.ValueType  # 28
+    """An address that carries its own permission was changed, or its time is over. Ask for a new one."""
     ERROR_REASON_ENDPOINT_NOT_FOUND: _ErrorReason.ValueType  # 40
     """There is no such webhook endpoint."""
     ERROR_REASON_ENDPOINT_UNREACHABLE: _ErrorReason.ValueType  # 41
@@ -136,6 +142,12 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 24
 """The Idempotency-Key came before with another request."""
 ERROR_REASON_SCHEDULER_UNAVAILABLE: ErrorReason.ValueType  # 25
 """Runs cannot be reached at the moment. Try again."""
+ERROR_REASON_FILE_EXISTS: ErrorReason.ValueType  # 26
+"""Another file is found by metadata "filename"."""
+ERROR_REASON_JOB_EXISTS: ErrorReason.ValueType  # 27
+"""Another job is found by metadata "name"."""
+ERROR_REASON_SIGNATURE_INVALID: ErrorReason.ValueType  # 28
+"""An address that carries its own permission was changed, or its time is over. Ask for a new one."""
 ERROR_REASON_ENDPOINT_NOT_FOUND: ErrorReason.ValueType  # 40
 """There is no such webhook endpoint."""
 ERROR_REASON_ENDPOINT_UNREACHABLE: ErrorReason.ValueType  # 41

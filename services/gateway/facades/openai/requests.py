@@ -80,11 +80,11 @@ def read_object(content: Json, name: str) -> Json | None:
     return value
 
 
-def read_texts(content: Json, name: str) -> list[str]:
+def read_texts(content: Json, name: str, inside: str = "") -> list[str]:
     """A list of strings that must be there."""
     value = content.get(name)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise FieldInvalidError(name, "a list of strings")
+        raise FieldInvalidError(f"{inside}{name}", "a list of strings")
     return value
 
 
@@ -128,11 +128,14 @@ class Form:
 
     fields: dict[str, str] = field(default_factory=dict)
     filename: str = ""
+    media_type: str = ""
     content: tuple[str, int] | None = None
 
 
 async def read_form(request: web.Request, file_field: str, receive: Receive) -> Form:
     """Reads a form part by part; the part of that name goes to `receive` chunk by chunk.
+
+    Without a name it is the first part that has a file's.
 
     Raises:
         FieldInvalidError: no form, no such part, or fields that are too many or too long.
@@ -143,13 +146,15 @@ async def read_form(request: web.Request, file_field: str, receive: Receive) -> 
     while part := await _read(reader.next()):
         if not isinstance(part, BodyPartReader) or not part.name:
             raise FieldInvalidError("body", "parts with a name each")
-        if part.name == file_field and form.content is None:
+        wanted = part.name == file_field if file_field else bool(part.filename)
+        if wanted and form.content is None:
             form.filename = part.filename or file_field
+            form.media_type = part.headers.get("content-type", "")
             form.content = await receive(_chunks(part))
         else:
             await _read_field(part, form)
     if form.content is None:
-        raise FieldInvalidError(file_field, "a part of the form with the file's bytes")
+        raise FieldInvalidError(file_field or "file", "a part of the form with the file's bytes")
     return form
 
 

@@ -1,0 +1,1 @@
+"""Archetype's contract for files and fine-tune jobs."""
