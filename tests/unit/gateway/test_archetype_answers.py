@@ -57,7 +57,7 @@ def test_times_and_ids_have_the_dialects_form() -> None:
 def test_an_address_vouches_for_each_of_its_parts() -> None:
     address = Address("acme", "upload_1", 0, 1_000)
     others = [
-        dataclasses.replace(address, **change)  # type: ignore[arg-type]
+        dataclasses.replace(address, **change)
         for change in (
             {"tenant": "globex"},
             {"upload_id": "upload_2"},
