@@ -7,16 +7,20 @@ asks for the place of today's. Nothing new: a head learned again, with another s
 same outcomes.
 """
 
+from multiprocessing import get_context
+
 import numpy as np
 from safetensors.numpy import load
 
 from services.scheduler.core.verdict import Evaluation, Verdict, judge
 from services.trainer.core import ports
 from services.trainer.core.watch import Watch
-from services.trainer.learning.learner import TorchLearner
+from services.trainer.learning.learner import TorchLearner, Training
+from services.trainer.learning.snapshot import read_snapshot
 from tests.support.snapshots import COLUMNS, pack, snapshot
 
 DOMAINS = 100
+PROCESSES = 2
 PEOPLE = 300
 PARTNERS = 16
 TASTE = 1.0
@@ -53,30 +57,40 @@ def verdict(found: ports.Evaluation, seed: int, *, swapped: bool = False) -> Ver
     return judge(evaluation, "incumbent", seed)
 
 
-def main() -> None:
-    """Prints how many of each kind were promoted."""
+def evaluations(seed: int) -> dict[str, tuple[ports.Evaluation, bool]]:
+    """What the gate is given in one domain, by kind; and whether the sides are swapped."""
     learner = TorchLearner("cpu")
 
-    def learn(content: bytes, incumbent: ports.HeadFiles | None, seed: int) -> ports.LearnedHead:
-        return learner.learn(content, incumbent, None, seed, Watch("", ""))
+    def train(content: bytes, seed: int) -> Training:
+        return learner.train(read_snapshot(content), None, seed, Watch("", ""))
 
-    verdicts: dict[str, list[Verdict]] = {}
-    for seed in range(DOMAINS):
-        today = snapshot(PEOPLE, PARTNERS, seed, taste=TASTE)
-        old = learn(before(today), None, seed)
-        first = learn(today, None, seed)
-        new = learn(today, old.files, seed)
-        again = learn(today, new.files, seed + DOMAINS)
-        for kind, each in (
-            ("better: a first head", verdict(first.evaluation, seed)),
-            ("better: of today", verdict(new.evaluation, seed)),
-            ("worse: of before", verdict(new.evaluation, seed, swapped=True)),
-            ("nothing new", verdict(again.evaluation, seed)),
-        ):
-            verdicts.setdefault(kind, []).append(each)
-        print(f"\r{seed + 1} of {DOMAINS} domains", end="", flush=True)
+    today = snapshot(PEOPLE, PARTNERS, seed, taste=TASTE)
+    old, new, again = train(before(today), seed), train(today, seed), train(today, seed + DOMAINS)
+    first, changed = new.evaluate(None), new.evaluate(old.package()[0])
+    return {
+        "better: a first head": (first, False),
+        "better: of today": (changed, False),
+        "worse: of before": (changed, True),
+        "nothing new": (again.evaluate(new.package()[0]), False),
+    }
+
+
+def verdicts(seed: int) -> dict[str, Verdict]:
+    """The gate's word on each kind in one domain."""
+    found = evaluations(seed).items()
+    return {kind: verdict(each, seed, swapped=swapped) for kind, (each, swapped) in found}
+
+
+def main() -> None:
+    """Prints how many of each kind were promoted."""
+    by_kind: dict[str, list[Verdict]] = {}
+    with get_context("spawn").Pool(PROCESSES) as pool:
+        for done, found in enumerate(pool.imap(verdicts, range(DOMAINS)), 1):
+            for kind, each in found.items():
+                by_kind.setdefault(kind, []).append(each)
+            print(f"\r{done} of {DOMAINS} domains", end="", flush=True)
     print("\n\n| the challenger | promoted | mean NDCG@10 gain |\n|---|---|---|")
-    for kind, every in verdicts.items():
+    for kind, every in by_kind.items():
         promoted = sum(each.promoted for each in every)
         gains = [each.ndcg_at_10_gain.mid for each in every]
         print(f"| {kind} | {promoted} of {DOMAINS} | {np.mean(gains):+.3f} ± {np.std(gains):.3f} |")

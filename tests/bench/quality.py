@@ -1,8 +1,10 @@
 """Learning quality through the mesh on the speed-dating data: python -m tests.bench.quality.
 
-Each fold is a domain of its own: people and training outcomes come in over REST, a run trains, and
-every held-out meeting is scored by POST /v1/match with the head that the gate let through. Folds:
-cold holds out whole events (event - 1) mod 7; warm holds out half of the pairs by their hash.
+Each fold is a reciprocal domain of its own: people and training outcomes come in over REST, a run
+trains, and every held-out meeting is scored by POST /v1/match with the head that the gate let
+through: `match` by the answer's score, `dec` by what the cross stage says of the seeker's way.
+Folds: cold holds out whole events (event - 1) mod 7; warm holds out half of the pairs by their
+hash. Plain models are fitted to the same meetings and measured beside.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from services.mesh.client import Client, open_client
 from services.mesh.speed_dating import Meeting, event_name, read_meetings, read_people, schema
+from tests.bench import baselines
 from tests.support.mesh import running_mesh
 
 BATCH = 500
@@ -33,13 +36,18 @@ def cold_fold(meeting: Meeting) -> int:
 
 def warm_fold(meeting: Meeting) -> int:
     """The half that both directions of a pair fall into."""
+    return pair_hash(meeting) % 2
+
+
+def pair_hash(meeting: Meeting) -> int:
+    """A number that is the same both ways."""
     first, second = sorted((int(meeting.seeker[1:]), int(meeting.candidate[1:])))
-    return int(hashlib.sha256(f"{first}-{second}".encode()).hexdigest()[:8], 16) % 2
+    return int(hashlib.sha256(f"{first}-{second}".encode()).hexdigest()[:8], 16)
 
 
 async def score_fold(client: Client, domain: str, train: list[Meeting], test: list[Meeting]) -> Any:
     """Scores of the test meetings by the general tier and after a run, and the run."""
-    await client.call("PUT", "/v1/schema", schema(domain))
+    await client.call("PUT", "/v1/schema", schema(domain) | {"reciprocal": True})
     people = {person.user_id: person for person in read_people()}
     users = (person.user(domain) for person in people.values())
     await client.call_all("POST", "/v1/users", users, lambda: None)
@@ -49,16 +57,16 @@ async def score_fold(client: Client, domain: str, train: list[Meeting], test: li
     await asyncio.sleep(1)  # a person is matchable within a second
 
     async def score() -> Scores:
-        scores = np.zeros(len(test))
+        scores = np.zeros((2, len(test)))
         for seeker in sorted({meeting.seeker for meeting in test}):
             person = people[seeker]
             filters = {"event": event_name(person.wave), "gender": {"not": person.gender}}
             body = {"user_id": seeker, "domain": domain, "limit": 100, "filters": filters}
             answer = await client.call("POST", "/v1/match", body)
-            found = {match["user_id"]: match["score"] for match in answer["matches"]}
+            found = {match["user_id"]: _both(match) for match in answer["matches"]}
             for row, meeting in enumerate(test):
                 if meeting.seeker == seeker:
-                    scores[row] = found[meeting.candidate]
+                    scores[:, row] = found[meeting.candidate]
         return scores
 
     before = await score()
@@ -70,6 +78,12 @@ async def score_fold(client: Client, domain: str, train: list[Meeting], test: li
         await asyncio.sleep(0.2)
     await asyncio.sleep(2)  # a promoted head is loaded
     return before, await score(), run
+
+
+def _both(match: Any) -> tuple[float, float]:
+    """How much the seeker is for it, and both: the general tier's cosine is for both ways."""
+    joint: float = match["score"]
+    return match["stage_scores"].get("cross_encoder_forward", joint), joint
 
 
 def auc(scores: Scores, yes: NDArray[np.bool_]) -> float:
@@ -141,25 +155,52 @@ class Table:
 async def measure(
     client: Client, kind: str, fold_of: Callable[[Meeting], int]
 ) -> list[tuple[str, list[str]]]:
-    """Rows of the table: the general tier and the tenant's heads, one-way and for a match."""
+    """Rows of the table: the tenant's heads, the general tier and plain models, for each label."""
     meetings = read_meetings()
     folds = np.array([fold_of(meeting) for meeting in meetings])
-    before, after = np.zeros(len(meetings)), np.zeros(len(meetings))
+    before, after = np.zeros((2, len(meetings))), np.zeros((2, len(meetings)))
     for fold in np.unique(folds):
         held = np.flatnonzero(folds == fold)
         train = [meetings[row] for row in np.flatnonzero(folds != fold)]
         test = [meetings[row] for row in held]
-        before[held], after[held], run = await score_fold(client, f"{kind}-{fold}", train, test)
+        scored = await score_fold(client, f"{kind}-{fold}", train, test)
+        before[:, held], after[:, held], run = scored
         print(f"{kind} {fold}: {run['status']}, {run['verdict']['result']}", flush=True)
     place = {(meeting.seeker, meeting.candidate): row for row, meeting in enumerate(meetings)}
     back = np.array([place[m.candidate, m.seeker] for m in meetings])
     yes = np.array([meeting.yes for meeting in meetings])
     dec, match = Table(meetings, folds, yes), Table(meetings, folds, yes & yes[back])
-    return [
-        (f"{kind} `dec`, general tier", dec.measure(before)),
-        (f"{kind} `dec`, tenant tier", dec.measure(after)),
-        (f"{kind} `match`, product of both tenant scores", match.measure(after * after[back])),
+    rows = [
+        (f"{kind} `dec`, **tenant tier**", dec.measure(after[0])),
+        (f"{kind} `dec`, general tier", dec.measure(before[0])),
     ]
+    plain = measure_plain(kind, meetings, folds)
+    rows += [(f"{kind} `dec`, {name}", dec.measure(scores)) for name, scores in plain.items()]
+    rows.append((f"{kind} `match`, **tenant tier**, reciprocal", match.measure(after[1])))
+    for name, scores in plain.items():
+        chances = 1 / (1 + np.exp(-scores))
+        rows.append((f"{kind} `match`, product of {name}", match.measure(chances * chances[back])))
+    return rows
+
+
+def measure_plain(kind: str, meetings: list[Meeting], folds: NDArray[np.int_]) -> dict[str, Scores]:
+    """Logits of the held-out meetings by plain models."""
+    waves = np.array([meeting.wave for meeting in meetings])
+    inner = waves if kind == "cold" else np.array([pair_hash(m) // 2 for m in meetings])
+    arrays = baselines.read(read_people(), meetings, inner)
+    models = {"logistic regression": baselines.logistic}
+    if kind == "warm":
+        models |= {
+            "popularity": baselines.popularity,
+            "person effects": baselines.person_effects,
+            "logistic and person effects": baselines.logistic_with_effects,
+        }
+    scores = {name: np.zeros(len(meetings)) for name in models}
+    for name, model in models.items():
+        for fold in np.unique(folds):
+            test = np.flatnonzero(folds == fold)
+            scores[name][test] = model(arrays, np.flatnonzero(folds != fold), test)
+    return scores
 
 
 async def main() -> None:

@@ -1,12 +1,13 @@
 """A run from snapshot to head: what it learns, that it repeats itself, that it can be resumed."""
 
 import dataclasses
+import json
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from services.trainer.core.errors import RunCancelledError
 from services.trainer.core.ports import LearnedHead
@@ -128,6 +129,40 @@ def test_the_same_run_gives_the_same_bytes() -> None:
     first, second = learn(content), learn(content)
     assert first.files == second.files
     assert first.golden == second.golden
+
+
+def test_the_order_in_which_people_came_changes_no_rank() -> None:
+    content = snapshot(people=100, partners=16, taste=2.0)
+    arrays = load(content)
+    order = np.random.default_rng(1).permutation(100)
+    place = np.argsort(order)
+    tensors = {name: arrays[name][order] for name in ("columns", "vectors", "user_hashes")}
+    rows = np.lexsort((place[arrays["candidates"]], place[arrays["seekers"]]))
+    tensors |= {who: place[arrays[who]][rows].astype(np.int32) for who in ("seekers", "candidates")}
+    tensors |= {name: arrays[name][rows] for name in ("levels", "outcome_weights", "times")}
+    moved = np.argsort(rows)[arrays["triplets"][:, 1:]]
+    anchors = place[arrays["triplets"][:, :1]]
+    triplets = np.concatenate([anchors, moved], axis=1).astype(arrays["triplets"].dtype)
+    sorting = np.lexsort((triplets[:, 2], triplets[:, 1]))
+    tensors |= {
+        "triplets": triplets[sorting],
+        "triplet_weights": arrays["triplet_weights"][sorting],
+    }
+    layout = json.dumps({"encoder": "test", "rule_version": "1", "columns": COLUMNS})
+    kept = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    plain, turned = learn(content), learn(save(kept, metadata={"layout": layout}))
+    ours, theirs = (OnnxHead(head.files) for head in (plain, turned))
+    tables = [load(head.files.table)["table"] for head in (plain, turned)]
+    counts = np.ones((100, 4), np.float32)
+    states = ours.describe(arrays["columns"], counts, tables[0])
+    assert np.allclose(tables[1], tables[0][order], atol=1e-4)
+    found = theirs.describe(tensors["columns"], counts, tables[1])[place]
+    cosines = np.zeros((99, 1), np.float32)
+    expected, scores = (
+        head.score_cross(known[:1], known[1:], cosines)
+        for head, known in ((ours, states), (theirs, found))
+    )
+    assert np.allclose(scores, expected, atol=1e-4)
 
 
 def test_another_seed_or_snapshot_gives_another_head() -> None:

@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from services.trainer.core.ports import HeadFiles, LearnedHead
+from services.trainer.core.ports import Evaluation, HeadFiles, LearnedHead
 from services.trainer.core.recipe import DEFAULT_RECIPE, Recipe
 from services.trainer.core.watch import Phase, Watch
 from services.trainer.learning.catalogue import is_catalogue
@@ -12,11 +12,12 @@ from services.trainer.learning.catalogue_head import learn_catalogue
 from services.trainer.learning.gate_scores import Evidence, Incumbent, gate_folds
 from services.trainer.learning.head import Head
 from services.trainer.learning.journal import Journal
-from services.trainer.learning.judged import settle
+from services.trainer.learning.judged import Judged, settle
 from services.trainer.learning.onnx_head import open_twins
 from services.trainer.learning.package import package_head
 from services.trainer.learning.page_scores import gate_slots
-from services.trainer.learning.snapshot import read_snapshot, split_outcomes
+from services.trainer.learning.query_map import QueryMap
+from services.trainer.learning.snapshot import Parts, Snapshot, read_snapshot, split_outcomes
 from services.trainer.learning.stages import Stages
 
 
@@ -40,10 +41,37 @@ class TorchLearner:
         watch: Watch,
     ) -> LearnedHead:
         """Learns a head and measures it against the incumbent."""
-        recipe = self._recipe
         arrays = read_snapshot(snapshot).to(self._device)
         if is_catalogue(arrays):
+            recipe = self._recipe
             return learn_catalogue(arrays, incumbent, checkpoint, recipe, seed=seed, watch=watch)
+        training = self.train(arrays, checkpoint, seed, watch)
+
+        watch.enter(Phase.EVALUATING)
+        done = training.journal.steps_done
+        watch.step(done, done)  # the rest was stopped early
+        evaluation = training.evaluate(incumbent)
+        watch.check()
+
+        watch.enter(Phase.EXPORTING)
+        files, golden = training.package()
+        stopped = {"stopped_after_steps": done} if training.journal.stopping else {}
+        device = {"seed": seed, "device": self._device.type}
+        return LearnedHead(
+            files=files,
+            golden=golden,
+            recipe={**dataclasses.asdict(self._recipe), **device, **stopped},
+            rule_version=arrays.rule_version,
+            outcomes_count=len(training.judged.ranker.rows),
+            twins_agreement=training.judged.agreement,
+            evaluation=evaluation,
+        )
+
+    def train(
+        self, arrays: Snapshot, checkpoint: bytes | None, seed: int, watch: Watch
+    ) -> "Training":
+        """Learns a head and what the gate asks in its stead."""
+        recipe = self._recipe
         few = len(arrays.seekers) <= recipe.twins_outcomes_max
         parts = split_outcomes(arrays, recipe.split if few else recipe.split_of_many)
         slots = gate_slots(arrays, parts, recipe.evaluation_slots_max)
@@ -55,42 +83,41 @@ class TorchLearner:
 
         watch.enter(Phase.RUNNING)
         found = stages.search()
-        evidence = [Evidence(arrays, fold) for fold in folds]
         judged = settle(
             stages,
             found,
-            evidence,
+            [Evidence(arrays, fold) for fold in folds],
             everything=parts.all,
             known=known,
             agreement_min=recipe.agreement_min,
         )
         query_map = stages.train_query_map(judged.ranker, found)
+        return Training(arrays, parts, journal, judged, query_map)
 
-        watch.enter(Phase.EVALUATING)
-        watch.step(journal.steps_done, journal.steps_done)  # the rest was stopped early
-        in_use = None if incumbent is None else Incumbent(arrays, open_twins(incumbent))
-        evaluation = judged.evaluate(arrays, in_use)
-        watch.check()
 
-        watch.enter(Phase.EXPORTING)
-        ranker = judged.ranker
-        head = Head(query_map, ranker.person, ranker.linear, ranker.cross)
-        table = ranker.table(parts.all)
-        files, golden = package_head(arrays, parts.all, table, head, judged.twins)
-        return LearnedHead(
-            files=files,
-            golden=golden,
-            recipe={
-                **dataclasses.asdict(recipe),
-                "seed": seed,
-                "device": self._device.type,
-                **({"stopped_after_steps": journal.steps_done} if journal.stopping else {}),
-            },
-            rule_version=arrays.rule_version,
-            outcomes_count=len(ranker.rows),
-            twins_agreement=judged.agreement,
-            evaluation=evaluation,
-        )
+@dataclasses.dataclass(frozen=True, slots=True)
+class Training:
+    """What was learned, before it is measured and exported."""
+
+    arrays: Snapshot
+    parts: Parts
+    journal: Journal
+    judged: Judged
+    query_map: QueryMap
+
+    def evaluate(self, incumbent: HeadFiles | None) -> Evaluation:
+        """Scores for the gate; no incumbent is the encoder alone."""
+        if incumbent is None:
+            return self.judged.evaluate(self.arrays, None)
+        in_use = Incumbent(self.arrays, open_twins(incumbent))
+        return self.judged.evaluate(self.arrays, in_use)
+
+    def package(self) -> tuple[HeadFiles, bytes]:
+        """The head's files and its golden vectors; what it knows of people is from everything."""
+        ranker, everything = self.judged.ranker, self.parts.all
+        head = Head(self.query_map, ranker.person, ranker.linear, ranker.cross)
+        table = ranker.table(everything)
+        return package_head(self.arrays, everything, table, head, self.judged.twins)
 
 
 def _steps_count(recipe: Recipe, twins: int) -> int:

@@ -94,7 +94,7 @@ class Snapshot:
 
 def read_snapshot(content: bytes) -> Snapshot:
     """Reads the file that CreateSnapshotResponse describes."""
-    tensors = load(content)
+    tensors = _in_order_of_hashes(load(content))
     layout = json.loads(_metadata(content)["layout"])
     seekers, candidates = tensors["seekers"].long(), tensors["candidates"].long()
     levels = tensors["levels"].long()
@@ -200,6 +200,29 @@ def count_outcomes(snapshot: Snapshot, rows: Tensor) -> Tensor:
     ):
         counts[:, column].index_add_(0, people[rows], values)
     return counts
+
+
+def _in_order_of_hashes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Outcomes and triplets in an order that does not depend on how people are numbered.
+
+    Batches are drawn by place: so what is learned would depend on in which order people came.
+    """
+    hashes = tensors["user_hashes"].numpy()
+    seekers, candidates = (hashes[tensors[who].numpy()] for who in ("seekers", "candidates"))
+    order = np.lexsort((candidates, seekers))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    triplets, weights = tensors["triplets"].numpy().copy(), tensors["triplet_weights"].numpy()
+    triplets[:, 1:] = place[triplets[:, 1:]]
+    sorting = np.lexsort((triplets[:, 2], triplets[:, 1]))
+    rows = torch.from_numpy(order)
+    ordered = {
+        name: tensors[name][rows]
+        for name in ("seekers", "candidates", "levels", "outcome_weights", "times")
+    }
+    ordered["triplets"] = torch.from_numpy(triplets[sorting])
+    ordered["triplet_weights"] = torch.from_numpy(weights[sorting])
+    return tensors | ordered
 
 
 def _by_time(snapshot: Snapshot) -> Tensor:
