@@ -119,6 +119,8 @@ class ArtifactHeads:
         (digest,) = [p.file.digest for p in manifest.parts if p.role == Part.ROLE_QUERY_MAP]
         return BaseModel(
             query_map=await self._artifacts.get(digest),
+            encoder=manifest.encoder,
+            dim=manifest.dim,
             columns=tuple(
                 Column(name=c.name, type=c.type, members=tuple(c.members)) for c in manifest.columns
             ),

@@ -18,7 +18,7 @@ from trine.triplets.v1 import (
 )
 
 from services.chassis.errors import read_error_info
-from services.trainer.core.errors import FileInvalidError, LeaseLostError
+from services.trainer.core.errors import LeaseLostError, RunInvalidError
 from services.trainer.core.ports import (
     Directive,
     Evaluation,
@@ -201,7 +201,7 @@ class TripletsClient:
         except grpc.aio.AioRpcError as error:
             reason = read_error_info(error).reason
             if reason in FILE_REASONS:
-                raise FileInvalidError(reason, error.details() or reason) from error
+                raise RunInvalidError(reason, error.details() or reason) from error
             raise
         dataset = FileDataset(
             training_lines_count=response.training_lines_count,

@@ -6,7 +6,7 @@ import grpc
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.trainer.core.errors import FileInvalidError, LeaseLostError, RunCancelledError
+from services.trainer.core.errors import LeaseLostError, RunCancelledError, RunInvalidError
 from services.trainer.core.ports import (
     FileLearner,
     HeadStore,
@@ -83,7 +83,7 @@ class Trainer:
             return "lease_lost"
         except RunCancelledError:
             return "cancelled"
-        except FileInvalidError as error:
+        except RunInvalidError as error:
             await self._give_up(run, error.reason, str(error), retriable=False)
             return "failed"
         except Exception as error:

@@ -9,13 +9,13 @@ import pytest
 from safetensors.numpy import load
 
 from services.scheduler.core.verdict import Evaluation, Verdict, judge
-from services.trainer.core.errors import RunPausedError
+from services.trainer.core.errors import RunInvalidError, RunPausedError
 from services.trainer.core.ports import BaseModel, FileWish, Hyperparameters, LearnedModel
 from services.trainer.core.watch import Watch
 from services.trainer.learning.file_learner import TorchFileLearner
 from services.trainer.learning.learner import TorchLearner
 from services.trainer.learning.model_package import OnnxMap
-from tests.support.file_snapshots import file_snapshot
+from tests.support.file_snapshots import DIM, file_snapshot
 from tests.support.snapshots import snapshot
 
 FORMS = ("triplet", "preference", "chat")
@@ -40,6 +40,11 @@ def learn(
     )
     watch = watch or Watch("", "")
     return TorchFileLearner("cpu").learn(content, base, checkpoint, wish, seed=3, watch=watch)
+
+
+def base_of(model: LearnedModel) -> BaseModel:
+    files = model.files
+    return BaseModel(query_map=files.query_map, encoder=files.encoder, dim=files.dim, columns=())
 
 
 def verdict(model: LearnedModel) -> Verdict:
@@ -160,7 +165,7 @@ def test_each_epoch_leaves_a_model_that_proves_itself() -> None:
 
 def test_a_model_goes_on_from_another() -> None:
     first = learn(frozen(anchors=400, held_out=80))
-    base = BaseModel(query_map=first.files.query_map, columns=())
+    base = base_of(first)
     content = frozen(anchors=60, held_out=30, seed=5)
     second = learn(content, base=base, n_epochs=1, learning_rate_multiplier=0.01)
     golden = load(second.files.golden)
@@ -169,7 +174,7 @@ def test_a_model_goes_on_from_another() -> None:
     alone = learn(content, n_epochs=1, learning_rate_multiplier=0.01)
     gains = [verdict(model).challenger_quality.ndcg_at_10.mid for model in (second, alone)]
     assert gains[0] > gains[1]
-    third = learn(content, base=BaseModel(query_map=second.files.query_map, columns=()))
+    third = learn(content, base=base_of(second))
     assert len(third.files.query_map) > len(second.files.query_map)
 
 
@@ -179,13 +184,22 @@ def test_a_model_goes_on_from_the_head_of_a_domain() -> None:
     )
     columns = head.files.columns
     assert columns
-    base = BaseModel(query_map=head.files.query_map, columns=columns)
+    base = BaseModel(
+        query_map=head.files.query_map, encoder="test", dim=head.files.dim, columns=columns
+    )
     content = asyncio.run(file_snapshot(dim=head.files.dim))
     model = learn(content, base=base, n_epochs=1)
     golden = load(model.files.golden)
     assert np.isnan(golden["columns"]).all()
     assert golden["columns"].shape[1] == len(columns)
     assert model.files.columns == tuple((c.name, c.type, c.members) for c in columns)
+
+
+def test_a_base_that_reads_other_vectors_ends_the_run_for_good() -> None:
+    base = BaseModel(query_map=b"", encoder="caller", dim=DIM, columns=())
+    with pytest.raises(RunInvalidError, match="reads vectors of caller") as caught:
+        learn(frozen(anchors=4, held_out=0), base=base)
+    assert caught.value.reason == "BASE_MODEL_INVALID"
 
 
 def test_heavier_lines_pull_more() -> None:

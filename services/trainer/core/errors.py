@@ -1,9 +1,9 @@
 """What may end a run's attempt.
 
 TrainerError
-├── FileInvalidError
 ├── LeaseLostError
 ├── RunCancelledError
+├── RunInvalidError
 └── RunPausedError
 """
 
@@ -12,20 +12,20 @@ class TrainerError(Exception):
     """Base of all."""
 
 
-class FileInvalidError(TrainerError):
-    """A file cannot be used: trying again would end the same."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 class LeaseLostError(TrainerError):
     """Another trainer may hold the run by now: nothing that this one does counts any more."""
 
 
 class RunCancelledError(TrainerError):
     """The run was called off."""
+
+
+class RunInvalidError(TrainerError):
+    """The run cannot succeed, however often it is tried: a file or its base is not to be used."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class RunPausedError(TrainerError):

@@ -137,6 +137,8 @@ class BaseModel:
     """What a model made from files goes on from."""
 
     query_map: bytes
+    encoder: str
+    dim: int
     columns: tuple[Column, ...]
     """What its map reads of a person; a text has none of it."""
 
@@ -206,6 +208,9 @@ class FileLearner(Protocol):
         """Learns a model and measures it against its base; None is the encoder alone.
 
         As `Learner.learn` otherwise.
+
+        Raises:
+            RunInvalidError: the base reads other vectors, or goes back to too many others.
         """
         ...
 
@@ -276,7 +281,7 @@ class Snapshots(Protocol):
         """Freezes the run's files; returns the snapshot's digest and what the files hold.
 
         Raises:
-            FileInvalidError: a file cannot be used, now and for ever.
+            RunInvalidError: a file cannot be used.
         """
         ...
 

@@ -1,6 +1,8 @@
 """Carrying out one leased run from files: snapshot, model, result file; with a heartbeat."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
 
 from services.trainer.core.errors import RunPausedError
 from services.trainer.core.ports import (
@@ -16,6 +18,10 @@ from services.trainer.core.ports import (
 from services.trainer.core.train_run import Heart
 from services.trainer.core.watch import LossPoint, ModelFiles, Watch
 
+LOOK_SECONDS = 0.5
+
+Result = TypeVar("Result")
+
 
 async def train_file_run(
     run: LeasedRun,
@@ -29,7 +35,7 @@ async def train_file_run(
     """Makes a model, hands it over, and returns the verdict's result; "paused" if it has to wait.
 
     Raises:
-        FileInvalidError: a file cannot be used.
+        RunInvalidError: a file cannot be used.
         LeaseLostError: another trainer may hold the run; nothing more was done.
         RunCancelledError: the run was called off.
     """
@@ -44,7 +50,7 @@ async def train_file_run(
     heart = Heart(run, scheduler, store, watch, warn, store_model=store_model)
     async with heart.beating():
         if not digest:
-            digest, dataset = await snapshots.create_from_files(run)
+            digest, dataset = await _unless_called_off(snapshots.create_from_files(run), watch)
             watch.set_dataset(dataset)
         watch.set_snapshot(digest)
         snapshot = await store.read(digest)
@@ -66,6 +72,18 @@ async def train_file_run(
         await heart.beat()  # what the last regular one has not told
         watch.check()
         return await scheduler.complete(run, manifest, model.evaluation, outcome)
+
+
+async def _unless_called_off(work: Coroutine[None, None, Result], watch: Watch) -> Result:
+    """Waits for what may take an hour, but not for a run that somebody has called off."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            watch.check()
+            await asyncio.wait([task], timeout=LOOK_SECONDS)
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def _outcome(store: HeadStore, model: LearnedModel) -> FileOutcome:

@@ -81,7 +81,7 @@ class TorchFileLearner:
         most = recipe.evaluation_outcomes_max
         arrays = read_file_arrays(snapshot, recipe.others, most, self._device)
         everyone = torch.cat([arrays.training.anchors, arrays.held_out.anchors])
-        sources = map_sources(arrays.vectors, everyone, base)
+        sources = map_sources(arrays, everyone, base)
         training = TextMapTraining(arrays, sources, recipe, beta=recipe.beta, seed=seed)
         progress = _read_checkpoint(checkpoint, training)
 

@@ -9,6 +9,7 @@ from onnx import compose
 from safetensors.numpy import save
 from torch import Tensor
 
+from services.trainer.core.errors import RunInvalidError
 from services.trainer.core.ports import BaseModel
 from services.trainer.core.watch import ModelFiles
 from services.trainer.learning.export import export_onnx
@@ -17,14 +18,11 @@ from services.trainer.learning.package import PARITY_TOLERANCE, ParityError
 from services.trainer.learning.text_map import TextMap
 
 GOLDEN_ITEMS = 16
+BASE_INVALID = "BASE_MODEL_INVALID"
 _ONNX_BYTES_MAX = 32 * 1024**2
 """A model that goes on from a model goes on from all that that one did."""
 
 Floats = npt.NDArray[np.float32]
-
-
-class ModelTooDeepError(Exception):
-    """The models that it goes back to make a model too large to be served."""
 
 
 class OnnxMap:
@@ -51,10 +49,18 @@ class OnnxMap:
         return np.concatenate(rows) if rows else vectors_nd
 
 
-def map_sources(vectors_ud: Tensor, anchors: Tensor, base: BaseModel | None) -> Tensor:
-    """Items' vectors [U, d], those of anchors as the base maps them."""
+def map_sources(arrays: FileArrays, anchors: Tensor, base: BaseModel | None) -> Tensor:
+    """Items' vectors [U, d], those of anchors as the base maps them.
+
+    Raises:
+        RunInvalidError: the base reads other vectors.
+    """
+    vectors_ud = arrays.vectors
     if base is None:
         return vectors_ud
+    if (base.encoder, base.dim) != (arrays.encoder, vectors_ud.shape[1]):
+        told = f"reads vectors of {base.encoder}, the files have those of {arrays.encoder}"
+        raise RunInvalidError(BASE_INVALID, f"The base model {told}.")
     chosen = anchors.unique()
     mapped = OnnxMap(base.query_map).run(vectors_ud[chosen].cpu().numpy())
     sources = vectors_ud.clone()
@@ -68,8 +74,8 @@ def package_model(
     """Exports a model as it is now.
 
     Raises:
-        ModelTooDeepError: it goes back to too many others.
         ParityError: what was exported gives something else than what was trained.
+        RunInvalidError: the base goes back to too many others.
     """
     dim = arrays.vectors.shape[1]
     shape: dict[str, list[str | int]] = {"vectors" if base is None else "mapped": [1, dim]}
@@ -77,7 +83,7 @@ def package_model(
     if base is not None:
         content = _join(base.query_map, content)
     if len(content) > _ONNX_BYTES_MAX:
-        raise ModelTooDeepError(f"{len(content)} bytes of ONNX")
+        raise RunInvalidError(BASE_INVALID, "The base model goes back to too many others.")
     some = anchors.unique()[:GOLDEN_ITEMS]
     vectors = np.ascontiguousarray(arrays.vectors[some].cpu().numpy())
     query = OnnxMap(content).run(vectors)

@@ -1,11 +1,12 @@
 """An attempt at a run from files: what is told of files and epochs, and what ends it."""
 
+import asyncio
 import dataclasses
 
 import numpy as np
 import pytest
 
-from services.trainer.core.errors import FileInvalidError, RunPausedError
+from services.trainer.core.errors import RunCancelledError, RunInvalidError, RunPausedError
 from services.trainer.core.ports import (
     BaseModel,
     Directive,
@@ -22,6 +23,7 @@ from tests.support.attempts import (
     LEARNED,
     MODEL,
     SNAPSHOT,
+    WAIT_SECONDS_MAX,
     MemoryHeads,
     MemoryScheduler,
     MemorySnapshots,
@@ -124,7 +126,7 @@ async def test_a_run_goes_from_files_to_a_model_and_its_outcome(world: World) ->
 async def test_a_later_attempt_goes_on_from_snapshot_checkpoint_and_base(world: World) -> None:
     snapshot = await world.store.write(b"older snapshot")
     checkpoint = await world.store.write(b"checkpoint")
-    base = BaseModel(query_map=b"base", columns=())
+    base = BaseModel(query_map=b"base", encoder="test", dim=8, columns=())
     world.store.bases["b" * 64] = base
     run = wished(
         snapshot_digest=snapshot,
@@ -165,9 +167,17 @@ async def test_a_model_that_cannot_be_stored_is_stored_by_the_next_heartbeat(wor
     assert world.warnings == ["model_lost"]
 
 
+async def test_a_run_that_is_called_off_waits_for_no_snapshot(world: World) -> None:
+    world.snapshots.go_on.clear()
+    world.scheduler.directive = Directive.CANCEL
+    with pytest.raises(RunCancelledError):
+        await asyncio.wait_for(world.train(), WAIT_SECONDS_MAX)
+    assert world.learner.given == []
+
+
 async def test_a_file_that_cannot_be_used_fails_the_run_for_good(world: World) -> None:
     message = "The training file cannot be used: line 3: negative is missing."
-    world.snapshots.trouble = [FileInvalidError("INVALID_TRAINING_FILE", message)]
+    world.snapshots.trouble = [RunInvalidError("INVALID_TRAINING_FILE", message)]
     around = (world.scheduler, world.snapshots, world.store)
     trainer = Trainer("test", *around, ScriptedLearner(), file_learner=world.learner)
     assert await trainer._carry_out(wished()) == "failed"
