@@ -16,8 +16,8 @@ from tests.support.mesh import Json, Mesh, until
 
 BASE = "trine-general"
 TENANT = "modeller"
-SEA = ["sailing", "surfing", "diving", "rowing", "snorkelling", "kayaking"]
-HILLS = ["hiking", "climbing", "skiing", "trekking", "abseiling", "mountain biking"]
+SEA = ["sailing", "surfing", "diving", "rowing", "kayaking", "at the beach"]
+HILLS = ["hiking", "climbing", "skiing", "trekking", "mountain biking", "in the Alps"]
 SEEKERS = ("I spend each weekend {}", "My friends know me for {}", "{} is my life")
 OFFERS = ("A holiday of {}", "A course in {}", "A club for {}")
 
@@ -88,9 +88,8 @@ def test_a_model_turns_what_is_relevant(client: openai.OpenAI, job: FineTuningJo
     assert job.fine_tuned_model is not None
     assert job.trained_tokens
     before, after = own_lead(client, BASE), own_lead(client, job.fine_tuned_model)
-    assert sum(before) > 0.1, "the encoder alone offers more of the same"
-    assert sum(after) < 0, "the model has learned that opposites attract"
-    assert sum(now < then for then, now in zip(before, after, strict=True)) >= 3
+    assert min(before) > 0, "the encoder alone offers more of the same"
+    assert max(after) < 0, "the model has learned that opposites attract"
 
 
 def test_embeddings_are_of_the_model_for_queries_alone(
