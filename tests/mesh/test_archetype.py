@@ -1,5 +1,6 @@
 """Files as the unmodified archetypeai client sees them, and fine-tune jobs, through Envoy."""
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import pytest
 from archetypeai import ApiError, ArchetypeAI
 
 from tests.support.clients import client_of, new_key
-from tests.support.mesh import Json, Mesh
+from tests.support.mesh import Json, Mesh, until
 
 BASE = "trine-general"
 LINES = b'{"query": "a", "pos_doc": "b", "neg_doc": ["c"]}\n' * 20
@@ -35,6 +36,23 @@ def send(http: httpx.Client, name: str, content: bytes = LINES) -> None:
     """Sends a file in the dialect."""
     response = http.post("/v0.5/files", files={"any": (name, content, "text/plain")})
     assert response.status_code == 200, response.text
+
+
+def lines(weeks: range) -> bytes:
+    """Triplets: who likes the sea and who likes the hills."""
+    things = ("sailing", "diving", "surfing"), ("hiking", "climbing", "skiing")
+    made = []
+    for index in weeks:
+        side, turn = index % 2, index // 2
+        seeker, liked = (things[side][(turn + shift) % 3] for shift in (0, 1))
+        made.append(
+            {
+                "anchor": f"I spend each weekend {seeker}, week {index}",
+                "positive": f"{liked} is my life {index}",
+                "negative": f"{things[1 - side][index % 3]} is all that I do {index}",
+            }
+        )
+    return b"".join(json.dumps(line).encode() + b"\n" for line in made)
 
 
 def wish(name: str = "first", **changes: Any) -> Json:
@@ -181,6 +199,34 @@ def test_a_job_is_registered_found_and_called_off(mesh: Mesh) -> None:
         assert stranger.get(JOBS).json() == []
 
 
+def test_a_job_completes_with_a_model_and_metrics(mesh: Mesh) -> None:
+    with http_for(mesh, "learner2") as http:
+        send(http, "train.jsonl", lines(range(60)))
+        send(http, "eval.jsonl", lines(range(60, 80)))
+        splits = (("train", "train.jsonl"), ("eval", "eval.jsonl"))
+        datasets = [{"name": split, "split": split, "file_ids": [file]} for split, file in splits]
+        config = {"model": BASE, "datasets": datasets}
+        job = http.post(JOBS, json={"name": "whole", "config": config}).json()
+
+        def ended() -> Json | None:
+            found: Json = http.get(f"{JOBS}/{job['id']}").json()
+            return found if found["status"] in {"COMPLETED", "FAILED"} else None
+
+        done = until(ended, 90, pause=0.2)
+        assert done["status"] == "COMPLETED", done
+        assert done["config"]["datasets"] == datasets
+        assert done["updated_at"] > done["created_at"]
+        assert http.get(done["inference_config_path"]).json()["owned_by"] == "learner2"
+        told_metrics = http.get(f"{JOBS}/{job['id']}/metrics").json()
+        steps = [metrics["step"] for metrics in told_metrics["metrics"]]
+        assert steps == sorted(steps)
+        assert steps[-1] == told_metrics["last_checkpoint_step"]
+        assert {"step", "loss", "eval_loss", "wall_time_sec"} <= told_metrics["metrics"][0].keys()
+        one = http.get(f"{JOBS}/{job['id']}/metrics?limit=1&offset=0").json()["metrics"]
+        assert one == told_metrics["metrics"][:1]
+        assert told(http.put(f"{JOBS}/{job['id']}/cancel"), 409) == "run_ended"
+
+
 @pytest.mark.usefixtures("idle")
 def test_jobs_are_listed_and_found_by_ids_of_the_callers(mesh: Mesh) -> None:
     with http_for(mesh, "lister") as http:
@@ -227,6 +273,8 @@ REFUSED: list[tuple[str, str, Json | None, int, str]] = [
     ("PUT", f"{JOBS}/none/cancel", None, 404, "job_not_found"),
     ("POST", "/v0.5/files/uploads/none/complete", {}, 404, "upload_not_found"),
     ("GET", "/v0.5/nothing", None, 404, "method_not_found"),
+    ("POST", "/v0.6/fine_tuning/jobs", {}, 404, "method_not_found"),
+    ("GET", "/v0.5/files/metadata/a%2Fb", None, 400, "request_malformed"),
     ("GET", "/api/files/metadata?after=x", None, 400, "invalid_parameter"),
 ]
 

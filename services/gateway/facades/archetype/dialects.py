@@ -1,4 +1,4 @@
-"""The dialect: under /v0.5 as documented, and under /api as its client calls it."""
+"""The dialect: under /v0.5 as documented, under /api as its client calls it; /v0.6 is refused."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ def dialects(
     *,
     secret: bytes,
 ) -> list[Dialect]:
-    """Both; `secret` signs the addresses to which parts are sent."""
+    """All prefixes; `secret` signs the addresses to which parts are sent."""
     transfers = Transfers()
     uploads = Uploads(files, contents, clock, transfers, secret).routes()
 
@@ -33,6 +33,8 @@ def dialects(
     return [
         Dialect("archetype", "/v0.5", [*shelf(pages=False), *tuning], refuse, _headers),
         Dialect("archetype", "/api", shelf(pages=True), refuse, _headers),
+        # Jobs of /v0.6 learn to label windows of sensor data, of which there are none here.
+        Dialect("archetype", "/v0.6", [], refuse, _headers),
     ]
 
 
