@@ -7,19 +7,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from services.chassis.clock import ManualClock
 from services.serving.artifacts import ArtifactBundles
+from services.serving.core.candidates import ProfileRows
 from services.serving.core.find_matches import MatchRequest, MatchResult, find_matches
 from services.serving.core.follow_profiles import ProfileFollower
 from services.serving.core.loaded_head import ServedDomain
 from services.serving.core.ports import DesiredHead
+from services.serving.core.seen import POSITIVE, PairRows
 from services.serving.core.shadow import TrialJournal
 from services.serving.core.stages import read_stages
 from services.serving.core.swap_heads import HeadSwapper, Registry
 from services.serving.index import FaissIndexBuilder
 from services.trainer.core.ports import LearnedHead
+from services.trainer.core.watch import Watch
+from services.trainer.learning.learner import TorchLearner
+from tests.support.catalogues import ITEMS, TASTES, catalogue
 from tests.support.heads import (
     LAYOUT,
     PEOPLE,
@@ -265,3 +270,101 @@ async def test_a_refused_head_holds_up_no_other_domain(shelf: HeadShelf, serving
     await serving.refuses(broken)
     await serving.swap(broken, dataclasses.replace(good, domain="hiring"))
     assert serving.registry.domains["acme", "hiring"].head.head == good.head
+
+
+SEEKERS = 60
+
+
+class Shop:
+    """Serving with a catalogue's people, whose seekers have chosen what the snapshot says."""
+
+    def __init__(self, *, texts: bool = False) -> None:
+        content = catalogue(seekers=SEEKERS, texts=texts)
+        head = TorchLearner("cpu").learn(content, None, None, 0, Watch("", ""))
+        self.head, self.arrays = head, load(content)
+        self.shelf = HeadShelf()
+        self.serving = Serving(self.shelf)
+        follower, registry = ProfileFollower(self.serving.registry), self.serving.registry
+        people = len(self.arrays["vectors"])
+        layout = dataclasses.replace(LAYOUT, fields=(), dim=self.arrays["vectors"].shape[1])
+        rows = ProfileRows(
+            user_ids=[f"u{number}" for number in range(people)],
+            numbers=np.arange(people, dtype=np.int32),
+            vectors=self.arrays["vectors"],
+            columns=np.zeros((people, 0)),
+            strings={},
+        )
+        numbers = np.stack([self.arrays["seekers"], self.arrays["candidates"]], 1)
+        pairs = PairRows(numbers, np.full(len(numbers), POSITIVE, np.uint8), self.arrays["times"])
+        follower.apply(KEY, layout, profiles=rows, tallies=None, pairs=pairs, revision=0)
+        follower.apply(KEY, layout, profiles=None, tallies=None, revision=1)
+        self.follower, self.layout, self.registry = follower, layout, registry
+
+    async def load(self) -> ServedDomain:
+        """Puts the head in use."""
+        return await self.serving.swap(await self.shelf.store(head=self.head))
+
+    def match(self, user_id: str, limit: int = 10) -> MatchResult:
+        """Asks for what the seeker has not had."""
+        wish = MatchRequest(
+            user_id=user_id, conditions=[], stages=read_stages({}), limit=limit, exclude_seen=True
+        )
+        return find_matches(self.serving.registry.domains[KEY], wish)
+
+
+async def test_a_catalogue_is_ranked_by_what_seekers_chose_and_a_choice_counts_at_once() -> None:
+    shop = Shop()
+    await shop.load()
+    liked = [shop.match(f"u{ITEMS + s}", 3).numbers % TASTES == s % TASTES for s in range(SEEKERS)]
+    assert np.mean(liked) > 0.9
+    assert ITEMS + SEEKERS - 1 in shop.registry.domains[KEY].partition.view.numbers
+    people = shop.match("u0").numbers  # an item has chosen nobody: it is offered what most choose
+    assert (people[:3] < ITEMS).all()
+    other = np.array([[ITEMS, item] for item in (1, 5, 9, 13, 17, 21)], np.int32)
+    late = np.full(len(other), 10**12, np.int64)
+    choices = PairRows(other, np.full(len(other), POSITIVE, np.uint8), late)
+    shop.follower.apply(KEY, shop.layout, profiles=None, tallies=None, pairs=choices, revision=2)
+    assert (shop.match(f"u{ITEMS}", 3).numbers % TASTES == 1).any()
+
+
+async def test_what_came_later_is_ranked_by_its_text_among_what_was_learned() -> None:
+    shop = Shop(texts=True)
+    await shop.load()
+    vectors = shop.arrays["vectors"]
+    new = ProfileRows(
+        user_ids=["fresh"],
+        numbers=np.array([len(vectors)], np.int32),
+        vectors=vectors[:1],
+        columns=np.zeros((1, 0)),
+        strings={},
+    )
+    shop.follower.apply(KEY, shop.layout, profiles=new, tallies=None, revision=2)
+    ranks = [
+        shop.match(f"u{ITEMS + s}", 200).numbers.tolist().index(len(vectors)) for s in range(8)
+    ]
+    alike = [rank for seeker, rank in enumerate(ranks) if seeker % TASTES == 0]
+    assert max(alike) < min(rank for s, rank in enumerate(ranks) if s % TASTES)
+
+
+async def test_vectors_of_candidates_that_are_not_what_was_learned_are_refused() -> None:
+    shop = Shop()
+    desired = await shop.shelf.store(head=shop.head)
+    await shop.serving.swap(desired)
+    arrays = load(shop.head.files.factors)
+    for name, message in (
+        ("candidates", "other affinities than its golden vectors"),
+        ("history", "other affinities than its golden vectors"),
+        ("people", "do not name each once"),
+        ("recency", "cannot be read"),
+    ):
+        spoiled = {n: np.zeros_like(a) if n == name else a for n, a in arrays.items()}
+        if name == "recency":
+            del spoiled[name]
+        digest = await shop.shelf.artifacts.put(save(spoiled))
+
+        def point(manifest: dict[str, Any], digest: str = digest) -> None:
+            manifest["factors"]["digest"] = digest
+            manifest["factors"]["size_bytes"] = str(2**20)
+
+        other = await shop.shelf.store(number=2, head=shop.head)
+        assert message in await shop.serving.refuses(await shop.shelf.rewrite(other, point))

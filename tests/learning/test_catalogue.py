@@ -33,6 +33,7 @@ def learn(content: bytes, watch: Watch | None = None, **options: Any) -> Learned
 def promoted(head: LearnedHead) -> bool:
     """The gate's word."""
     evaluation = dataclasses.asdict(head.evaluation)
+    del evaluation["pages"]
     return judge(Evaluation(**evaluation), "general", 0).promoted
 
 
