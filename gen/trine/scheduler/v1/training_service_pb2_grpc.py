@@ -59,7 +59,8 @@ class TrainingServiceServicer:
     def TrainDomain(self, request, context):
         """Queues a run and returns at once. Refused with BUDGET_NOT_REACHED when fewer triplets are pending than the domain's budget
         asks for and "force" is not set, with NO_TRIPLETS when there are none, and with RUN_ACTIVE while a run of the domain has
-        not ended. The cool-down is for automatic runs alone.
+        not ended. Where there are fewer triplets than 5 % of the positive outcomes, and 100 of these at least, the positive ones
+        count instead wherever triplets are counted: the run draws its negatives itself. The cool-down is for automatic runs alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

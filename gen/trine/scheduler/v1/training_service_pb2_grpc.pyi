@@ -19,7 +19,8 @@ class TrainingServiceStub:
     TrainDomain: _aio.UnaryUnaryMultiCallable[_training_service_pb2.TrainDomainRequest, _training_service_pb2.TrainDomainResponse]
     """Queues a run and returns at once. Refused with BUDGET_NOT_REACHED when fewer triplets are pending than the domain's budget
     asks for and "force" is not set, with NO_TRIPLETS when there are none, and with RUN_ACTIVE while a run of the domain has
-    not ended. The cool-down is for automatic runs alone.
+    not ended. Where there are fewer triplets than 5 % of the positive outcomes, and 100 of these at least, the positive ones
+    count instead wherever triplets are counted: the run draws its negatives itself. The cool-down is for automatic runs alone.
     """
     GetTrainingPolicy: _aio.UnaryUnaryMultiCallable[_training_service_pb2.GetTrainingPolicyRequest, _training_service_pb2.TrainingPolicy]
     """Returns when a domain's runs start by themselves."""
@@ -39,7 +40,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_training_service_pb2.TrainDomainResponse]:
         """Queues a run and returns at once. Refused with BUDGET_NOT_REACHED when fewer triplets are pending than the domain's budget
         asks for and "force" is not set, with NO_TRIPLETS when there are none, and with RUN_ACTIVE while a run of the domain has
-        not ended. The cool-down is for automatic runs alone.
+        not ended. Where there are fewer triplets than 5 % of the positive outcomes, and 100 of these at least, the positive ones
+        count instead wherever triplets are counted: the run draws its negatives itself. The cool-down is for automatic runs alone.
         """
 
     @_abc_1.abstractmethod
