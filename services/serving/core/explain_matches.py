@@ -192,7 +192,7 @@ def _affinities(served: ServedDomain, result: MatchResult) -> Numbers | None:
     factors, view = served.head.factors, result.view
     if factors is None:
         return None
-    query = factors.query(served.partition.seen.history(int(view.numbers[result.seeker])))
+    query = served.query_history(view, result.seeker)
     return factors.affinities(view, result.rows, query).astype(np.float64)
 
 

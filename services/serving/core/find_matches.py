@@ -210,11 +210,8 @@ class _Match:
 
     def _history_query(self) -> Floats:
         """The seeker's query in the head's own space, once a match."""
-        factors, partition = self._head.factors, self._served.partition
-        assert factors is not None
         if self._factor_query is None:
-            history = partition.seen.history(int(self._view.numbers[self._seeker]))
-            self._factor_query = factors.query(history)
+            self._factor_query = self._served.query_history(self._view, self._seeker)
         return self._factor_query
 
     def _fits(self) -> Floats | None:

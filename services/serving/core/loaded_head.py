@@ -110,6 +110,13 @@ class ServedDomain:
         """States [rows, k] of the people in some rows, as far as possible remembered."""
         return self.states.of(self.partition, view, rows, self.head.describe)
 
+    def query_history(self, view: View, row: int) -> Floats:
+        """What a seeker asks the head's own vectors with: the history less whoever is gone."""
+        assert self.head.factors is not None
+        history = self.partition.seen.history(int(view.numbers[row]))
+        history = history[history < len(view.row_of)]
+        return self.head.factors.query(history[view.row_of[history] >= 0])
+
 
 def general_head(layout: Layout) -> LoadedHead:
     """The general tier of a domain: query map = identity."""

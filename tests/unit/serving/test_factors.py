@@ -97,6 +97,14 @@ def test_a_fresh_outcome_changes_the_next_match() -> None:
     assert find_matches(made, wish).numbers.tolist() == [4]
 
 
+def test_whoever_was_erased_says_nothing_any_more() -> None:
+    made = domain()
+    says_yes(made, 1, 3)
+    made.partition.apply_removals(np.array([3], np.int32))
+    wish = dataclasses.replace(request("u0", limit=1), exclude_seen=True)
+    assert find_matches(made, wish).numbers.tolist() == [2]
+
+
 @pytest.mark.parametrize("stages", [{}, {"cross_encoder": False}, {"light_ml": False}])
 def test_every_stage_goes_by_the_history(stages: dict[str, bool]) -> None:
     made = domain()
