@@ -4,7 +4,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.mesh import Mesh
+from tests.support.mesh import Mesh, until
 
 SERVICES = ("gateway", "scheduler", "triplets", "trainer", "serving")
 
@@ -64,9 +64,10 @@ def test_runs_heads_and_stages_are_told(mesh: Mesh) -> None:
     assert total(scheduler, "trine_head_promoted_timestamp_seconds", "'gauged'") > 1e9
     assert "trine_runs[('state', 'queued')]" in scheduler
     assert total(scheduler, "trine_outbox_oldest_seconds") < 60
+    # The gauge follows once a second.
+    until(lambda: total(scrape(mesh, "serving"), "trine_heads_loaded") or None)
     serving = scrape(mesh, "serving")
     assert total(serving, "trine_head_swaps_total", "'loaded'") >= 1
-    assert total(serving, "trine_heads_loaded") >= 1
     for stage in ("sql_filter", "embedding", "total"):
         assert total(serving, "trine_match_stage_seconds_count", f"'{stage}'") >= 1
     assert total(scrape(mesh, "trainer"), "trine_trainer_attempts_total", "'promoted'") >= 1

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Final
 
+import httpx
 import openai
 import pytest
 from openai.types.webhooks import FineTuningJobFailedWebhookEvent
 
 from tests.support.clients import client_of, new_key
-from tests.support.mesh import Mesh
+from tests.support.mesh import Mesh, until
 
 FAILED: Final = "fine_tuning.job.failed"
 SUCCEEDED: Final = "fine_tuning.job.succeeded"
@@ -110,6 +111,26 @@ def test_a_test_event_arrives_signed(client: openai.OpenAI, receiver: Receiver) 
     ((content, headers),) = receiver.heard
     event = client.webhooks.unwrap(content, headers, secret=endpoint.signing_secret)
     assert isinstance(event, FineTuningJobFailedWebhookEvent)
+    client.webhooks.delete(endpoint.id)
+
+
+def test_the_end_of_a_job_is_heard_of(client: openai.OpenAI, receiver: Receiver) -> None:
+    endpoint = client.webhooks.create(name="jobs", url=receiver.url, event_types=[FAILED])
+    file = client.files.create(file=("bad.jsonl", b'{"anchor": "a"}\n'), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(model="trine-general", training_file=file.id)
+
+    until(lambda: receiver.heard or None, seconds_max=30)
+    ((content, headers),) = receiver.heard
+    event = client.webhooks.unwrap(content, headers, secret=endpoint.signing_secret)
+    assert isinstance(event, FineTuningJobFailedWebhookEvent)
+    assert event.data.id == job.id
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "failed"
+    path = f"/webhook_endpoints/{endpoint.id}/deliveries"
+    (delivery,) = client.get(path, cast_to=httpx.Response).json()["data"]
+    assert (delivery["id"], delivery["attempts"]) == (event.id, 1)
+
+    client.post(f"{path}/{event.id}/replay", cast_to=httpx.Response)
+    until(lambda: len(receiver.heard) == 2 or None)
     client.webhooks.delete(endpoint.id)
 
 
