@@ -1,10 +1,11 @@
-"""The command line: trine up, down, status, demo, import."""
+"""The command line: trine up, down, status, demo, import, train-domain, roll-back-domain."""
 
 import asyncio
 import json
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import grpc
 import typer
@@ -20,11 +21,18 @@ from services.mesh.home import SERVICES, Home
 from services.mesh.imports import open_importer
 from services.mesh.launch import bring_down, bring_up
 from services.mesh.rows import FileFormatError
+from services.mesh.shared_domains import (
+    NoMeshError,
+    roll_back_shared_head,
+    train_shared_domain,
+)
 
 app = typer.Typer(help="The Trine mesh on one machine.", no_args_is_help=True, add_completion=False)
 imports = typer.Typer(help="Brings files of people or outcomes in.", no_args_is_help=True)
 app.add_typer(imports, name="import")
 console = Console(highlight=False)
+
+Answer = TypeVar("Answer")
 
 NOT_RUNNING = "No mesh is running here. Start one with `make up`."
 
@@ -140,6 +148,40 @@ def _import(file: Path, domain: str, url: str, key: str, what: str) -> None:
     except (FileFormatError, grpc.aio.AioRpcError) as error:
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
         console.print(f"[red]{text}[/]")
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def train_domain(
+    domain: Annotated[str, typer.Argument(help="A domain that tenants share.")],
+    force: Annotated[bool, typer.Option(help="Whatever the triplet budget says.")] = False,
+) -> None:
+    """Learns a domain head from all tenants that share a domain, and says what the gate said."""
+    run = _operate(train_shared_domain(Home.from_environment(), domain, force=force))
+    told = run.verdict.result if run.HasField("verdict") else run.failure.message
+    console.print(f"{run.run_id}  {run.status}  {run.head}  {told}")
+    for reason in run.verdict.reasons:
+        console.print(reason, soft_wrap=True)
+
+
+@app.command()
+def roll_back_domain(
+    domain: Annotated[str, typer.Argument(help="A domain that tenants share.")],
+    head: Annotated[str, typer.Option(help="By default the one before.")] = "",
+) -> None:
+    """Puts an earlier domain head back in use, for all tenants at once."""
+    now, before = _operate(roll_back_shared_head(Home.from_environment(), domain, head))
+    console.print(f"{before} → {now}")
+
+
+def _operate(work: Coroutine[Any, Any, Answer]) -> Answer:
+    try:
+        return asyncio.run(work)
+    except NoMeshError:
+        console.print(NOT_RUNNING)
+        raise typer.Exit(1) from None
+    except grpc.aio.AioRpcError as error:
+        console.print(f"[red]{error.details()}[/]")
         raise typer.Exit(1) from error
 
 

@@ -17,6 +17,7 @@ from services.chassis.errors import read_error_info
 from services.scheduler.core.errors import (
     DomainNotFoundError,
     FieldInvalidError,
+    TenantsTooFewError,
     TripletsUnavailableError,
     UserNotFoundError,
 )
@@ -132,6 +133,8 @@ def _naming(domain: str, user_id: str = "") -> Iterator[None]:
     except grpc.aio.AioRpcError as error:
         if read_error_info(error).reason == "USER_NOT_FOUND":
             raise UserNotFoundError(user_id) from None
+        if read_error_info(error).reason == "TENANTS_TOO_FEW":
+            raise TenantsTooFewError(domain) from None
         if error.code() is grpc.StatusCode.NOT_FOUND:
             raise DomainNotFoundError(domain) from None
         if error.code() is grpc.StatusCode.INVALID_ARGUMENT:

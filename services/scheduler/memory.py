@@ -5,14 +5,14 @@ import copy
 import dataclasses
 import datetime
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from services.chassis.replies import MemoryReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.file_source import Checkpoint, FileResult
-from services.scheduler.core.head import Ancestor, Head, LearnedHead, PromotedHead
+from services.scheduler.core.head import SHARED, Ancestor, Head, LearnedHead, PromotedHead
 from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.ports import (
     Clock,
@@ -91,16 +91,13 @@ class MemorySchedulerStore(MemoryRollouts):
         return self._state.events
 
     @asynccontextmanager
-    async def _begin(self) -> AsyncIterator[SchedulerUnit]:
+    async def begin(self) -> AsyncIterator[SchedulerUnit]:
+        """Opens a unit."""
         async with self._lock:
             # A unit works on a copy, so that a failure leaves nothing half done.
             state = copy.deepcopy(self._state)
             yield MemorySchedulerUnit(state, self._clock)
             self._state = state
-
-    def begin(self) -> AbstractAsyncContextManager[SchedulerUnit]:
-        """Opens a unit."""
-        return self._begin()
 
     async def read_run(self, tenant: str, run_id: str) -> Run | None:
         """Returns a run with its loss curve."""
@@ -159,8 +156,8 @@ class MemorySchedulerStore(MemoryRollouts):
         found: list[LearnedHead] = []
         for head in reversed(list(self._state.heads.values())):
             digest = self._state.runs[head.tenant, head.run_id].snapshot_digest
-            if head.tenant == tenant and (head.domain, digest) in snapshots:
-                promoted = self._state.pointers.get((tenant, head.domain)) == head.head
+            if head.tenant in (tenant, SHARED) and (head.domain, digest) in snapshots:
+                promoted = self._state.pointers.get((head.tenant, head.domain)) == head.head
                 found.append(LearnedHead(dataclasses.replace(head, promoted=promoted), digest))
         return after_name(found, [one.head.head for one in found], before)[:limit]
 
@@ -177,8 +174,9 @@ class MemorySchedulerStore(MemoryRollouts):
         found: list[Ancestor] = []
         at = self._state.heads.get((tenant, head))
         while at is not None and at.parent and len(found) < limit:
-            at = self._state.heads[tenant, at.parent]
-            run = self._state.runs[tenant, at.run_id]
+            heads = self._state.heads
+            at = heads.get((tenant, at.parent)) or heads[SHARED, at.parent]
+            run = self._state.runs[at.tenant, at.run_id]
             found.append(
                 Ancestor(
                     head=at.head,
@@ -188,6 +186,7 @@ class MemorySchedulerStore(MemoryRollouts):
                     triplets_count=run.job.triplets_count,
                     result=at.verdict.result,
                     create_time=at.create_time,
+                    tier=at.tier,
                 )
             )
         return found
@@ -324,7 +323,14 @@ class MemorySchedulerUnit(MemoryRolloutUnit, MemoryReplies):
         expiries, now = self._state.expiries.items(), self._clock.now()
         return [self._state.runs[key] for key, end in expiries if end < now]
 
-    async def start_lease(self, run: Run, trainer: str, seconds: float, incumbent: str) -> Run:  # noqa: ARG002
+    async def start_lease(
+        self,
+        run: Run,
+        trainer: str,  # noqa: ARG002
+        seconds: float,
+        incumbent: str,
+        prior: str = "",
+    ) -> Run:
         """Moves a run to STARTING under a new, larger token."""
         assert State.STARTING in MOVES[run.state]
         self._state.token += 1
@@ -334,6 +340,7 @@ class MemorySchedulerUnit(MemoryRolloutUnit, MemoryReplies):
             attempt=max(run.attempt, 1),
             token=self._state.token,
             incumbent=incumbent,
+            prior=prior,
             start_time=run.start_time or self._clock.now(),
         )
         self._move(leased)
@@ -462,14 +469,8 @@ class MemorySchedulerUnit(MemoryRolloutUnit, MemoryReplies):
     def _move(self, run: Run) -> None:
         self._save(run)
         moves = self._state.moves.setdefault((run.job.tenant, run.run_id), [])
-        moves.append(
-            Move(
-                number=len(moves) + 1,
-                state=run.state,
-                attempt=run.attempt,
-                move_time=self._clock.now(),
-            )
-        )
+        number, now = len(moves) + 1, self._clock.now()
+        moves.append(Move(number=number, state=run.state, attempt=run.attempt, move_time=now))
 
     def _note_times(self, run: Run, heartbeat: Heartbeat) -> None:
         key, now = (run.job.tenant, run.run_id), self._clock.now()
@@ -487,6 +488,5 @@ class MemorySchedulerUnit(MemoryRolloutUnit, MemoryReplies):
 
 
 def _active_run(state: _State, tenant: str, domain: str) -> Run | None:
-    key = (tenant, domain)
-    runs = (run for run in state.runs.values() if (run.job.tenant, run.job.domain) == key)
-    return next((run for run in runs if run.state in ACTIVE), None)
+    runs = (run for run in state.runs.values() if run.state in ACTIVE)
+    return next((r for r in runs if (r.job.tenant, r.job.domain) == (tenant, domain)), None)

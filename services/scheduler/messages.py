@@ -17,7 +17,7 @@ from trine.scheduler.v1 import (
 from services.scheduler.core.compare_heads import Comparison
 from services.scheduler.core.estimate import PastRun, estimate_minutes
 from services.scheduler.core.explain_verdict import explain_verdict
-from services.scheduler.core.head import Head
+from services.scheduler.core.head import DOMAIN_TIER, Ancestor, Head
 from services.scheduler.core.lineage import Lineage
 from services.scheduler.core.list_user_heads import UserHead
 from services.scheduler.core.rollout import Rollout, ShadowFigures, Step
@@ -92,7 +92,16 @@ def minutes_left(run: Run, history: Sequence[PastRun], now: datetime.datetime) -
 
 
 def head_to_proto(head: Head) -> head_pb2.Head:
-    """A head as callers read it."""
+    """A head as callers read it: of a domain head nothing that speaks of who shares."""
+    if head.tier == DOMAIN_TIER:
+        return head_pb2.Head(
+            head=head.head,
+            domain=head.domain,
+            tier=head.tier,
+            parent=head.parent or GENERAL,
+            promoted=head.promoted,
+            create_time=_timestamp(head.create_time),
+        )
     return head_pb2.Head(
         head=head.head,
         domain=head.domain,
@@ -113,7 +122,7 @@ def user_head_to_proto(found: UserHead) -> head_service_pb2.ListUserHeadsRespons
         head=head.head,
         domain=head.domain,
         tier=head.tier,
-        run_id=head.run_id,
+        run_id="" if head.tier == DOMAIN_TIER else head.run_id,
         snapshot_digest=found.learned.snapshot_digest,
         promoted=head.promoted,
         erased=found.erased,
@@ -176,19 +185,9 @@ def lineage_to_proto(lineage: Lineage) -> head_report_pb2.HeadLineage:
         lineage.origin.run,
         lineage.origin.manifest,
     )
-    ancestors = [
-        kind.Ancestor(
-            head=ancestor.head,
-            run_id=ancestor.run_id,
-            snapshot_digest=ancestor.snapshot_digest,
-            triplets_used=ancestor.triplets_count,
-            result=ancestor.result,
-            create_time=_timestamp(ancestor.create_time),
-        )
-        for ancestor in lineage.ancestors
-    ]
+    ancestors = [_ancestor(ancestor) for ancestor in lineage.ancestors]
     if not (lineage.ancestors and lineage.ancestors[-1].parent):
-        ancestors.append(kind.Ancestor(head=GENERAL))
+        ancestors.append(kind.Ancestor(head=GENERAL, tier=GENERAL))
     return kind(
         head=head_to_proto(head),
         snapshot_digest=manifest.snapshot_digest,
@@ -259,6 +258,19 @@ def _arm(arm: ArmCounts) -> rollout_pb2.Rollout.Arm:
         positives_count=arm.positives_count,
         seekers_count=arm.seekers_count,
     )
+
+
+def _ancestor(ancestor: Ancestor) -> head_report_pb2.HeadLineage.Ancestor:
+    kind = head_report_pb2.HeadLineage.Ancestor
+    named = kind(
+        head=ancestor.head, tier=ancestor.tier, create_time=_timestamp(ancestor.create_time)
+    )
+    if ancestor.tier != DOMAIN_TIER:
+        named.run_id = ancestor.run_id
+        named.snapshot_digest = ancestor.snapshot_digest
+        named.triplets_used = ancestor.triplets_count
+        named.result = ancestor.result
+    return named
 
 
 def verdict_to_proto(verdict: Verdict) -> run_pb2.Verdict:

@@ -15,7 +15,7 @@ from services.chassis.outbox import CloudEvent, add_to_outbox
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.file_source import Checkpoint, FileResult
-from services.scheduler.core.head import Ancestor, Head, LearnedHead
+from services.scheduler.core.head import SHARED, Ancestor, Head, LearnedHead
 from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.ports import HeadEventKind, Heartbeat, RunEventKind, SchedulerUnit
 from services.scheduler.core.run import (
@@ -134,7 +134,7 @@ class PostgresSchedulerStore(PostgresRollouts):
         """Returns the heads that learned from any of these snapshots, newest first."""
         domains, digests = [domain for domain, _ in snapshots], [digest for _, digest in snapshots]
         query = _SQL["list_heads_of"]
-        rows = await self._pool.fetch(query, tenant, domains, digests, before, limit)
+        rows = await self._pool.fetch(query, tenant, domains, digests, before, limit, SHARED)
         return [LearnedHead(_head(row), row["snapshot_digest"]) for row in rows]
 
     async def read_head(self, tenant: str, head: str) -> Head | None:
@@ -144,7 +144,7 @@ class PostgresSchedulerStore(PostgresRollouts):
 
     async def ancestors(self, tenant: str, head: str, limit: int) -> list[Ancestor]:
         """Returns the parents of a head."""
-        rows = await self._pool.fetch(_SQL["ancestors"], tenant, head, limit)
+        rows = await self._pool.fetch(_SQL["ancestors"], tenant, head, limit, SHARED)
         return [Ancestor(**dict(row)) for row in rows]
 
     async def head_in_use(self, tenant: str, domain: str) -> Head | None:
@@ -275,12 +275,16 @@ class PostgresSchedulerUnit(PostgresRolloutUnit):
         """Returns leased runs whose lease has ended."""
         return [_run(row) for row in await self._connection.fetch(_SQL["lock_expired_runs"])]
 
-    async def start_lease(self, run: Run, trainer: str, seconds: float, incumbent: str) -> Run:
+    async def start_lease(
+        self, run: Run, trainer: str, seconds: float, incumbent: str, prior: str = ""
+    ) -> Run:
         """Moves a run to STARTING under a new, larger token."""
         assert State.STARTING in MOVES[run.state]
         key = (run.job.tenant, run.run_id)
-        row = await self._fetch(_SQL["start_lease"], *key, trainer, incumbent, seconds)
-        leased = dataclasses.replace(run, state=State.STARTING, incumbent=incumbent, **dict(row))
+        row = await self._fetch(_SQL["start_lease"], *key, trainer, incumbent, seconds, prior)
+        leased = dataclasses.replace(
+            run, state=State.STARTING, incumbent=incumbent, prior=prior, **dict(row)
+        )
         await self._add_transition(leased)
         return leased
 
@@ -465,6 +469,7 @@ def _run(row: asyncpg.Record) -> Run:
         attempt=row["attempt"],
         token=row["token"],
         incumbent=row["incumbent"],
+        prior=row["prior"],
         snapshot_digest=row["snapshot_digest"],
         checkpoint_digest=row["checkpoint_digest"],
         steps_done_count=row["steps_done_count"],

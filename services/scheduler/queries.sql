@@ -73,6 +73,7 @@ update runs set
     token = nextval('lease_tokens'),
     trainer = $3,
     incumbent = $4,
+    prior = $6,
     lease_expire_time = clock_timestamp() + make_interval(secs => $5),
     start_time = coalesce(start_time, clock_timestamp())
 where tenant = $1 and run_id = $2
@@ -136,10 +137,10 @@ update pointers set pinned = $3 where tenant = $1 and domain = $2;
 
 -- name: ancestors
 with recursive line as (
-    select tenant, head, run_id, parent, verdict, create_time, 0 as depth from heads where tenant = $1 and head = $2
+    select tenant, head, run_id, parent, verdict, create_time, tier, 0 as depth from heads where tenant = $1 and head = $2
     union all
-    select h.tenant, h.head, h.run_id, h.parent, h.verdict, h.create_time, l.depth + 1
-    from line as l join heads as h on h.tenant = l.tenant and h.head = l.parent where l.depth < $3
+    select h.tenant, h.head, h.run_id, h.parent, h.verdict, h.create_time, h.tier, l.depth + 1
+    from line as l join heads as h on h.tenant in (l.tenant, $4) and h.head = l.parent where l.depth < $3
 )
 select
     l.head, l.run_id, l.parent, r.snapshot_digest, j.triplets_count, l.create_time,
@@ -147,7 +148,8 @@ select
         when (l.verdict ->> 'promoted')::boolean then 'promoted'
         when coalesce(l.verdict ->> 'rollout_id', '') <> '' then 'rollout'
         else 'held'
-    end as result
+    end as result,
+    l.tier
 from line as l join runs as r using (tenant, run_id) join jobs as j using (job_id)
 where l.depth > 0 order by l.depth;
 
@@ -203,11 +205,11 @@ join runs as r using (tenant, run_id)
 join unnest($2::text[], $3::text[]) as s (domain, digest) on s.domain = h.domain and s.digest = r.snapshot_digest
 left join pointers as p on p.tenant = h.tenant and p.domain = h.domain and p.head = h.head
 where
-    h.tenant = $1
+    h.tenant in ($1, $6)
     and (
         $4 = ''
         or (h.create_time, h.head) < (
-            select b.create_time, b.head from heads as b where b.tenant = $1 and b.head = $4
+            select b.create_time, b.head from heads as b where b.tenant in ($1, $6) and b.head = $4
         )
     )
 order by h.create_time desc, h.head desc limit $5;

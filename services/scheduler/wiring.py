@@ -14,6 +14,7 @@ from trine.scheduler.v1 import (
     promotion_service_pb2_grpc,
     rollout_service_pb2_grpc,
     run_service_pb2_grpc,
+    shared_domain_service_pb2_grpc,
     training_service_pb2_grpc,
 )
 
@@ -48,6 +49,7 @@ from services.scheduler.rpc.leases import LeaseServicer
 from services.scheduler.rpc.matching import MatchingServicer
 from services.scheduler.rpc.rollouts import RolloutServicer
 from services.scheduler.rpc.runs import RunServicer
+from services.scheduler.rpc.shared_domains import SharedDomainServicer
 from services.scheduler.rpc.training import TrainingServicer
 
 NAMES = [
@@ -61,6 +63,7 @@ NAMES = [
         "Promotion",
         "Rollout",
         "Run",
+        "SharedDomain",
         "Training",
     )
 ]
@@ -106,6 +109,9 @@ def register(
         RolloutServicer(store, triplets, clock), server
     )
     run_service_pb2_grpc.add_RunServiceServicer_to_server(RunServicer(store, clock), server)
+    shared_domain_service_pb2_grpc.add_SharedDomainServiceServicer_to_server(
+        SharedDomainServicer(store, triplets, clock, policy), server
+    )
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
         TrainingServicer(store, triplets, policy), server
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from services.serving.core.loaded_head import DOMAIN_TIER, TENANT_TIER
 from services.serving.core.shadow import Comparison
 from services.serving.core.swap_heads import Registry
 
@@ -43,8 +44,10 @@ SWAP_SECONDS = Histogram(
     "Time from hearing of a head to its first match.",
     buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
-HEADS_LOADED = Gauge("trine_heads_loaded", "Trained heads in use.")
-HEADS_FAILED = Gauge("trine_heads_failed", "Heads that should be in use and were refused.")
+HEADS_LOADED = Gauge("trine_heads_loaded", "Domains that a trained head serves.", ("tier",))
+HEADS_FAILED = Gauge(
+    "trine_heads_failed", "Heads that should be in use and were refused.", ("tier",)
+)
 CANDIDATES = Gauge("trine_candidates", "Candidates in memory.", ("tenant", "domain"))
 
 _STAGES = {
@@ -77,7 +80,8 @@ def observe_swap(result: str, seconds: float) -> None:
 
 async def show_registry(registry: Registry) -> None:
     """Sets the gauges."""
-    HEADS_LOADED.set(sum(d.head.bundle is not None for d in registry.domains.values()))
-    HEADS_FAILED.set(len(registry.failed))
+    for tier in (TENANT_TIER, DOMAIN_TIER):
+        HEADS_LOADED.labels(tier).set(sum(d.head.tier == tier for d in registry.domains.values()))
+        HEADS_FAILED.labels(tier).set(sum(key[-1] == tier for key in registry.failed))
     for (tenant, domain), served in registry.domains.items():
         CANDIDATES.labels(tenant, domain).set(served.partition.view.alive_count)

@@ -17,7 +17,6 @@ from services.trainer.core.ports import (
 )
 from services.trainer.core.watch import ModelFiles
 
-TIER = "tenant"
 MODEL_TIER = "model"
 FILE_RULE_VERSION = "file-1"
 """As snapshots of files say: their triplets are as given."""
@@ -76,7 +75,7 @@ class ArtifactHeads:
             head=run.head,
             tenant=run.tenant,
             domain=run.domain,
-            tier=TIER,
+            tier=run.tier,
             encoder=files.encoder,
             dim=files.dim,
             columns=[
@@ -88,7 +87,8 @@ class ArtifactHeads:
             factors=await self._put(files.factors) if files.factors else None,
             run_id=run.run_id,
             snapshot_digest=snapshot_digest,
-            parent=run.incumbent,
+            parent="" if head.evaluation.incumbent_unfit else run.incumbent,
+            prior=run.prior,
             recipe=json.dumps(head.recipe, sort_keys=True),
             code_version=self._code_version,
             rule_version=head.rule_version,

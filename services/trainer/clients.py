@@ -86,6 +86,9 @@ class SchedulerClient:
             head=run.head,
             seed=run.seed,
             files=_wish(run.source) if run.HasField("source") else None,
+            tier=run.tier,
+            prior=run.prior,
+            prior_manifest_digest=run.prior_manifest_digest,
         )
 
     async def heartbeat(self, run: LeasedRun, report: Report) -> Directive:
@@ -139,6 +142,7 @@ class SchedulerClient:
                 incumbent_scores=evaluation.incumbent_scores.tolist(),
                 incumbent_calibrated=evaluation.incumbent_calibrated,
                 pages=_pages(evaluation.pages),
+                incumbent_unfit=evaluation.incumbent_unfit,
             ),
             result=None if outcome is None else _result(outcome),
         )

@@ -80,7 +80,7 @@ class Serving:
         before = self.registry.domains[KEY]
         assert before.head.tier == "tenant"
         assert await self.swap(desired) is before
-        failed = self.registry.failed[KEY]
+        failed = self.registry.failed[*KEY, "tenant"]
         assert failed.desired == desired
         return failed.message
 

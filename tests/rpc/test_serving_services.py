@@ -273,7 +273,9 @@ async def test_what_is_loaded_and_what_was_refused_is_listed(serving: Serving) -
     head = await serving.load()
     serving.fill("acme", "hiring")
     desired = DesiredHead("acme", "hiring", "u_acme.hiring.2026-05-17.001", "tenant", "1" * 64)
-    serving.registry.failed["acme", "hiring"] = FailedHead(desired, "gives another light", 0)
+    serving.registry.failed["acme", "hiring", "tenant"] = FailedHead(
+        desired, "gives another light", 0
+    )
     response = await serving.loaded()
     loaded = [(h.domain, h.head, h.probes_count, h.recall) for h in response.heads]
     assert loaded == [("dating", head, 0, 1), ("hiring", "test", 0, 1)]

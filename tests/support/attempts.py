@@ -42,6 +42,9 @@ def leased(**changes: Any) -> LeasedRun:
         "incumbent_manifest_digest": "",
         "head": "u_acme.dating.2026-05-17.001",
         "seed": 11,
+        "tier": "tenant",
+        "prior": "",
+        "prior_manifest_digest": "",
     }
     return LeasedRun(**(content | changes))
 
@@ -248,6 +251,7 @@ class ScriptedLearner:
     def __init__(self, script: Script = lambda _: None) -> None:
         self._script = script
         self.given: list[tuple[bytes, HeadFiles | None, bytes | None, int]] = []
+        self.priors: list[tuple[HeadFiles | None, bool]] = []
 
     def learn(
         self,
@@ -256,7 +260,11 @@ class ScriptedLearner:
         checkpoint: bytes | None,
         seed: int,
         watch: Watch,
+        *,
+        prior: HeadFiles | None = None,
+        knows_people: bool = True,
     ) -> LearnedHead:
+        self.priors.append((prior, knows_people))
         self.given.append((snapshot, incumbent, checkpoint, seed))
         self._script(watch)
         return LEARNED

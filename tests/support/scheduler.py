@@ -28,9 +28,11 @@ from services.chassis.clock import ManualClock
 from services.scheduler.artifacts import ArtifactManifests
 from services.scheduler.core.errors import (
     DomainNotFoundError,
+    TenantsTooFewError,
     TripletsUnavailableError,
     UserNotFoundError,
 )
+from services.scheduler.core.head import SHARED
 from services.scheduler.core.ports import DomainCounts, OutcomeCounts, UserSnapshot
 from services.scheduler.core.sequential_test import ArmCounts
 from services.scheduler.core.training_policy import TrainingPolicy
@@ -71,8 +73,21 @@ class Triplets:
         self.dropped: list[str] = []
         self.counts = {"dating": 4_218, "hiring": 10, "empty": 0}
         self.positives: dict[str, int] = {}
+        self.shared: dict[str, int] = {}
+        """Triplets of the domains that tenants share."""
 
     async def get(self, tenant: str, domain: str) -> DomainCounts:
+        if tenant == SHARED:
+            if domain not in self.shared:
+                raise TenantsTooFewError(domain)
+            return DomainCounts(
+                tenant=tenant,
+                domain=domain,
+                revision=0,
+                triplets_count=self.shared[domain],
+                trained_triplets_count=self.trained.get(f"{SHARED}/{domain}", 0),
+                positives_count=self.shared[domain],
+            )
         if tenant != "acme" or domain not in self.counts:
             raise DomainNotFoundError(domain)
         return DomainCounts(
@@ -85,7 +100,9 @@ class Triplets:
         )
 
     async def list(self) -> list[DomainCounts]:
-        return [await self.get("acme", name) for name, count in self.counts.items() if count]
+        shared = [await self.get(SHARED, name) for name in self.shared]
+        own = [await self.get("acme", name) for name, count in self.counts.items() if count]
+        return shared + own
 
     async def count_outcomes(self, tenant: str, domain: str) -> OutcomeCounts:
         await self.get(tenant, domain)
@@ -115,7 +132,7 @@ class Triplets:
         self.dropped.append(digest)
 
     async def record_training(self, tenant: str, domain: str, triplets_count: int) -> None:
-        self.trained[domain] = triplets_count
+        self.trained[f"{SHARED}/{domain}" if tenant == SHARED else domain] = triplets_count
 
 
 @dataclass

@@ -15,6 +15,10 @@ from tests.support.candidates import LAYOUT, rows
 KEY = ("acme", "dating")
 HEAD_1 = DesiredHead("acme", "dating", "u_acme.dating.2026-05-17.001", "tenant", "1" * 64)
 HEAD_2 = DesiredHead("acme", "dating", "u_acme.dating.2026-05-17.002", "tenant", "2" * 64)
+DOMAIN_1, DOMAIN_2 = (
+    DesiredHead("_shared", "dating", f"dating.2026-05-17.00{n}", "domain", f"{n}" * 64)
+    for n in (1, 2)
+)
 AGE = ("age", "integer", ())
 
 
@@ -56,6 +60,8 @@ class World:
         self.journal = TrialJournal(lambda *_: None)
         self.desired: list[DesiredHead] = []
         self.columns: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {}
+        self.known = {"domain": 0}
+        """People in a head's table, by tier."""
         self.broken: set[str] = set()
         self.unreachable: set[str] = set()
         self.loads: list[str] = []
@@ -96,7 +102,7 @@ class World:
             encoder="test",
             dim=8,
             columns=self.columns.get(desired.head, (AGE,)),
-            table=np.zeros((10, 2), np.float32),
+            table=np.zeros((self.known.get(desired.tier, 10), 2), np.float32),
             scorers=Scorers(),
         )
 

@@ -8,7 +8,8 @@ import dataclasses
 from services.scheduler.core.advance_rollouts import begin_rollout
 from services.scheduler.core.errors import LeaseLostError
 from services.scheduler.core.file_source import FileResult, model_of_checkpoint
-from services.scheduler.core.head import MODEL_TIER, TENANT_TIER, Head
+from services.scheduler.core.head import Head
+from services.scheduler.core.in_use import lock_in_use, name_of
 from services.scheduler.core.lease_run import hold_run
 from services.scheduler.core.ports import Clock, SchedulerUnit
 from services.scheduler.core.rollout import Rollout, first_step, rollout_id_of
@@ -49,7 +50,7 @@ async def complete_run(
     if run.state not in LEASED:
         raise LeaseLostError(run_id)
     domain = run.job.domain
-    previous, obstacle = await _obstacle(unit, run, verdict)
+    previous, obstacle = await _obstacle(unit, run)
     if verdict.promoted and obstacle:
         verdict = dataclasses.replace(verdict, promoted=False, reasons=(obstacle,))
     policy = await unit.read_rollout_policy(tenant, domain)
@@ -63,12 +64,12 @@ async def complete_run(
         domain=domain,
         head=head_of(run.job, run_id),
         run_id=run_id,
-        parent=_parent(run.incumbent),
+        parent=_parent(run, verdict),
         manifest_digest=manifest_digest,
         verdict=verdict,
         create_time=clock.now(),
         promoted=verdict.promoted,
-        tier=TENANT_TIER if run.job.files is None else MODEL_TIER,
+        tier=run.job.tier,
     )
     await unit.add_head(head)
     end = State.STOPPED if run.state is State.STOPPING else State.SUCCEEDED
@@ -93,20 +94,22 @@ async def complete_run(
     return verdict
 
 
-async def _obstacle(unit: SchedulerUnit, run: Run, verdict: Verdict) -> tuple[str, str]:
+async def _obstacle(unit: SchedulerUnit, run: Run) -> tuple[str, str]:
     """The head in use, and what keeps a head that passed from taking its place; "" if nothing."""
     if run.job.files is not None:
         return "", MODEL_REASON
-    in_use = await unit.lock_pointer(run.job.tenant, run.job.domain)
+    in_use = await lock_in_use(unit, run.job.tenant, run.job.domain)
     previous = "" if in_use is None else in_use.head
-    if verdict.incumbent != (previous or GENERAL):
+    if run.incumbent != previous:
         return previous, MOVED_REASON
     if await unit.is_pinned(run.job.tenant, run.job.domain):
-        return previous, PINNED_REASON.format(previous or GENERAL)
+        return previous, PINNED_REASON.format(name_of(in_use))
     return previous, ""
 
 
-def _parent(incumbent: str) -> str:
-    """The head that a lineage goes on with: a checkpoint is its model's."""
-    checkpoint = model_of_checkpoint(incumbent)
-    return incumbent if checkpoint is None else checkpoint[0]
+def _parent(run: Run, verdict: Verdict) -> str:
+    """The head that a lineage goes on with: a checkpoint is its model's, an unfit one is none."""
+    if run.job.files is None and verdict.incumbent == GENERAL:
+        return ""
+    checkpoint = model_of_checkpoint(run.incumbent)
+    return run.incumbent if checkpoint is None else checkpoint[0]

@@ -18,6 +18,7 @@ SchedulerError
 ├── RunEndedError
 ├── RunNotFoundError
 ├── RunStateError
+├── TenantsTooFewError
 ├── TripletsUnavailableError
 ├── UserNotFoundError
 └── WatchersExhaustedError
@@ -188,6 +189,16 @@ class RunStateError(SchedulerError):
 
     def __init__(self, run_id: str, status: str, rule: str) -> None:
         super().__init__(f"The run {run_id} is {status}: {rule}.", run_id=run_id, status=status)
+
+
+class TenantsTooFewError(SchedulerError):
+    """Too few tenants share a domain."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(
+            f"Too few tenants share the domain {domain!r} for a head to be learned from them.",
+            domain=domain,
+        )
 
 
 class TripletsUnavailableError(SchedulerError):

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from services.scheduler.core.verdict import Verdict
 
 TENANT_TIER = "tenant"
+DOMAIN_TIER = "domain"
+"""Learned from all tenants that share a domain: used by who has no head of their own."""
 MODEL_TIER = "model"
 """Made from files: used by its name, in no domain."""
+
+SHARED = "_shared"
+"""Owner of shared domains, their runs and heads: no tenant's name begins so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,4 +80,5 @@ class Ancestor:
     triplets_count: int
     result: str
     """Of the gate, then."""
+    tier: str
     create_time: datetime.datetime

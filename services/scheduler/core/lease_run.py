@@ -4,6 +4,8 @@ import enum
 from dataclasses import dataclass
 
 from services.scheduler.core.errors import LeaseLostError, RunNotFoundError
+from services.scheduler.core.head import SHARED, Head
+from services.scheduler.core.in_use import lock_above, lock_in_use
 from services.scheduler.core.ports import Heartbeat, SchedulerUnit
 from services.scheduler.core.run import ATTEMPTS_MAX, LEASED, MOVES, Failure, Run, State
 
@@ -15,6 +17,8 @@ class Lease:
     run: Run
     incumbent_manifest_digest: str
     """Of what the head is measured against; empty for the encoder alone."""
+    prior_manifest_digest: str
+    """Of the domain head that it starts from; empty for none."""
 
 
 class Directive(enum.Enum):
@@ -34,16 +38,30 @@ async def lease_run(unit: SchedulerUnit, trainer: str, seconds: float) -> Lease 
     run = await unit.lock_queued_run()
     if run is None:
         return None
+    prior = None
     if run.job.files is not None:
         name, digest = run.job.files.base_head, run.job.files.base_manifest_digest
     else:
-        incumbent = await unit.lock_pointer(run.job.tenant, run.job.domain)
+        incumbent = await lock_in_use(unit, run.job.tenant, run.job.domain)
         name = "" if incumbent is None else incumbent.head
         digest = "" if incumbent is None else incumbent.manifest_digest
-    leased = await unit.start_lease(run, trainer, seconds, name)
+        prior = await _prior(unit, run)
+    leased = await unit.start_lease(
+        run, trainer, seconds, name, prior="" if prior is None else prior.head
+    )
     if run.start_time is None:
         await unit.emit_run("started", leased)
-    return Lease(leased, digest)
+    return Lease(leased, digest, "" if prior is None else prior.manifest_digest)
+
+
+async def _prior(unit: SchedulerUnit, run: Run) -> Head | None:
+    """The domain head that a tenant's run starts from: the one in use at its first lease.
+
+    A checkpoint would not go on from where it began with another.
+    """
+    if run.start_time is None:
+        return await lock_above(unit, run.job.tenant, run.job.domain)
+    return await unit.find_head(SHARED, run.job.domain, run.prior) if run.prior else None
 
 
 async def heartbeat_run(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from services.scheduler.core.errors import RunActiveError, SchedulerError
+from services.scheduler.core.in_use import name_of, read_in_use
 from services.scheduler.core.ports import (
     DomainCounts,
     OutcomeCounts,
@@ -11,7 +12,6 @@ from services.scheduler.core.ports import (
 )
 from services.scheduler.core.train_domain import refusal
 from services.scheduler.core.training_policy import TrainingPolicy
-from services.scheduler.core.verdict import GENERAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +42,9 @@ async def plan_training(
     active = await store.active_run(*key)
     if active is not None:
         obstacles.append(RunActiveError(counts.domain, active.run_id, active.state))
-    in_use = await store.head_in_use(*key)
     return TrainingPlan(
         obstacles=tuple(obstacles),
-        incumbent=GENERAL if in_use is None else in_use.head,
+        incumbent=name_of(await read_in_use(store, *key)),
         incumbent_pinned=await store.pinned_head(*key) is not None,
         outcomes=await triplets.count_outcomes(*key),
     )

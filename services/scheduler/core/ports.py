@@ -200,7 +200,9 @@ class SchedulerUnit(Protocol):
         """Returns leased runs whose lease has ended, by the database's clock."""
         ...
 
-    async def start_lease(self, run: Run, trainer: str, seconds: float, incumbent: str) -> Run:
+    async def start_lease(
+        self, run: Run, trainer: str, seconds: float, incumbent: str, prior: str = ""
+    ) -> Run:
         """Moves a run to STARTING under a new, larger token, in attempt 1 at least."""
         ...
 
@@ -368,7 +370,7 @@ class SchedulerStore(Protocol):
         ...
 
     async def ancestors(self, tenant: str, head: str, limit: int) -> list[Ancestor]:
-        """Returns the parents of a head, nearest first."""
+        """Returns the parents of a head, nearest first, those of the domain's tier included."""
         ...
 
     async def head_in_use(self, tenant: str, domain: str) -> Head | None:

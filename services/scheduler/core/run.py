@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 
 from services.scheduler.core.file_source import FileDataset, FileJob, FileResult
+from services.scheduler.core.head import DOMAIN_TIER, MODEL_TIER, SHARED, TENANT_TIER
 from services.scheduler.core.verdict import Verdict
 
 ATTEMPTS_MAX = 3
@@ -90,6 +91,13 @@ class Job:
     files: FileJob | None = None
 
     @property
+    def tier(self) -> str:
+        """The tier that the head will serve."""
+        if self.files is not None:
+            return MODEL_TIER
+        return DOMAIN_TIER if self.tenant == SHARED else TENANT_TIER
+
+    @property
     def model(self) -> str:
         """Name of the model that a job from files asks for; empty for a job of a domain."""
         return "" if self.files is None else self.files.source.model
@@ -130,6 +138,8 @@ class Run:
     """Fencing token of the last lease."""
     incumbent: str = ""
     """Head in use when the last lease began; empty for the encoder alone."""
+    prior: str = ""
+    """Domain head that the run starts from since its first lease; empty for none."""
     snapshot_digest: str = ""
     checkpoint_digest: str = ""
     steps_done_count: int = 0
@@ -160,11 +170,13 @@ def run_id_of(day: datetime.date, number: int) -> str:
 def head_of(job: Job, run_id: str) -> str:
     """The version of the head that a run makes, such as "u_acme.dating.2026-05-17.001".
 
-    A run from files makes the model that was asked for.
+    That of a shared domain names no tenant: "dating.2026-05-17.001". A run from files makes the
+    model that was asked for.
     """
     if job.files is not None:
         return job.model
     match = _RUN_ID.fullmatch(run_id)
     assert match, run_id
     year, month, day, number = match.groups()
-    return f"u_{job.tenant}.{job.domain}.{year}-{month}-{day}.{number}"
+    owner = "" if job.tier == DOMAIN_TIER else f"u_{job.tenant}."
+    return f"{owner}{job.domain}.{year}-{month}-{day}.{number}"

@@ -28,6 +28,7 @@ ERRORS: ErrorTable = {
     errors.RunEndedError: ErrorRow(Code.FAILED_PRECONDITION, "RUN_ENDED"),
     errors.RunNotFoundError: ErrorRow(Code.NOT_FOUND, "RUN_NOT_FOUND"),
     errors.RunStateError: ErrorRow(Code.FAILED_PRECONDITION, "RUN_STATE_INVALID"),
+    errors.TenantsTooFewError: ErrorRow(Code.FAILED_PRECONDITION, "TENANTS_TOO_FEW"),
     errors.TripletsUnavailableError: ErrorRow(Code.UNAVAILABLE, "TRIPLETS_UNAVAILABLE"),
     errors.UserNotFoundError: ErrorRow(Code.NOT_FOUND, "USER_NOT_FOUND"),
     errors.WatchersExhaustedError: ErrorRow(Code.RESOURCE_EXHAUSTED, "WATCHERS_EXHAUSTED"),

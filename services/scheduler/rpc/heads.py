@@ -14,14 +14,18 @@ from trine.scheduler.v1 import (
 from services.chassis.auth import current_tenant
 from services.chassis.interceptors import Context
 from services.scheduler.core.compare_heads import compare_heads
-from services.scheduler.core.errors import FieldInvalidError, HeadNotFoundError
-from services.scheduler.core.head import Challenger, Head
+from services.scheduler.core.errors import (
+    DomainNotFoundError,
+    FieldInvalidError,
+    HeadNotFoundError,
+)
+from services.scheduler.core.head import SHARED, Challenger, Head
+from services.scheduler.core.in_use import name_of
 from services.scheduler.core.lineage import read_lineage, read_origin
 from services.scheduler.core.list_user_heads import list_user_heads
 from services.scheduler.core.pin_head import pin_head, unpin_head
 from services.scheduler.core.ports import Clock, Manifests, SchedulerStore, TripletCounts
 from services.scheduler.core.roll_back_head import roll_back_head
-from services.scheduler.core.verdict import GENERAL
 from services.scheduler.messages import (
     comparison_to_proto,
     head_to_proto,
@@ -50,11 +54,16 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
         size = page_size(request.page_size)
         tenant, domain = await self._domain(request.domain)
         heads = await self._store.list_heads(tenant, domain, request.page_token, size + 1)
+        # The tier above stands after the tenant's own, where there is room for it.
+        above = await self._store.head_in_use(SHARED, domain)
+        if above is not None:
+            own = await self._store.head_in_use(tenant, domain)
+            heads.append(dataclasses.replace(above, promoted=own is None))
         pinned = await self._store.pinned_head(tenant, domain)
         return head_service_pb2.ListHeadsResponse(
             heads=[head_to_proto(head) for head in heads[:size]],
             next_page_token=heads[size - 1].head if len(heads) > size else "",
-            pinned_head="" if pinned is None else pinned or GENERAL,
+            pinned_head="" if pinned is None else pinned or name_of(above),
         )
 
     async def ListUserHeads(
@@ -78,7 +87,8 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
     async def GetHead(
         self, request: head_service_pb2.GetHeadRequest, context: Context
     ) -> head_pb2.Head:
-        return head_to_proto(await self._head(request.head))
+        head = await self._store.read_head(current_tenant(), request.head)
+        return head_to_proto(head or await self._domain_head(request.head))
 
     async def GetHeadVerdict(
         self, request: head_service_pb2.GetHeadVerdictRequest, context: Context
@@ -138,6 +148,18 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
         if head is None:
             raise HeadNotFoundError("", name)
         return head
+
+    async def _domain_head(self, name: str) -> Head:
+        """A domain head, as far as the tenant has the domain."""
+        head = await self._store.read_head(SHARED, name)
+        if head is None:
+            raise HeadNotFoundError("", name)
+        try:
+            tenant, domain = await self._domain(head.domain)
+        except DomainNotFoundError:
+            raise HeadNotFoundError("", name) from None
+        own = await self._store.head_in_use(tenant, domain)
+        return dataclasses.replace(head, promoted=head.promoted and own is None)
 
     async def _domain(self, domain: str) -> tuple[str, str]:
         if not domain:

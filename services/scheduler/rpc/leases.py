@@ -110,7 +110,8 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         if run is None:
             raise RunNotFoundError(request.run_id)
         # The bootstrap takes up to seconds: before the transaction, and off the loop.
-        incumbent = run.incumbent or GENERAL
+        unfit = request.evaluation.incumbent_unfit
+        incumbent = GENERAL if unfit else run.incumbent or GENERAL
         explored = await asyncio.to_thread(weigh_pages, pages)
         verdict = await asyncio.to_thread(judge, evaluation, incumbent, run.job.seed, explored)
         with _counting_stale_tokens():
@@ -205,6 +206,9 @@ def _leased(lease: Lease, seconds: float) -> pb.LeaseRunResponse.LeasedRun:
         incumbent_manifest_digest=lease.incumbent_manifest_digest,
         head=head_of(run.job, run.run_id),
         seed=run.job.seed,
+        tier=run.job.tier,
+        prior=run.prior,
+        prior_manifest_digest=lease.prior_manifest_digest,
         source=None if files is None else source_to_proto(files.source),
     )
 

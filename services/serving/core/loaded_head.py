@@ -15,7 +15,8 @@ from services.serving.core.factors import Factors
 from services.serving.core.ports import CANARY, DesiredChallenger, HeadBundle, Index, Scorers
 from services.serving.core.states import States
 
-GENERAL = "general"
+TENANT_TIER, DOMAIN_TIER, GENERAL = "tenant", "domain", "general"
+"""The most specific first."""
 CHALLENGER = "challenger"
 INCUMBENT = "incumbent"
 _DRAWS = 2**64
@@ -40,8 +41,8 @@ class LoadedHead:
 
     @property
     def run_id(self) -> str:
-        """Run that made it; empty in the general tier."""
-        return self.bundle.run_id if self.bundle else ""
+        """Run of the tenant's that made it; empty in the other tiers."""
+        return self.bundle.run_id if self.bundle and self.tier == TENANT_TIER else ""
 
     def describe(self, view: View, rows: Rows, counts_n4: Floats) -> Floats:
         """States [rows, k] of the people in some rows, from what outcomes say of them."""
@@ -133,8 +134,11 @@ def fit_head(bundle: HeadBundle, layout: Layout) -> LoadedHead:
     """Binds a head to a domain's columns.
 
     Raises:
-        HeadRefusedError: the domain's schema or encoder is not what the head was trained on.
+        HeadRefusedError: the domain's schema or encoder is not what the head was trained on, or a
+            domain head knows single people, who are some tenant's.
     """
+    if bundle.tier == DOMAIN_TIER and (len(bundle.table) or bundle.factors is not None):
+        raise HeadRefusedError("is a domain's and knows single people")
     if (bundle.encoder, bundle.dim) != (layout.encoder, layout.dim):
         raise HeadRefusedError(
             f"reads {bundle.dim} numbers of {bundle.encoder}, "

@@ -4,21 +4,26 @@ The wanted state is a full list, asked for at start, on a timer and on every hin
 checked and warmed before it takes its predecessor's place by one assignment; whatever goes wrong
 leaves the predecessor in use. Requests that still hold the old head finish with it; its memory goes
 when the last of them does.
+
+The most specific head that fits serves: a tenant's own; else that of the shared domain, held once
+for all tenants; else the encoder alone.
 """
 
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from services.serving.core.candidates import Partition
+from services.serving.core.candidates import Layout, Partition
 from services.serving.core.errors import HeadRefusedError
 from services.serving.core.loaded_head import (
     CHALLENGER,
+    DOMAIN_TIER,
     INCUMBENT,
+    TENANT_TIER,
     Arm,
     LoadedHead,
     ServedDomain,
@@ -35,6 +40,7 @@ from services.serving.core.ports import (
     Clock,
     DesiredChallenger,
     DesiredHead,
+    HeadBundle,
     IndexBuilder,
     Promotions,
 )
@@ -65,7 +71,10 @@ class Registry:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.domains: dict[DomainKey, ServedDomain] = {}
-        self.failed: dict[DomainKey, FailedHead] = {}
+        self.shared: dict[str, HeadBundle] = {}
+        """Heads of shared domains, by domain."""
+        self.failed: dict[tuple[str, str, str], FailedHead] = {}
+        """By tenant, domain and tier."""
         self.explorations: dict[DomainKey, float] = {}
         """Share of the matches to be explored, of the domains that explore."""
 
@@ -74,9 +83,12 @@ class Registry:
         served = self.domains.get(key)
         bundle = None if served is None else served.head.bundle
         try:
-            head = fit_head(bundle, partition.layout) if bundle else general_head(partition.layout)
+            if bundle is None or bundle.tier == DOMAIN_TIER:
+                head = self.head_above(key, partition.layout)
+            else:
+                head = fit_head(bundle, partition.layout)
         except HeadRefusedError:
-            head = general_head(partition.layout)
+            head = self.head_above(key, partition.layout)
         fresh = ServedDomain(partition=partition, head=head, load_time=self._clock.now())
         trial = None if served is None else served.trial
         self.put(key, fresh if trial is None else self._refit(fresh, trial))
@@ -90,6 +102,21 @@ class Registry:
         except HeadRefusedError:
             return fresh
         return on_trial(fresh, Trial(trial.desired, dataclasses.replace(fresh, head=head)))
+
+    def head_above(self, key: DomainKey, layout: Layout) -> LoadedHead:
+        """What serves without a head of the tenant's own; notes why it is not the domain's."""
+        self.failed.pop((*key, DOMAIN_TIER), None)
+        bundle = self.shared.get(key[1])
+        if bundle is None:
+            return general_head(layout)
+        try:
+            return fit_head(bundle, layout)
+        except HeadRefusedError as error:
+            refused = DesiredHead(*key, bundle.head, DOMAIN_TIER, "")
+            self.failed[*key, DOMAIN_TIER] = FailedHead(
+                refused, str(error), self._clock.monotonic()
+            )
+            return general_head(layout)
 
     def put(self, key: DomainKey, served: ServedDomain) -> None:
         """The swap: one assignment."""
@@ -127,18 +154,18 @@ class HeadSwapper:
     async def sync(self) -> None:
         """Asks what shall be in use and makes it so."""
         desired = {(head.tenant, head.domain): head for head in await self._promotions.list()}
+        await self._load_shared([head for head in desired.values() if head.tier == DOMAIN_TIER])
         explorations = {key: head.exploration for key, head in desired.items()}
         self._registry.explorations = {key: share for key, share in explorations.items() if share}
         for key, served in list(self._registry.domains.items()):
             wanted = desired.get(key)
             if wanted is None or not wanted.head:
-                self._registry.failed.pop(key, None)
-                if served.head.bundle is not None:
-                    plain = dataclasses.replace(served, trial=None, arm=Arm())
-                    await self._swap(key, plain, general_head(served.partition.layout))
-                    self._observe("removed", 0.0)
-            elif wanted.head != served.head.head and not self._refused_just_now(key, wanted):
-                await self._load(key, served, wanted)
+                self._registry.failed.pop((*key, TENANT_TIER), None)
+                await self._step_back(key, served)
+            elif wanted.head != served.head.head:
+                loaded = await self._load(key, served, wanted)
+                if not loaded and served.head.tier != TENANT_TIER:
+                    await self._step_back(key, served)
         for key in list(self._registry.domains):  # no challenger holds up a head
             await self._sync_trial(key, desired.get(key))
         on_trial_now = {
@@ -146,6 +173,34 @@ class HeadSwapper:
         }
         self._journal.keep(on_trial_now)
         self._unfit &= on_trial_now
+
+    async def _load_shared(self, wanted: Sequence[DesiredHead]) -> None:
+        """Holds the heads of shared domains; one that is refused leaves its predecessor there."""
+        held, failed = self._registry.shared, self._registry.failed
+        owners = {*self._registry.domains, *((head.tenant, head.domain) for head in wanted)}
+        for place in [p for p in failed if p[2] == DOMAIN_TIER and p[:2] not in owners]:
+            del failed[place]
+        for domain in set(held) - {head.domain for head in wanted}:
+            del held[domain]
+        for head in wanted:
+            if head.domain not in held or held[head.domain].head != head.head:
+                bundle = await self._fetch(head)
+                if bundle is not None:
+                    held[head.domain] = bundle
+
+    async def _step_back(self, key: DomainKey, served: ServedDomain) -> None:
+        """Puts in use what serves without a head of the tenant's own."""
+        started, place = time.perf_counter(), (*key, DOMAIN_TIER)
+        before = self._registry.failed.get(place)
+        head = self._registry.head_above(key, served.partition.layout)
+        after = self._registry.failed.get(place)
+        if after is not None and (before is None or before.desired != after.desired):
+            self._observe("refused", 0.0)
+        if head.head != served.head.head:
+            plain = dataclasses.replace(served, trial=None, arm=Arm())
+            await self._swap(key, plain, head)
+            result = "removed" if head.bundle is None else "loaded"
+            self._observe(result, time.perf_counter() - started)
 
     async def refresh_indexes(self) -> None:
         """Builds the index of each domain that has outgrown its own."""
@@ -159,7 +214,7 @@ class HeadSwapper:
         """Puts the wanted challenger beside the head in use, or takes away what is not wanted."""
         served = self._registry.domains[key]
         desired = None if wanted is None else wanted.challenger
-        if wanted is not None and wanted.head != (served.head.head if served.head.bundle else ""):
+        if wanted is not None and wanted.head != _own_head(served):
             desired = None  # it is to be measured against another head than this process has in use
         trial = served.trial
         if desired is None:
@@ -188,32 +243,51 @@ class HeadSwapper:
         if self._registry.domains[key] is served:  # otherwise the next pass sees what is new
             self._registry.put(key, on_trial(served, Trial(desired, challenger)))
 
-    def _refused_just_now(self, key: DomainKey, wanted: DesiredHead) -> bool:
-        failed = self._registry.failed.get(key)
+    def _refused_just_now(self, wanted: DesiredHead) -> bool:
+        failed = self._registry.failed.get((wanted.tenant, wanted.domain, wanted.tier))
         return (
             failed is not None
             and failed.desired == wanted
             and self._clock.monotonic() - failed.failed_at < RETRY_SECONDS
         )
 
-    async def _load(self, key: DomainKey, served: ServedDomain, wanted: DesiredHead) -> None:
+    async def _load(self, key: DomainKey, served: ServedDomain, wanted: DesiredHead) -> bool:
+        """Puts a tenant's own head in use; says whether that has gone well."""
         started = time.perf_counter()
         trial = served.trial
-        plain = dataclasses.replace(served, trial=None, arm=Arm())
+        if trial is not None and trial.desired.head == wanted.head:  # it is here already
+            bundle = trial.challenger.head.bundle
+        else:
+            bundle = await self._fetch(wanted)
+        if bundle is None:
+            return False
         try:
-            if trial is not None and trial.desired.head == wanted.head:  # it is here already
-                head = trial.challenger.head
-            else:
-                bundle = await self._source.load(wanted)
-                head = fit_head(bundle, served.partition.layout)
-            await self._swap(key, plain, head)
+            head = fit_head(bundle, served.partition.layout)
         except HeadRefusedError as error:
-            now = self._clock.monotonic()
-            self._registry.failed[key] = FailedHead(wanted, str(error), now)
-            self._observe("refused", time.perf_counter() - started)
-            return
-        self._registry.failed.pop(key, None)
+            self._refuse(wanted, error, started)
+            return False
+        await self._swap(key, dataclasses.replace(served, trial=None, arm=Arm()), head)
+        self._registry.failed.pop((*key, DOMAIN_TIER), None)
         self._observe("loaded", time.perf_counter() - started)
+        return True
+
+    async def _fetch(self, wanted: DesiredHead) -> HeadBundle | None:
+        """A head from the artifact store; None if it is, or was just now, refused."""
+        if self._refused_just_now(wanted):
+            return None
+        started = time.perf_counter()
+        try:
+            bundle = await self._source.load(wanted)
+        except HeadRefusedError as error:
+            self._refuse(wanted, error, started)
+            return None
+        self._registry.failed.pop((wanted.tenant, wanted.domain, wanted.tier), None)
+        return bundle
+
+    def _refuse(self, wanted: DesiredHead, error: HeadRefusedError, started: float) -> None:
+        place = (wanted.tenant, wanted.domain, wanted.tier)
+        self._registry.failed[place] = FailedHead(wanted, str(error), self._clock.monotonic())
+        self._observe("refused", time.perf_counter() - started)
 
     async def _swap(self, key: DomainKey, served: ServedDomain, head: LoadedHead) -> None:
         """Warms and calibrates a head off the loop, then puts it in use.
@@ -224,6 +298,11 @@ class HeadSwapper:
         prepared = await asyncio.to_thread(_prepare, served, head, self._builder)
         if self._registry.domains[key].partition is served.partition:
             self._registry.put(key, dataclasses.replace(prepared, load_time=now))
+
+
+def _own_head(served: ServedDomain) -> str:
+    """The head of the tenant's own that is in use; empty for none."""
+    return served.head.head if served.head.tier == TENANT_TIER else ""
 
 
 def on_trial(served: ServedDomain, trial: Trial) -> ServedDomain:

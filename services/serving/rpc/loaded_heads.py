@@ -31,6 +31,7 @@ def _loaded(key: DomainKey, served: ServedDomain) -> pb.LoadedHead:
         head=served.head.head,
         probes_count=served.probes_count,
         recall=served.recall,
+        tier=served.head.tier,
     )
     message.load_time.FromDatetime(served.load_time)
     return message
@@ -42,4 +43,5 @@ def _failed(failed: FailedHead) -> pb.FailedHead:
         domain=failed.desired.domain,
         head=failed.desired.head,
         message=failed.message,
+        tier=failed.desired.tier,
     )

@@ -49,6 +49,9 @@ class LeasedRun:
     incumbent_manifest_digest: str
     head: str
     seed: int
+    tier: str
+    prior: str
+    prior_manifest_digest: str
     files: FileWish | None = None
     """What a run from files is to do; None for a run of a domain."""
 
@@ -78,6 +81,8 @@ class Evaluation:
     incumbent_calibrated: bool
     pages: ScoredPages | None = None
     """What was shown meanwhile, where the domain explores."""
+    incumbent_unfit: bool = False
+    """Whether the incumbent reads other columns: the scores are the encoder's alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +185,14 @@ class Learner(Protocol):
         checkpoint: bytes | None,
         seed: int,
         watch: Watch,
+        *,
+        prior: HeadFiles | None = None,
+        knows_people: bool = True,
     ) -> LearnedHead:
         """Learns a head and measures it against the incumbent; None is the encoder alone.
+
+        What little data leaves open is as in the `prior`, a domain head, if it fits. A head that
+        knows no people tells nothing of single ones, and is measured so.
 
         The same arguments give the same bytes on the CPU, with or without a checkpoint between.
         When the watch says so, training ends early with what it has learned.

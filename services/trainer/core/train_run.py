@@ -18,6 +18,8 @@ from services.trainer.core.watch import LossPoint, ModelFiles, StoredModel, Watc
 
 HEARTBEATS_PER_LEASE = 6
 HEARTBEAT_SECONDS_MAX = 1.0
+DOMAIN_TIER = "domain"
+"""Heads of this tier travel between tenants."""
 
 
 async def train_run(
@@ -46,10 +48,20 @@ async def train_run(
         incumbent = None
         if run.incumbent_manifest_digest:
             incumbent = await store.read_head(run.incumbent_manifest_digest)
+        prior = None
+        if run.prior_manifest_digest:
+            prior = await store.read_head(run.prior_manifest_digest)
         checkpoint = await store.read(run.checkpoint_digest) if run.checkpoint_digest else None
         try:
             head = await asyncio.to_thread(
-                learner.learn, snapshot, incumbent, checkpoint, run.seed, watch
+                learner.learn,
+                snapshot,
+                incumbent,
+                checkpoint,
+                run.seed,
+                watch,
+                prior=prior,
+                knows_people=run.tier != DOMAIN_TIER,
             )
         except RunPausedError:
             await heart.beat()  # stores the checkpoint and tells it

@@ -18,6 +18,7 @@ from torch import fx, nn
 
 OPSET = 20
 IR_VERSION = 10
+TRACED = "_tensor_constant"
 
 Shape = list[str | int]
 Handler = Callable[["_Writer", fx.Node], str]
@@ -80,7 +81,10 @@ class _Writer:
         if node.op == "placeholder":
             return next(self._inputs)
         if node.op == "get_attr":
-            return self.constant(_attribute(self._traced, str(node.target)))
+            path = str(node.target)
+            value = _attribute(self._traced, path)
+            # Tracing counts on where it finds constants of its own from before.
+            return self.constant(value, "" if path.startswith(TRACED) else path)
         handler = HANDLERS.get(node.target)
         if handler is None:
             raise UnsupportedOperatorError(f"{node.target} has no translation to ONNX")
@@ -94,11 +98,12 @@ class _Writer:
             return self.constant(value)
         return self.constant(torch.tensor(value, dtype=torch.float32))
 
-    def constant(self, value: torch.Tensor) -> str:
-        """Adds an initializer."""
-        array = np.ascontiguousarray(value.detach().cpu().numpy())
-        name = f"c{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(array, name))
+    def constant(self, value: torch.Tensor, path: str = "") -> str:
+        """Adds an initializer; what the module holds stands there once, under its path."""
+        name = path or f"c{len(self.initializers)}"
+        if all(name != known.name for known in self.initializers):
+            array = np.ascontiguousarray(value.detach().cpu().numpy())
+            self.initializers.append(numpy_helper.from_array(array, name))
         return name
 
     def integers(self, *values: int) -> str:

@@ -12,11 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.trainer.core.ports import Column
 from services.trainer.learning.onnx_head import Floats, OnnxHead
 from services.trainer.learning.page_scores import slot_people, slots_of
 from services.trainer.learning.ranker import Ranker
-from services.trainer.learning.snapshot import Parts, Snapshot, count_outcomes, people_fold
+from services.trainer.learning.snapshot import (
+    Parts,
+    Snapshot,
+    columns_for,
+    count_outcomes,
+    people_fold,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ class Incumbent:
     def __init__(self, snapshot: Snapshot, twins: list[OnnxHead]) -> None:
         self._snapshot = snapshot
         self._twins = twins
-        self._columns = _columns_for(snapshot, twins[0].columns)
+        self._columns = columns_for(snapshot, twins[0].columns)
 
     def score(self, evidence: Evidence, challenger: Answer) -> Floats:
         """Probabilities [rows]."""
@@ -148,6 +153,8 @@ class Incumbent:
         seekers, candidates = pairs.seekers.cpu().numpy(), pairs.candidates.cpu().numpy()
         cosines: Floats = pairs.cosines.cpu().numpy()
         table, counts = challenger.table.cpu().numpy(), evidence.counts.cpu().numpy()
+        if not self._twins[0].knows_people:
+            table = np.zeros_like(table)
         edges = np.flatnonzero(np.diff(seekers, prepend=-1, append=-1))
         for fold in np.unique(folds):
             twin = self._twins[fold]
@@ -162,14 +169,3 @@ class Incumbent:
                         back = twin.score_cross(known[0], both, known[1])
                         scores[start:end] *= back[:, 0]
         return scores
-
-
-def _columns_for(snapshot: Snapshot, wanted: tuple[Column, ...]) -> Floats:
-    """The snapshot's columns as another head reads them; a column that is gone has no values."""
-    places = {field.name: index for index, field in enumerate(snapshot.fields)}
-    columns = np.full((snapshot.users_count, len(wanted)), np.nan, np.float32)
-    values = snapshot.columns.cpu().numpy()
-    for index, column in enumerate(wanted):
-        if column.name in places:
-            columns[:, index] = values[:, places[column.name]]
-    return columns

@@ -16,6 +16,7 @@ from services.trainer.learning.judged import Judged, settle
 from services.trainer.learning.onnx_head import open_twins
 from services.trainer.learning.package import package_head
 from services.trainer.learning.page_scores import gate_slots
+from services.trainer.learning.prior import Prior
 from services.trainer.learning.query_map import QueryMap
 from services.trainer.learning.snapshot import Parts, Snapshot, read_snapshot, split_outcomes
 from services.trainer.learning.stages import Stages
@@ -39,13 +40,22 @@ class TorchLearner:
         checkpoint: bytes | None,
         seed: int,
         watch: Watch,
+        *,
+        prior: HeadFiles | None = None,
+        knows_people: bool = True,
     ) -> LearnedHead:
         """Learns a head and measures it against the incumbent."""
         arrays = read_snapshot(snapshot).to(self._device)
-        if is_catalogue(arrays):
+        unfit = incumbent is not None and not _fits(arrays, incumbent)
+        incumbent = None if unfit else incumbent
+        if is_catalogue(arrays) and knows_people:
             recipe = self._recipe
-            return learn_catalogue(arrays, incumbent, checkpoint, recipe, seed=seed, watch=watch)
-        training = self.train(arrays, checkpoint, seed, watch)
+            learned = learn_catalogue(arrays, incumbent, checkpoint, recipe, seed=seed, watch=watch)
+            return _mark(learned, unfit=unfit)
+        begun = None if prior is None or not _fits(arrays, prior) else Prior(prior, arrays)
+        training = self.train(
+            arrays, checkpoint, seed, watch, prior=begun, knows_people=knows_people
+        )
 
         watch.enter(Phase.EVALUATING)
         done = training.journal.steps_done
@@ -57,7 +67,7 @@ class TorchLearner:
         files, golden = training.package()
         stopped = {"stopped_after_steps": done} if training.journal.stopping else {}
         device = {"seed": seed, "device": self._device.type}
-        return LearnedHead(
+        learned = LearnedHead(
             files=files,
             golden=golden,
             recipe={**dataclasses.asdict(self._recipe), **device, **stopped},
@@ -66,9 +76,17 @@ class TorchLearner:
             twins_agreement=training.judged.agreement,
             evaluation=evaluation,
         )
+        return _mark(learned, unfit=unfit)
 
     def train(
-        self, arrays: Snapshot, checkpoint: bytes | None, seed: int, watch: Watch
+        self,
+        arrays: Snapshot,
+        checkpoint: bytes | None,
+        seed: int,
+        watch: Watch,
+        *,
+        prior: Prior | None = None,
+        knows_people: bool = True,
     ) -> "Training":
         """Learns a head and what the gate asks in its stead."""
         recipe = self._recipe
@@ -79,7 +97,9 @@ class TorchLearner:
         folds = gate_folds(arrays, parts, recipe.gate_folds, most, slots)
         known = [fold.history for fold in folds] if few else [parts.known]
         journal = Journal(checkpoint, watch, _steps_count(recipe, len(known)))
-        stages = Stages(arrays, parts, recipe, seed, journal)
+        stages = Stages(
+            arrays, parts, recipe, seed, journal, prior=prior, knows_people=knows_people
+        )
 
         watch.enter(Phase.RUNNING)
         found = stages.search()
@@ -117,7 +137,23 @@ class Training:
         ranker, everything = self.judged.ranker, self.parts.all
         head = Head(self.query_map, ranker.person, ranker.linear, ranker.cross)
         table = ranker.table(everything)
-        return package_head(self.arrays, everything, table, head, self.judged.twins)
+        return package_head(
+            self.arrays,
+            everything,
+            table,
+            head,
+            self.judged.twins,
+            knows_people=ranker.knows_people,
+        )
+
+
+def _mark(head: LearnedHead, *, unfit: bool) -> LearnedHead:
+    evaluation = dataclasses.replace(head.evaluation, incumbent_unfit=unfit)
+    return dataclasses.replace(head, evaluation=evaluation)
+
+
+def _fits(snapshot: Snapshot, head: HeadFiles) -> bool:
+    return snapshot.fits(head.columns, head.encoder, head.dim)
 
 
 def _steps_count(recipe: Recipe, twins: int) -> int:

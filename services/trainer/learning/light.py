@@ -9,6 +9,8 @@ table); with it, the solution from the training's counters is exactly the fitted
 Shapes: n people or pairs, U people of a snapshot, f features of a person, k = f + 2 its state.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from services.trainer.core.recipe import LightRecipe
 from services.trainer.learning import mixed_model
 from services.trainer.learning.features import EPSILON, Features
 from services.trainer.learning.mixed_model import Columns, Fit, Outcomes
+from services.trainer.learning.prior import Prior
 from services.trainer.learning.snapshot import Snapshot, count_outcomes
 
 NEWTON_STEPS = 8
@@ -106,7 +109,9 @@ class LightModel(nn.Module):
 class LightTraining:
     """Fitting the stage to some outcomes of a snapshot, round by round."""
 
-    def __init__(self, snapshot: Snapshot, rows: Tensor, recipe: LightRecipe) -> None:
+    def __init__(
+        self, snapshot: Snapshot, rows: Tensor, recipe: LightRecipe, prior: Prior | None = None
+    ) -> None:
         self._snapshot = snapshot
         self._rows = rows
         self._recipe = recipe
@@ -118,6 +123,8 @@ class LightTraining:
         self._pair_mean = compared.mean(0)
         self._pair_deviation = compared.std(0, correction=0) + EPSILON
         self._columns = _columns(self.features)
+        if prior is not None:
+            self._columns = replace(self._columns, means=prior.weights(self._translate(prior)))
         self._outcomes = self._outcomes_of(rows)
 
     def start(self) -> Fit:
@@ -209,18 +216,27 @@ class LightTraining:
         )
 
     def _design(self, rows: Tensor) -> Tensor:
+        return self._design_of(self._snapshot, self.described, rows)
+
+    def _translate(self, prior: Prior) -> Tensor:
+        strangers = prior.strangers
+        pairs = torch.arange(len(strangers.seekers), device=strangers.seekers.device)
+        return self._design_of(strangers, self.features.describe(strangers.columns), pairs)
+
+    def _design_of(self, snapshot: Snapshot, described: Tensor, rows: Tensor) -> Tensor:
         """Intercept, seeker, candidate, pair: [rows, d]."""
-        snapshot = self._snapshot
         ones = torch.ones(len(rows), 1, dtype=torch.float64, device=rows.device)
-        people = [self.described[who[rows]] for who in (snapshot.seekers, snapshot.candidates)]
-        compared = (self._compare(rows) - self._pair_mean) / self._pair_deviation
+        people = [described[who[rows]] for who in (snapshot.seekers, snapshot.candidates)]
+        compared = self._compare_in(snapshot, described, rows)
+        compared = (compared - self._pair_mean) / self._pair_deviation
         return torch.cat([ones, *(person.double() for person in people), compared], dim=1)
 
     def _compare(self, rows: Tensor) -> Tensor:
-        snapshot = self._snapshot
+        return self._compare_in(self._snapshot, self.described, rows)
+
+    def _compare_in(self, snapshot: Snapshot, described: Tensor, rows: Tensor) -> Tensor:
         seekers, candidates = snapshot.seekers[rows], snapshot.candidates[rows]
         cosines = (snapshot.vectors[seekers] * snapshot.vectors[candidates]).sum(1, keepdim=True)
-        described = self.described
         return self.features.compare(described[seekers], described[candidates], cosines).double()
 
 
@@ -232,4 +248,5 @@ def _columns(features: Features) -> Columns:
     roles += [mixed_model.CANDIDATE] * len(person) + [mixed_model.PAIR] * len(pair)
     intercept = torch.full_like(pair[:1], -1)
     blocks = torch.cat([intercept, person, person + own, pair + 2 * own])
-    return Columns(torch.tensor(roles, device=pair.device), blocks)
+    means = torch.zeros(len(roles), dtype=torch.float64, device=pair.device)
+    return Columns(torch.tensor(roles, device=pair.device), blocks, means)

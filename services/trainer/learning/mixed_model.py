@@ -3,10 +3,10 @@
     logit P(yes of s to c) = x(s, c) · β + a_s + b_c
 
 a is how easily a person says yes, b how easily others say yes to them; (a, b) ~ N(0, Σ) per person,
-β_k ~ N(0, 1/λ) with one λ a block of features. β, a and b are found together at their posterior
-mode by Newton's method with conjugate gradients; λ and Σ by evidence (MacKay 1992; Breslow and
-Clayton 1993). Σ from Laplace's approximation is too small when people have few outcomes, so its
-scale is chosen by cross-validation. No learning rate, no seed.
+β_k ~ N(μ_k, 1/λ) with one λ a block of features; μ is 0, or what a domain head says. β, a and b are
+found together at their posterior mode by Newton's method with conjugate gradients; λ and Σ by
+evidence (MacKay 1992; Breslow and Clayton 1993). Σ from Laplace's approximation is too small when
+people have few outcomes, so its scale is chosen by cross-validation. No learning rate, no seed.
 
 Shapes: n outcomes, d features, U people; everything float64.
 """
@@ -81,6 +81,8 @@ class Columns:
     """int64 [d]: INTERCEPT, SEEKER, CANDIDATE or PAIR."""
     blocks: Tensor
     """int64 [d]: the ridge that the column is under, -1 for the intercept."""
+    means: Tensor
+    """[d] μ: what β is drawn to."""
 
     @property
     def blocks_count(self) -> int:
@@ -110,7 +112,7 @@ def start(outcomes: Outcomes, columns: Columns, ridge: float, variance: float) -
     """The model before the first round: everyone says yes as often as all do."""
     weights = outcomes.weights
     rate = ((weights @ outcomes.positive) / weights.sum()).clamp(0.01, 0.99)
-    beta = torch.zeros(outcomes.design.shape[1], dtype=torch.float64, device=weights.device)
+    beta = columns.means.clone()
     beta[0] = torch.logit(rate)
     return Fit(
         beta,
@@ -130,7 +132,7 @@ def run_round(outcomes: Outcomes, columns: Columns, fit: Fit, *, first: bool, la
     )
     inverse = torch.linalg.inv(fit.covariance)
     steps = FIRST_NEWTON_STEPS if first else NEWTON_STEPS
-    beta, effects, weights = _find_mode(outcomes, precision, inverse, fit, steps)
+    beta, effects, weights = _find_mode(outcomes, columns, precision, inverse, fit, steps=steps)
     loss = _log_loss(outcomes, outcomes.design @ beta + outcomes.effects_of(effects))
     fit = replace(fit, beta=beta, effects=effects, loss=loss)
     if last:
@@ -140,7 +142,7 @@ def run_round(outcomes: Outcomes, columns: Columns, fit: Fit, *, first: bool, la
     for block in range(columns.blocks_count):
         inside = blocks == block
         effective = inside.sum() - fit.ridges[block] * variances[inside].sum()
-        ridges[block] = effective / (beta[inside] ** 2).sum().clamp(min=1e-9)
+        ridges[block] = effective / ((beta - columns.means)[inside] ** 2).sum().clamp(min=1e-9)
     people = outcomes.sum_by_role(torch.ones_like(weights)).sum(1) > 0
     curvature = torch.diag_embed(outcomes.sum_by_role(weights)) + inverse
     spread = effects[people].T @ effects[people] + torch.linalg.inv(curvature)[people].sum(0)
@@ -198,7 +200,13 @@ def solve_effects(
 
 
 def _find_mode(
-    outcomes: Outcomes, precision: Tensor, inverse: Tensor, fit: Fit, steps: int
+    outcomes: Outcomes,
+    columns: Columns,
+    precision: Tensor,
+    inverse: Tensor,
+    fit: Fit,
+    *,
+    steps: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Newton's method on β and all effects together; also returns the outcomes' curvatures [n]."""
     beta, effects = fit.beta, fit.effects
@@ -208,7 +216,7 @@ def _find_mode(
         residual = outcomes.weights * (outcomes.positive - chance)
         weights = (outcomes.weights * chance * (1 - chance)).clamp(min=1e-6)
         gradient = (
-            outcomes.design.T @ residual - precision * beta,
+            outcomes.design.T @ residual - precision * (beta - columns.means),
             outcomes.sum_by_role(residual) - effects @ inverse,
         )
         step = _Curvature(outcomes, weights, precision, inverse).solve(*gradient)

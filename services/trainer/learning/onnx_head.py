@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from safetensors.numpy import load
 
 from services.trainer.core.ports import HeadFiles
 
@@ -22,6 +23,7 @@ class OnnxHead:
 
     def __init__(self, files: HeadFiles) -> None:
         self.columns = files.columns
+        self.knows_people = len(load(files.table)["table"]) > 0
         self._query_map = _open(files.query_map)
         self._person = _open(files.person)
         self._light = _open(files.light)

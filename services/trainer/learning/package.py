@@ -14,9 +14,11 @@ from services.trainer.learning.light import PersonModel
 from services.trainer.learning.onnx_head import Floats, OnnxHead
 from services.trainer.learning.ranker import Ranker
 from services.trainer.learning.snapshot import Snapshot, count_outcomes
+from services.trainer.learning.strangers import make_counts, make_strangers
 
 GOLDEN_CANDIDATES = 64
 PARITY_TOLERANCE = 1e-4
+TABLE_WIDTH = 2
 PAIR: dict[str, Shape] = {
     "seeker": ["seekers", "state"],
     "candidates": ["n", "state"],
@@ -29,11 +31,19 @@ class ParityError(Exception):
 
 
 def package_head(
-    snapshot: Snapshot, rows: Tensor, table: Tensor, head: Head, twins: Sequence[Ranker]
+    snapshot: Snapshot,
+    rows: Tensor,
+    table: Tensor,
+    head: Head,
+    twins: Sequence[Ranker],
+    *,
+    knows_people: bool = True,
 ) -> tuple[HeadFiles, bytes]:
     """Exports a head; `rows` are the outcomes that it knows. Returns its files and golden vectors.
 
     The twins are what the next head is measured against: of them go the parts that the gate asks.
+    With a head that knows no people none travel: its table is empty, its golden vectors are of
+    people who are made up.
 
     Raises:
         ParityError: an exported part gives something else than the module it was exported from.
@@ -41,23 +51,37 @@ def package_head(
     head = head.cpu()
     files = HeadFiles(
         **_export(snapshot, head),
-        table=save({"table": _array(table)}),
+        table=save({"table": _array(table if knows_people else table[:0])}),
         encoder=snapshot.encoder,
         dim=snapshot.vectors.shape[1],
         columns=snapshot.fields,
         twins=tuple(_export_twin(snapshot, twin) for twin in twins),
     )
-    # The first candidates and one seeker who is not among them, or everyone if there are fewer.
+    golden = _known(snapshot, rows, table) if knows_people else _made_up(snapshot)
+    golden |= _run_exported(OnnxHead(files), golden)
+    _check_parity(_run_trained(head, golden), golden)
+    return files, save(golden)
+
+
+def _known(snapshot: Snapshot, rows: Tensor, table: Tensor) -> dict[str, Floats]:
+    """The first candidates and one seeker who is not among them, or everyone if there are fewer."""
     people = torch.arange(min(snapshot.users_count, GOLDEN_CANDIDATES + 1))
-    golden = {
+    return {
         "columns": _array(snapshot.columns.cpu()[people]),
         "counts": _array(count_outcomes(snapshot, rows).cpu()[people]),
         "vectors": _array(snapshot.vectors.cpu()[people]),
         "table": _array(table.cpu()[people]),
     }
-    golden |= _run_exported(OnnxHead(files), golden)
-    _check_parity(_run_trained(head, golden), golden)
-    return files, save(golden)
+
+
+def _made_up(snapshot: Snapshot) -> dict[str, Floats]:
+    strangers = make_strangers(snapshot, GOLDEN_CANDIDATES + 1)
+    return {
+        "columns": _array(strangers.columns),
+        "counts": _array(make_counts(strangers.users_count)),
+        "vectors": _array(strangers.vectors),
+        "table": np.zeros((strangers.users_count, TABLE_WIDTH), np.float32),
+    }
 
 
 def _export_twin(snapshot: Snapshot, twin: Ranker) -> TwinFiles:

@@ -2,9 +2,10 @@
 
     q = v + [5 (v - mean), x] A B + c, normalised
 
-It starts as the identity (B = 0), which is the general tier. Trained with a softmax over the
-explicit negatives of the triplets and the candidates of the other triplets of the batch, the latter
-corrected for how often they come up (Bengio and Senécal 2008; Yi et al. 2019).
+It starts as the identity (B = 0), which is the general tier, or as the domain head's. Trained with
+a softmax over the explicit negatives of the triplets and the candidates of the other triplets of
+the batch, the latter corrected for how often they come up (Bengio and Senécal 2008; Yi et al.
+2019).
 
 Shapes: p positive outcomes, k explicit negatives of each, d dim, f features of a person.
 """
@@ -18,6 +19,7 @@ from torch.nn import functional
 from services.trainer.core.recipe import QueryMapRecipe
 from services.trainer.learning.features import Features
 from services.trainer.learning.journal import Trained
+from services.trainer.learning.prior import Prior
 from services.trainer.learning.snapshot import Snapshot, triplets_within
 
 CONTRAST = 5.0
@@ -61,8 +63,10 @@ class QueryMapTraining:
         snapshot: Snapshot,
         features: Features,
         rows: Tensor,
+        *,
         recipe: QueryMapRecipe,
         seed: int,
+        prior: Prior | None,
     ) -> None:
         self._snapshot = snapshot
         self._recipe = recipe
@@ -71,6 +75,8 @@ class QueryMapTraining:
         generator = torch.Generator().manual_seed(seed)
         mean = snapshot.vectors[people].mean(0).cpu()
         self.model = QueryMap(features, mean, recipe.rank, generator).to(rows.device)
+        if prior is not None:
+            self._start_from(prior, features)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=recipe.learning_rate,
@@ -82,6 +88,13 @@ class QueryMapTraining:
         ).double()
         chances = (drawn + 1) / (drawn + 1).sum()
         self._log_chances = chances.log().float()
+
+    def _start_from(self, prior: Prior, features: Features) -> None:
+        model = self.model
+        described = features.describe(prior.strangers.columns)
+        known = prior.query_map(described, model.mean, CONTRAST)
+        for name, value in known.items():
+            setattr(model, name, nn.Parameter(value))
 
     def run_epoch(self, number: int) -> float:
         """Epoch `number`, from 0; returns the mean loss."""

@@ -25,16 +25,23 @@ class Ranker:
     person: PersonModel
     linear: LightModel
     cross: CrossPart
+    knows_people: bool
 
     @classmethod
     def of(
-        cls, rows: Tensor, light: LightTraining, fit: Fit, cross: CrossTraining | None
+        cls,
+        rows: Tensor,
+        light: LightTraining,
+        fit: Fit,
+        cross: CrossTraining | None,
+        *,
+        knows_people: bool,
     ) -> "Ranker":
         """The parts as they stand."""
         person, linear = light.models(fit)
         pairs = CrossPart(linear, None if cross is None else cross.model)
-        return cls(rows, light, fit, person, linear, pairs)
+        return cls(rows, light, fit, person, linear, pairs, knows_people)
 
     def table(self, rows: Tensor) -> Tensor:
-        """What the ranker knows of single people from some outcomes: [U, 2]."""
-        return self.light.table(self.fit, self.person, rows)
+        """What the ranker knows of single people from some outcomes: [U, 2]; zeros for nothing."""
+        return self.light.table(self.fit, self.person, rows) * self.knows_people

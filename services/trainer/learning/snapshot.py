@@ -82,6 +82,16 @@ class Snapshot:
         """U."""
         return len(self.vectors)
 
+    def fits(self, columns: tuple[Column, ...], encoder: str, dim: int) -> bool:
+        """Whether a head that reads this has it here; as serving decides it."""
+        fields = {field.name: field for field in self.fields}
+        return (encoder, dim) == (self.encoder, self.vectors.shape[1]) and all(
+            column.name in fields
+            and fields[column.name].type == column.type
+            and fields[column.name].members[: len(column.members)] == column.members
+            for column in columns
+        )
+
     def to(self, device: torch.device) -> "Snapshot":
         """The snapshot on another device."""
         moved: dict[str, Any] = {
@@ -223,6 +233,17 @@ def _in_order_of_hashes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     ordered["triplets"] = torch.from_numpy(triplets[sorting])
     ordered["triplet_weights"] = torch.from_numpy(weights[sorting])
     return tensors | ordered
+
+
+def columns_for(snapshot: Snapshot, wanted: tuple[Column, ...]) -> npt.NDArray[np.float32]:
+    """The snapshot's columns as another head reads them; a column that is gone has no values."""
+    places = {field.name: index for index, field in enumerate(snapshot.fields)}
+    columns = np.full((snapshot.users_count, len(wanted)), np.nan, np.float32)
+    values = snapshot.columns.cpu().numpy()
+    for index, column in enumerate(wanted):
+        if column.name in places:
+            columns[:, index] = values[:, places[column.name]]
+    return columns
 
 
 def _by_time(snapshot: Snapshot) -> Tensor:

@@ -21,6 +21,7 @@ from services.trainer.learning.journal import (
 )
 from services.trainer.learning.light import LightTraining
 from services.trainer.learning.mixed_model import Fit
+from services.trainer.learning.prior import Prior
 from services.trainer.learning.query_map import QueryMap, QueryMapTraining
 from services.trainer.learning.ranker import Ranker
 from services.trainer.learning.snapshot import Parts, Snapshot, fold
@@ -55,13 +56,23 @@ class Stages:
     """The stages of one run. Each finds in the journal how far it is."""
 
     def __init__(
-        self, snapshot: Snapshot, parts: Parts, recipe: Recipe, seed: int, journal: Journal
+        self,
+        snapshot: Snapshot,
+        parts: Parts,
+        recipe: Recipe,
+        seed: int,
+        journal: Journal,
+        *,
+        prior: Prior | None = None,
+        knows_people: bool = True,
     ) -> None:
         self._snapshot = snapshot
         self._parts = parts
         self._recipe = recipe
         self._seed = seed
         self._journal = journal
+        self._prior = prior
+        self._knows_people = knows_people
 
     def search(self) -> Found:
         """Finds variances and numbers of epochs by training on some outcomes for some others."""
@@ -77,11 +88,11 @@ class Stages:
         if found.cross_epochs:
             cross = self._cross(found.light, found.fit, rows)
             unpack_training(self._journal.stage("cross").tensors, cross.modules())
-        return Ranker.of(rows, found.light, found.fit, cross)
+        return self._ranker(rows, found.light, found.fit, cross)
 
     def learn(self, name: str, rows: Tensor, found: Found) -> Ranker | None:
         """Learns from other outcomes with what was found; None if it is stopped before the end."""
-        light = LightTraining(self._snapshot, rows, self._recipe.light)
+        light = LightTraining(self._snapshot, rows, self._recipe.light, self._prior)
         stage = self._journal.stage(f"light_{name}")
         fit = _restore_fit(stage, found.fit)
         if not stage.done:
@@ -91,11 +102,11 @@ class Stages:
             stage.tensors, stage.numbers = _pack_fit(fit)
             self._step(stage, None, fit.loss, None)
         if not found.cross_epochs:
-            return Ranker.of(rows, light, fit, None)
+            return self._ranker(rows, light, fit, None)
         cross = self._cross(light, fit, rows)
         if not self._train(f"cross_{name}", cross, found.cross_epochs):
             return None
-        return Ranker.of(rows, light, fit, cross)
+        return self._ranker(rows, light, fit, cross)
 
     def learn_each(self, name: str, parts: list[Tensor], found: Found) -> list[Ranker] | None:
         """Learns from each of some parts of the outcomes; None if it is stopped before the end."""
@@ -117,7 +128,7 @@ class Stages:
     def search_light(self) -> tuple[LightTraining, Fit]:
         """Fits the linear stage and finds its variances."""
         recipe, stage, rows = self._recipe.light, self._journal.stage("light"), self._parts.training
-        light = LightTraining(self._snapshot, rows, recipe)
+        light = LightTraining(self._snapshot, rows, recipe, self._prior)
         fit = _restore_fit(stage, light.start())
         for number in range(stage.done, recipe.rounds):
             if stage.done and self._journal.stopping:
@@ -164,13 +175,25 @@ class Stages:
             "query_map", training, check, baseline=check(), epochs=epochs, curve=QUERY_MAP
         )
 
+    def _ranker(
+        self, rows: Tensor, light: LightTraining, fit: Fit, cross: CrossTraining | None
+    ) -> Ranker:
+        return Ranker.of(rows, light, fit, cross, knows_people=self._knows_people)
+
     def _cross(self, light: LightTraining, fit: Fit, rows: Tensor) -> CrossTraining:
         recipe = self._recipe.cross
         return CrossTraining(self._snapshot, light, fit, rows, recipe=recipe, seed=self._seed)
 
     def _query_map(self, light: LightTraining, rows: Tensor) -> QueryMapTraining:
         recipe = self._recipe.query_map
-        return QueryMapTraining(self._snapshot, light.features, rows, recipe, self._seed)
+        return QueryMapTraining(
+            self._snapshot,
+            light.features,
+            rows,
+            recipe=recipe,
+            seed=self._seed,
+            prior=self._prior,
+        )
 
     def _search(
         self,

@@ -1,5 +1,6 @@
 """Runs: which moves are legal, and what ids look like."""
 
+import dataclasses
 import datetime
 
 import pytest
@@ -85,3 +86,6 @@ def test_run_ids_are_the_day_and_a_counter() -> None:
 
 def test_a_head_is_named_after_its_run() -> None:
     assert head_of(JOB, "tr_2026_05_17_001") == "u_acme.dating.2026-05-17.001"
+    shared = dataclasses.replace(JOB, tenant="_shared")
+    assert head_of(shared, "tr_2026_05_17_001") == "dating.2026-05-17.001"
+    assert (JOB.tier, shared.tier) == ("tenant", "domain")

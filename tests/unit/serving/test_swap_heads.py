@@ -10,7 +10,7 @@ from services.serving.core.candidates import FieldSpec, Layout, Partition
 from services.serving.core.ports import DesiredHead, HeadBundle
 from services.serving.core.swap_heads import RETRY_SECONDS, HeadSwapper
 from tests.support.candidates import LAYOUT, rows
-from tests.support.swaps import AGE, HEAD_1, HEAD_2, KEY, World
+from tests.support.swaps import AGE, DOMAIN_1, DOMAIN_2, HEAD_1, HEAD_2, KEY, World
 
 
 async def test_a_domain_without_a_head_is_served_by_the_encoder() -> None:
@@ -80,7 +80,7 @@ async def test_a_refused_head_leaves_the_one_in_use() -> None:
     await world.swapper.sync()
     assert world.in_use == HEAD_1.head
     assert world.results == ["loaded", "refused"]
-    assert "golden" in world.registry.failed[KEY].message
+    assert "golden" in world.registry.failed[*KEY, "tenant"].message
 
 
 async def test_a_refused_head_is_tried_again_but_not_at_once() -> None:
@@ -213,3 +213,82 @@ def test_cursors_name_what_is_complete() -> None:
     assert world.follower.cursors() == {KEY: 1}
     world.follower.apply(("acme", "hiring"), LAYOUT, profiles=rows([0]), tallies=None, revision=-1)
     assert world.follower.cursors() == {KEY: 1}
+
+
+async def test_without_a_head_of_its_own_a_tenant_is_served_by_the_domains() -> None:
+    world = World()
+    for desired, used in (
+        ([DOMAIN_1], DOMAIN_1.head),
+        ([HEAD_1, DOMAIN_1], HEAD_1.head),
+        ([HEAD_1, DOMAIN_2], HEAD_1.head),
+        ([DOMAIN_2], DOMAIN_2.head),
+        ([], "test"),
+    ):
+        world.desired = desired
+        await world.swapper.sync()
+        assert world.in_use == used
+    assert world.results == ["loaded", "loaded", "loaded", "removed"]
+    assert world.registry.failed == {}
+
+
+async def test_a_domain_head_is_held_once_and_serves_whoever_comes_at_once() -> None:
+    world = World()
+    world.desired = [DOMAIN_1]
+    await world.swapper.sync()
+    newcomer = ("globex", "dating")
+    world.follower.apply(newcomer, LAYOUT, profiles=rows([0]), tallies=None, revision=0)
+    world.follower.apply(newcomer, LAYOUT, profiles=None, tallies=None, revision=1)
+    head = world.registry.domains[newcomer].head
+    assert (head.head, head.tier, head.run_id) == (DOMAIN_1.head, "domain", "")
+    await world.swapper.sync()
+    assert world.loads == [DOMAIN_1.head]
+    assert head.bundle is world.registry.domains[KEY].head.bundle
+
+
+async def test_a_domain_head_that_does_not_fit_leaves_the_encoder_and_says_why() -> None:
+    world = World()
+    world.columns[DOMAIN_1.head] = (("height", "number", ()),)
+    world.desired = [DOMAIN_1]
+    await world.swapper.sync()
+    await world.swapper.sync()
+    assert (world.in_use, world.results) == ("test", ["refused"])
+    failed = world.registry.failed[*KEY, "domain"]
+    assert (failed.desired.tenant, failed.desired.head) == ("acme", DOMAIN_1.head)
+    assert "height" in failed.message
+    world.desired = [HEAD_1, DOMAIN_1]
+    await world.swapper.sync()
+    assert (world.in_use, world.registry.failed) == (HEAD_1.head, {})
+
+
+async def test_a_domain_head_that_knows_people_is_not_used() -> None:
+    world = World()
+    world.known = {"domain": 1}
+    world.desired = [DOMAIN_1]
+    await world.swapper.sync()
+    assert world.in_use == "test"
+    assert "single people" in world.registry.failed[*KEY, "domain"].message
+
+
+async def test_a_broken_head_of_its_own_leaves_a_tenant_where_it_was() -> None:
+    world = World()
+    world.broken, world.desired = {HEAD_1.head}, [HEAD_1, DOMAIN_1]
+    await world.swapper.sync()
+    assert world.in_use == DOMAIN_1.head
+    world.broken, world.desired = set(), [HEAD_2, DOMAIN_1]
+    await world.swapper.sync()
+    world.broken, world.desired = {HEAD_1.head}, [HEAD_1, DOMAIN_1]
+    await world.swapper.sync()
+    assert world.in_use == HEAD_2.head
+
+
+async def test_a_broken_domain_head_leaves_the_one_before() -> None:
+    world = World()
+    world.desired = [DOMAIN_1]
+    await world.swapper.sync()
+    world.broken, world.desired = {DOMAIN_2.head}, [DOMAIN_2]
+    await world.swapper.sync()
+    assert world.in_use == DOMAIN_1.head
+    assert "golden" in world.registry.failed["_shared", "dating", "domain"].message
+    world.desired = []
+    await world.swapper.sync()
+    assert (world.in_use, world.registry.failed) == ("test", {})

@@ -66,6 +66,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The rollout has ended; metadata "status" says how."""
     ERROR_REASON_ROLLOUT_WAITING: _ErrorReason.ValueType  # 21
     """The rollout waits for another's end."""
+    ERROR_REASON_TENANTS_TOO_FEW: _ErrorReason.ValueType  # 22
+    """Fewer tenants share the domain than a domain head may be learned from."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -114,4 +116,6 @@ ERROR_REASON_ROLLOUT_ENDED: ErrorReason.ValueType  # 20
 """The rollout has ended; metadata "status" says how."""
 ERROR_REASON_ROLLOUT_WAITING: ErrorReason.ValueType  # 21
 """The rollout waits for another's end."""
+ERROR_REASON_TENANTS_TOO_FEW: ErrorReason.ValueType  # 22
+"""Fewer tenants share the domain than a domain head may be learned from."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -20,7 +20,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Head(_message.Message):
-    """One head: what a run exported, promoted or held."""
+    """One head: what a run exported, promoted or held. Of a domain head, which tenants learned together, a tenant is told its version,
+    domain, tier, parent and time, and whether the tenant uses it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -34,11 +36,13 @@ class Head(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     head: _builtins.str
-    """Version of the head, such as "u_acme.dating.2026-05-17.001": tenant, domain, day and counter of its run."""
+    """Version of the head, such as "u_acme.dating.2026-05-17.001": tenant, domain, day and counter of its run. That of a domain head
+    names no tenant: "dating.2026-05-17.001".
+    """
     domain: _builtins.str
     """The domain."""
     tier: _builtins.str
-    """"tenant": the tier that the head serves."""
+    """The tier that the head serves: "tenant" or "domain"."""
     run_id: _builtins.str
     """Run that made the head."""
     parent: _builtins.str

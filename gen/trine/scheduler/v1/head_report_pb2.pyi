@@ -222,7 +222,9 @@ class HeadLineage(_message.Message):
 
     @_typing.final
     class Ancestor(_message.Message):
-        """One head further up. Of "general", the encoder alone, only the name is given."""
+        """One head further up. Of "general", the encoder alone, only the name is given; of a domain head, in which other tenants'
+        outcomes are, the name, the tier and the time.
+        """
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -230,6 +232,7 @@ class HeadLineage(_message.Message):
         RUN_ID_FIELD_NUMBER: _builtins.int
         SNAPSHOT_DIGEST_FIELD_NUMBER: _builtins.int
         TRIPLETS_USED_FIELD_NUMBER: _builtins.int
+        TIER_FIELD_NUMBER: _builtins.int
         RESULT_FIELD_NUMBER: _builtins.int
         CREATE_TIME_FIELD_NUMBER: _builtins.int
         head: _builtins.str
@@ -240,6 +243,8 @@ class HeadLineage(_message.Message):
         """Snapshot that it learned from."""
         triplets_used: _builtins.int
         """Triplets in the snapshot."""
+        tier: _builtins.str
+        """"tenant", "domain" or "general"."""
         result: _builtins.str
         """"promoted" or "held": what the gate said then."""
         @_builtins.property
@@ -253,12 +258,13 @@ class HeadLineage(_message.Message):
             run_id: _builtins.str = ...,
             snapshot_digest: _builtins.str = ...,
             triplets_used: _builtins.int = ...,
+            tier: _builtins.str = ...,
             result: _builtins.str = ...,
             create_time: _timestamp_pb2.Timestamp | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head", b"head", "result", b"result", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "triplets_used", b"triplets_used"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head", b"head", "result", b"result", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "tier", b"tier", "triplets_used", b"triplets_used"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

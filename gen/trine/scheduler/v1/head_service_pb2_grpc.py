@@ -89,7 +89,7 @@ class HeadServiceServicer:
     """
 
     def ListHeads(self, request, context):
-        """Returns heads of a domain, newest first.
+        """Returns the tenant's heads of a domain, newest first, and at the end the domain head that it uses, or would without its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

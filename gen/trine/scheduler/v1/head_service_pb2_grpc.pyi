@@ -19,7 +19,7 @@ class HeadServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListHeads: _aio.UnaryUnaryMultiCallable[_head_service_pb2.ListHeadsRequest, _head_service_pb2.ListHeadsResponse]
-    """Returns heads of a domain, newest first."""
+    """Returns the tenant's heads of a domain, newest first, and at the end the domain head that it uses, or would without its own."""
     GetHead: _aio.UnaryUnaryMultiCallable[_head_service_pb2.GetHeadRequest, _head_pb2.Head]
     """Returns a head."""
     GetHeadVerdict: _aio.UnaryUnaryMultiCallable[_head_service_pb2.GetHeadVerdictRequest, _head_report_pb2.HeadVerdict]
@@ -55,7 +55,7 @@ class HeadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _head_service_pb2.ListHeadsRequest,
         context: _aio.ServicerContext[_head_service_pb2.ListHeadsRequest, _abc.Awaitable[_head_service_pb2.ListHeadsResponse]],
     ) -> _abc.Awaitable[_head_service_pb2.ListHeadsResponse]:
-        """Returns heads of a domain, newest first."""
+        """Returns the tenant's heads of a domain, newest first, and at the end the domain head that it uses, or would without its own."""
 
     @_abc_1.abstractmethod
     def GetHead(

@@ -29,7 +29,7 @@ from trine.scheduler.v1 import file_run_pb2 as trine_dot_scheduler_dot_v1_dot_fi
 from trine.scheduler.v1 import run_pb2 as trine_dot_scheduler_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trine/scheduler/v1/lease_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\'trine/scheduler/v1/explored_pages.proto\x1a!trine/scheduler/v1/file_run.proto\x1a\x1ctrine/scheduler/v1/run.proto\"(\n\x0fLeaseRunRequest\x12\x15\n\x07trainer\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xeb\x03\n\x10LeaseRunResponse\x12\x41\n\x03run\x18\x01 \x01(\x0b\x32..trine.scheduler.v1.LeaseRunResponse.LeasedRunB\x04\xe2\x41\x01\x03\x1a\x93\x03\n\tLeasedRun\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05token\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x37\n\x0elease_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fsnapshot_digest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x63heckpoint_digest\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tincumbent\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\'\n\x19incumbent_manifest_digest\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04seed\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x34\n\x06source\x18\r \x01(\x0b\x32\x1e.trine.scheduler.v1.FileSourceB\x04\xe2\x41\x01\x03\"\xbe\x04\n\x13HeartbeatRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05token\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x42\n\x05phase\x18\x04 \x01(\x0e\x32-.trine.scheduler.v1.HeartbeatRunRequest.PhaseB\x04\xe2\x41\x01\x02\x12\x38\n\x08progress\x18\x05 \x01(\x0b\x32 .trine.scheduler.v1.Run.ProgressB\x04\xe2\x41\x01\x01\x12<\n\x0bloss_points\x18\x06 \x03(\x0b\x32!.trine.scheduler.v1.Run.LossPointB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fsnapshot_digest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x63heckpoint_digest\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x36\n\x07\x64\x61taset\x18\t \x01(\x0b\x32\x1f.trine.scheduler.v1.FileDatasetB\x04\xe2\x41\x01\x01\x12@\n\x0b\x63heckpoints\x18\n \x03(\x0b\x32%.trine.scheduler.v1.FileRunCheckpointB\x04\xe2\x41\x01\x01\"p\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_STARTING\x10\x01\x12\x11\n\rPHASE_RUNNING\x10\x02\x12\x14\n\x10PHASE_EVALUATING\x10\x03\x12\x13\n\x0fPHASE_EXPORTING\x10\x04\"\xe2\x01\n\x14HeartbeatRunResponse\x12K\n\tdirective\x18\x01 \x01(\x0e\x32\x32.trine.scheduler.v1.HeartbeatRunResponse.DirectiveB\x04\xe2\x41\x01\x03\"}\n\tDirective\x12\x19\n\x15\x44IRECTIVE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44IRECTIVE_CONTINUE\x10\x01\x12\x14\n\x10\x44IRECTIVE_CANCEL\x10\x02\x12\x13\n\x0f\x44IRECTIVE_PAUSE\x10\x03\x12\x12\n\x0e\x44IRECTIVE_STOP\x10\x04\"\xd0\x03\n\x12\x43ompleteRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05token\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x1d\n\x0fmanifest_digest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12K\n\nevaluation\x18\x05 \x01(\x0b\x32\x31.trine.scheduler.v1.CompleteRunRequest.EvaluationB\x04\xe2\x41\x01\x02\x12\x34\n\x06result\x18\x06 \x01(\x0b\x32\x1e.trine.scheduler.v1.FileResultB\x04\xe2\x41\x01\x01\x1a\xd6\x01\n\nEvaluation\x12\x15\n\x07seekers\x18\x01 \x03(\x05\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06levels\x18\x02 \x03(\x05\x42\x04\xe2\x41\x01\x02\x12\x1f\n\x11\x63hallenger_scores\x18\x03 \x03(\x02\x42\x04\xe2\x41\x01\x02\x12\x1e\n\x10incumbent_scores\x18\x04 \x03(\x02\x42\x04\xe2\x41\x01\x02\x12\"\n\x14incumbent_calibrated\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x36\n\x05pages\x18\x06 \x01(\x0b\x32!.trine.scheduler.v1.ExploredPagesB\x04\xe2\x41\x01\x01\"I\n\x13\x43ompleteRunResponse\x12\x32\n\x07verdict\x18\x01 \x01(\x0b\x32\x1b.trine.scheduler.v1.VerdictB\x04\xe2\x41\x01\x03\"T\n\x11ReleaseRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05token\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\"\x14\n\x12ReleaseRunResponse\"\x89\x01\n\x0e\x46\x61ilRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05token\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x36\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1f.trine.scheduler.v1.Run.FailureB\x04\xe2\x41\x01\x02\"\x11\n\x0f\x46\x61ilRunResponse2\xd9\x03\n\x0cLeaseService\x12U\n\x08LeaseRun\x12#.trine.scheduler.v1.LeaseRunRequest\x1a$.trine.scheduler.v1.LeaseRunResponse\x12\x61\n\x0cHeartbeatRun\x12\'.trine.scheduler.v1.HeartbeatRunRequest\x1a(.trine.scheduler.v1.HeartbeatRunResponse\x12^\n\x0b\x43ompleteRun\x12&.trine.scheduler.v1.CompleteRunRequest\x1a\'.trine.scheduler.v1.CompleteRunResponse\x12[\n\nReleaseRun\x12%.trine.scheduler.v1.ReleaseRunRequest\x1a&.trine.scheduler.v1.ReleaseRunResponse\x12R\n\x07\x46\x61ilRun\x12\".trine.scheduler.v1.FailRunRequest\x1a#.trine.scheduler.v1.FailRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trine/scheduler/v1/lease_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\'trine/scheduler/v1/explored_pages.proto\x1a!trine/scheduler/v1/file_run.proto\x1a\x1ctrine/scheduler/v1/run.proto\"(\n\x0fLeaseRunRequest\x12\x15\n\x07trainer\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xb9\x04\n\x10LeaseRunResponse\x12\x41\n\x03run\x18\x01 \x01(\x0b\x32..trine.scheduler.v1.LeaseRunResponse.LeasedRunB\x04\xe2\x41\x01\x03\x1a\xe1\x03\n\tLeasedRun\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05token\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x37\n\x0elease_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fsnapshot_digest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x63heckpoint_digest\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tincumbent\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\'\n\x19incumbent_manifest_digest\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04seed\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x34\n\x06source\x18\r \x01(\x0b\x32\x1e.trine.scheduler.v1.FileSourceB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05prior\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12#\n\x15prior_manifest_digest\x18\x10 \x01(\tB\x04\xe2\x41\x01\x03\"\xbe\x04\n\x13HeartbeatRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05token\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x42\n\x05phase\x18\x04 \x01(\x0e\x32-.trine.scheduler.v1.HeartbeatRunRequest.PhaseB\x04\xe2\x41\x01\x02\x12\x38\n\x08progress\x18\x05 \x01(\x0b\x32 .trine.scheduler.v1.Run.ProgressB\x04\xe2\x41\x01\x01\x12<\n\x0bloss_points\x18\x06 \x03(\x0b\x32!.trine.scheduler.v1.Run.LossPointB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fsnapshot_digest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x63heckpoint_digest\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x36\n\x07\x64\x61taset\x18\t \x01(\x0b\x32\x1f.trine.scheduler.v1.FileDatasetB\x04\xe2\x41\x01\x01\x12@\n\x0b\x63heckpoints\x18\n \x03(\x0b\x32%.trine.scheduler.v1.FileRunCheckpointB\x04\xe2\x41\x01\x01\"p\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePHASE_STARTING\x10\x01\x12\x11\n\rPHASE_RUNNING\x10\x02\x12\x14\n\x10PHASE_EVALUATING\x10\x03\x12\x13\n\x0fPHASE_EXPORTING\x10\x04\"\xe2\x01\n\x14HeartbeatRunResponse\x12K\n\tdirective\x18\x01 \x01(\x0e\x32\x32.trine.scheduler.v1.HeartbeatRunResponse.DirectiveB\x04\xe2\x41\x01\x03\"}\n\tDirective\x12\x19\n\x15\x44IRECTIVE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44IRECTIVE_CONTINUE\x10\x01\x12\x14\n\x10\x44IRECTIVE_CANCEL\x10\x02\x12\x13\n\x0f\x44IRECTIVE_PAUSE\x10\x03\x12\x12\n\x0e\x44IRECTIVE_STOP\x10\x04\"\xef\x03\n\x12\x43ompleteRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05token\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x1d\n\x0fmanifest_digest\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12K\n\nevaluation\x18\x05 \x01(\x0b\x32\x31.trine.scheduler.v1.CompleteRunRequest.EvaluationB\x04\xe2\x41\x01\x02\x12\x34\n\x06result\x18\x06 \x01(\x0b\x32\x1e.trine.scheduler.v1.FileResultB\x04\xe2\x41\x01\x01\x1a\xf5\x01\n\nEvaluation\x12\x15\n\x07seekers\x18\x01 \x03(\x05\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06levels\x18\x02 \x03(\x05\x42\x04\xe2\x41\x01\x02\x12\x1f\n\x11\x63hallenger_scores\x18\x03 \x03(\x02\x42\x04\xe2\x41\x01\x02\x12\x1e\n\x10incumbent_scores\x18\x04 \x03(\x02\x42\x04\xe2\x41\x01\x02\x12\"\n\x14incumbent_calibrated\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x36\n\x05pages\x18\x06 \x01(\x0b\x32!.trine.scheduler.v1.ExploredPagesB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fincumbent_unfit\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"I\n\x13\x43ompleteRunResponse\x12\x32\n\x07verdict\x18\x01 \x01(\x0b\x32\x1b.trine.scheduler.v1.VerdictB\x04\xe2\x41\x01\x03\"T\n\x11ReleaseRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05token\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\"\x14\n\x12ReleaseRunResponse\"\x89\x01\n\x0e\x46\x61ilRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05token\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x36\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1f.trine.scheduler.v1.Run.FailureB\x04\xe2\x41\x01\x02\"\x11\n\x0f\x46\x61ilRunResponse2\xd9\x03\n\x0cLeaseService\x12U\n\x08LeaseRun\x12#.trine.scheduler.v1.LeaseRunRequest\x1a$.trine.scheduler.v1.LeaseRunResponse\x12\x61\n\x0cHeartbeatRun\x12\'.trine.scheduler.v1.HeartbeatRunRequest\x1a(.trine.scheduler.v1.HeartbeatRunResponse\x12^\n\x0b\x43ompleteRun\x12&.trine.scheduler.v1.CompleteRunRequest\x1a\'.trine.scheduler.v1.CompleteRunResponse\x12[\n\nReleaseRun\x12%.trine.scheduler.v1.ReleaseRunRequest\x1a&.trine.scheduler.v1.ReleaseRunResponse\x12R\n\x07\x46\x61ilRun\x12\".trine.scheduler.v1.FailRunRequest\x1a#.trine.scheduler.v1.FailRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,6 +64,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEASERUNRESPONSE_LEASEDRUN'].fields_by_name['seed']._serialized_options = b'\342A\001\003'
   _globals['_LEASERUNRESPONSE_LEASEDRUN'].fields_by_name['source']._loaded_options = None
   _globals['_LEASERUNRESPONSE_LEASEDRUN'].fields_by_name['source']._serialized_options = b'\342A\001\003'
+  _globals['_LEASERUNRESPONSE_LEASEDRUN'].fields_by_name['tier']._loaded_options = None
+  _globals['_LEASERUNRESPONSE_LEASEDRUN'].fields_by_name['tier']._serialized_options = b'\342A\001\003'
+  _globals['_LEASERUNRESPONSE_LEASEDRUN'].fields_by_name['prior']._loaded_options = None
+  _globals['_LEASERUNRESPONSE_LEASEDRUN'].fields_by_name['prior']._serialized_options = b'\342A\001\003'
+  _globals['_LEASERUNRESPONSE_LEASEDRUN'].fields_by_name['prior_manifest_digest']._loaded_options = None
+  _globals['_LEASERUNRESPONSE_LEASEDRUN'].fields_by_name['prior_manifest_digest']._serialized_options = b'\342A\001\003'
   _globals['_LEASERUNRESPONSE'].fields_by_name['run']._loaded_options = None
   _globals['_LEASERUNRESPONSE'].fields_by_name['run']._serialized_options = b'\342A\001\003'
   _globals['_HEARTBEATRUNREQUEST'].fields_by_name['tenant']._loaded_options = None
@@ -100,6 +106,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETERUNREQUEST_EVALUATION'].fields_by_name['incumbent_calibrated']._serialized_options = b'\342A\001\001'
   _globals['_COMPLETERUNREQUEST_EVALUATION'].fields_by_name['pages']._loaded_options = None
   _globals['_COMPLETERUNREQUEST_EVALUATION'].fields_by_name['pages']._serialized_options = b'\342A\001\001'
+  _globals['_COMPLETERUNREQUEST_EVALUATION'].fields_by_name['incumbent_unfit']._loaded_options = None
+  _globals['_COMPLETERUNREQUEST_EVALUATION'].fields_by_name['incumbent_unfit']._serialized_options = b'\342A\001\001'
   _globals['_COMPLETERUNREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_COMPLETERUNREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\002'
   _globals['_COMPLETERUNREQUEST'].fields_by_name['run_id']._loaded_options = None
@@ -131,31 +139,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEASERUNREQUEST']._serialized_start=233
   _globals['_LEASERUNREQUEST']._serialized_end=273
   _globals['_LEASERUNRESPONSE']._serialized_start=276
-  _globals['_LEASERUNRESPONSE']._serialized_end=767
+  _globals['_LEASERUNRESPONSE']._serialized_end=845
   _globals['_LEASERUNRESPONSE_LEASEDRUN']._serialized_start=364
-  _globals['_LEASERUNRESPONSE_LEASEDRUN']._serialized_end=767
-  _globals['_HEARTBEATRUNREQUEST']._serialized_start=770
-  _globals['_HEARTBEATRUNREQUEST']._serialized_end=1344
-  _globals['_HEARTBEATRUNREQUEST_PHASE']._serialized_start=1232
-  _globals['_HEARTBEATRUNREQUEST_PHASE']._serialized_end=1344
-  _globals['_HEARTBEATRUNRESPONSE']._serialized_start=1347
-  _globals['_HEARTBEATRUNRESPONSE']._serialized_end=1573
-  _globals['_HEARTBEATRUNRESPONSE_DIRECTIVE']._serialized_start=1448
-  _globals['_HEARTBEATRUNRESPONSE_DIRECTIVE']._serialized_end=1573
-  _globals['_COMPLETERUNREQUEST']._serialized_start=1576
-  _globals['_COMPLETERUNREQUEST']._serialized_end=2040
-  _globals['_COMPLETERUNREQUEST_EVALUATION']._serialized_start=1826
-  _globals['_COMPLETERUNREQUEST_EVALUATION']._serialized_end=2040
-  _globals['_COMPLETERUNRESPONSE']._serialized_start=2042
-  _globals['_COMPLETERUNRESPONSE']._serialized_end=2115
-  _globals['_RELEASERUNREQUEST']._serialized_start=2117
-  _globals['_RELEASERUNREQUEST']._serialized_end=2201
-  _globals['_RELEASERUNRESPONSE']._serialized_start=2203
-  _globals['_RELEASERUNRESPONSE']._serialized_end=2223
-  _globals['_FAILRUNREQUEST']._serialized_start=2226
-  _globals['_FAILRUNREQUEST']._serialized_end=2363
-  _globals['_FAILRUNRESPONSE']._serialized_start=2365
-  _globals['_FAILRUNRESPONSE']._serialized_end=2382
-  _globals['_LEASESERVICE']._serialized_start=2385
-  _globals['_LEASESERVICE']._serialized_end=2858
+  _globals['_LEASERUNRESPONSE_LEASEDRUN']._serialized_end=845
+  _globals['_HEARTBEATRUNREQUEST']._serialized_start=848
+  _globals['_HEARTBEATRUNREQUEST']._serialized_end=1422
+  _globals['_HEARTBEATRUNREQUEST_PHASE']._serialized_start=1310
+  _globals['_HEARTBEATRUNREQUEST_PHASE']._serialized_end=1422
+  _globals['_HEARTBEATRUNRESPONSE']._serialized_start=1425
+  _globals['_HEARTBEATRUNRESPONSE']._serialized_end=1651
+  _globals['_HEARTBEATRUNRESPONSE_DIRECTIVE']._serialized_start=1526
+  _globals['_HEARTBEATRUNRESPONSE_DIRECTIVE']._serialized_end=1651
+  _globals['_COMPLETERUNREQUEST']._serialized_start=1654
+  _globals['_COMPLETERUNREQUEST']._serialized_end=2149
+  _globals['_COMPLETERUNREQUEST_EVALUATION']._serialized_start=1904
+  _globals['_COMPLETERUNREQUEST_EVALUATION']._serialized_end=2149
+  _globals['_COMPLETERUNRESPONSE']._serialized_start=2151
+  _globals['_COMPLETERUNRESPONSE']._serialized_end=2224
+  _globals['_RELEASERUNREQUEST']._serialized_start=2226
+  _globals['_RELEASERUNREQUEST']._serialized_end=2310
+  _globals['_RELEASERUNRESPONSE']._serialized_start=2312
+  _globals['_RELEASERUNRESPONSE']._serialized_end=2332
+  _globals['_FAILRUNREQUEST']._serialized_start=2335
+  _globals['_FAILRUNREQUEST']._serialized_end=2472
+  _globals['_FAILRUNRESPONSE']._serialized_start=2474
+  _globals['_FAILRUNRESPONSE']._serialized_end=2491
+  _globals['_LEASESERVICE']._serialized_start=2494
+  _globals['_LEASESERVICE']._serialized_end=2967
 # @@protoc_insertion_point(module_scope)

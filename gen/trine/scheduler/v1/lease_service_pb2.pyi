@@ -70,6 +70,9 @@ class LeaseRunResponse(_message.Message):
         HEAD_FIELD_NUMBER: _builtins.int
         SEED_FIELD_NUMBER: _builtins.int
         SOURCE_FIELD_NUMBER: _builtins.int
+        TIER_FIELD_NUMBER: _builtins.int
+        PRIOR_FIELD_NUMBER: _builtins.int
+        PRIOR_MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
         tenant: _builtins.str
         """Tenant."""
         domain: _builtins.str
@@ -92,6 +95,12 @@ class LeaseRunResponse(_message.Message):
         """Version that the head of this run will have."""
         seed: _builtins.int
         """Seed of everything random in the run."""
+        tier: _builtins.str
+        """Tier that the head will serve: "tenant"; "domain" for a run of a shared domain, whose head must know no single people."""
+        prior: _builtins.str
+        """Domain head that a tenant's run starts from, the same in each lease; empty if there was none."""
+        prior_manifest_digest: _builtins.str
+        """Manifest of that head; empty if there was none."""
         @_builtins.property
         def lease_duration(self) -> _duration_pb2.Duration:
             """The lease ends so long after the last heartbeat."""
@@ -116,10 +125,13 @@ class LeaseRunResponse(_message.Message):
             head: _builtins.str = ...,
             seed: _builtins.int = ...,
             source: _file_run_pb2.FileSource | None = ...,
+            tier: _builtins.str = ...,
+            prior: _builtins.str = ...,
+            prior_manifest_digest: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["lease_duration", b"lease_duration", "source", b"source"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "domain", b"domain", "head", b"head", "incumbent", b"incumbent", "incumbent_manifest_digest", b"incumbent_manifest_digest", "lease_duration", b"lease_duration", "revision", b"revision", "run_id", b"run_id", "seed", b"seed", "snapshot_digest", b"snapshot_digest", "source", b"source", "tenant", b"tenant", "token", b"token"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "domain", b"domain", "head", b"head", "incumbent", b"incumbent", "incumbent_manifest_digest", b"incumbent_manifest_digest", "lease_duration", b"lease_duration", "prior", b"prior", "prior_manifest_digest", b"prior_manifest_digest", "revision", b"revision", "run_id", b"run_id", "seed", b"seed", "snapshot_digest", b"snapshot_digest", "source", b"source", "tenant", b"tenant", "tier", b"tier", "token", b"token"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -309,8 +321,13 @@ class CompleteRunRequest(_message.Message):
         INCUMBENT_SCORES_FIELD_NUMBER: _builtins.int
         INCUMBENT_CALIBRATED_FIELD_NUMBER: _builtins.int
         PAGES_FIELD_NUMBER: _builtins.int
+        INCUMBENT_UNFIT_FIELD_NUMBER: _builtins.int
         incumbent_calibrated: _builtins.bool
         """Whether the incumbent's scores are probabilities too."""
+        incumbent_unfit: _builtins.bool
+        """Whether the incumbent, a domain head, reads columns that the tenant's domain lacks: serving has refused it as well, so the
+        scores are those of the encoder alone.
+        """
         @_builtins.property
         def seekers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
             """Index of the seeker of each outcome, grouped: equal seekers stand together."""
@@ -340,10 +357,11 @@ class CompleteRunRequest(_message.Message):
             incumbent_scores: _abc.Iterable[_builtins.float] | None = ...,
             incumbent_calibrated: _builtins.bool = ...,
             pages: _explored_pages_pb2.ExploredPages | None = ...,
+            incumbent_unfit: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["pages", b"pages"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger_scores", b"challenger_scores", "incumbent_calibrated", b"incumbent_calibrated", "incumbent_scores", b"incumbent_scores", "levels", b"levels", "pages", b"pages", "seekers", b"seekers"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger_scores", b"challenger_scores", "incumbent_calibrated", b"incumbent_calibrated", "incumbent_scores", b"incumbent_scores", "incumbent_unfit", b"incumbent_unfit", "levels", b"levels", "pages", b"pages", "seekers", b"seekers"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

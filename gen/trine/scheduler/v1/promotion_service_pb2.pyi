@@ -78,7 +78,9 @@ class PromotedHead(_message.Message):
     head: _builtins.str
     """Version of the head; empty for the encoder alone."""
     tier: _builtins.str
-    """"tenant": the tier that the head serves; empty without one."""
+    """The tier that the head serves: "tenant", or "domain" for the head of a shared domain, whose tenant is "_shared" and which
+    serves each tenant that has no head of its own in a domain of that name and whose columns fit. Empty without a head.
+    """
     manifest_digest: _builtins.str
     """SHA-256 of the head's manifest, its name in the artifact store; empty without one."""
     exploration: _builtins.float

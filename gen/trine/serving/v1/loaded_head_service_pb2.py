@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*trine/serving/v1/loaded_head_service.proto\x12\x10trine.serving.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n\nLoadedHead\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\tload_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1a\n\x0cprobes_count\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06recall\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x03\"c\n\nFailedHead\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\"\x18\n\x16ListLoadedHeadsRequest\"\x86\x01\n\x17ListLoadedHeadsResponse\x12\x31\n\x05heads\x18\x01 \x03(\x0b\x32\x1c.trine.serving.v1.LoadedHeadB\x04\xe2\x41\x01\x03\x12\x38\n\x0c\x66\x61iled_heads\x18\x02 \x03(\x0b\x32\x1c.trine.serving.v1.FailedHeadB\x04\xe2\x41\x01\x03\x32{\n\x11LoadedHeadService\x12\x66\n\x0fListLoadedHeads\x12(.trine.serving.v1.ListLoadedHeadsRequest\x1a).trine.serving.v1.ListLoadedHeadsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*trine/serving/v1/loaded_head_service.proto\x12\x10trine.serving.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x01\n\nLoadedHead\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\tload_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1a\n\x0cprobes_count\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06recall\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\"w\n\nFailedHead\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\"\x18\n\x16ListLoadedHeadsRequest\"\x86\x01\n\x17ListLoadedHeadsResponse\x12\x31\n\x05heads\x18\x01 \x03(\x0b\x32\x1c.trine.serving.v1.LoadedHeadB\x04\xe2\x41\x01\x03\x12\x38\n\x0c\x66\x61iled_heads\x18\x02 \x03(\x0b\x32\x1c.trine.serving.v1.FailedHeadB\x04\xe2\x41\x01\x03\x32{\n\x11LoadedHeadService\x12\x66\n\x0fListLoadedHeads\x12(.trine.serving.v1.ListLoadedHeadsRequest\x1a).trine.serving.v1.ListLoadedHeadsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADEDHEAD'].fields_by_name['probes_count']._serialized_options = b'\342A\001\003'
   _globals['_LOADEDHEAD'].fields_by_name['recall']._loaded_options = None
   _globals['_LOADEDHEAD'].fields_by_name['recall']._serialized_options = b'\342A\001\003'
+  _globals['_LOADEDHEAD'].fields_by_name['tier']._loaded_options = None
+  _globals['_LOADEDHEAD'].fields_by_name['tier']._serialized_options = b'\342A\001\003'
   _globals['_FAILEDHEAD'].fields_by_name['tenant']._loaded_options = None
   _globals['_FAILEDHEAD'].fields_by_name['tenant']._serialized_options = b'\342A\001\003'
   _globals['_FAILEDHEAD'].fields_by_name['domain']._loaded_options = None
@@ -53,18 +55,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FAILEDHEAD'].fields_by_name['head']._serialized_options = b'\342A\001\003'
   _globals['_FAILEDHEAD'].fields_by_name['message']._loaded_options = None
   _globals['_FAILEDHEAD'].fields_by_name['message']._serialized_options = b'\342A\001\003'
+  _globals['_FAILEDHEAD'].fields_by_name['tier']._loaded_options = None
+  _globals['_FAILEDHEAD'].fields_by_name['tier']._serialized_options = b'\342A\001\003'
   _globals['_LISTLOADEDHEADSRESPONSE'].fields_by_name['heads']._loaded_options = None
   _globals['_LISTLOADEDHEADSRESPONSE'].fields_by_name['heads']._serialized_options = b'\342A\001\003'
   _globals['_LISTLOADEDHEADSRESPONSE'].fields_by_name['failed_heads']._loaded_options = None
   _globals['_LISTLOADEDHEADSRESPONSE'].fields_by_name['failed_heads']._serialized_options = b'\342A\001\003'
   _globals['_LOADEDHEAD']._serialized_start=131
-  _globals['_LOADEDHEAD']._serialized_end=310
-  _globals['_FAILEDHEAD']._serialized_start=312
-  _globals['_FAILEDHEAD']._serialized_end=411
-  _globals['_LISTLOADEDHEADSREQUEST']._serialized_start=413
-  _globals['_LISTLOADEDHEADSREQUEST']._serialized_end=437
-  _globals['_LISTLOADEDHEADSRESPONSE']._serialized_start=440
-  _globals['_LISTLOADEDHEADSRESPONSE']._serialized_end=574
-  _globals['_LOADEDHEADSERVICE']._serialized_start=576
-  _globals['_LOADEDHEADSERVICE']._serialized_end=699
+  _globals['_LOADEDHEAD']._serialized_end=330
+  _globals['_FAILEDHEAD']._serialized_start=332
+  _globals['_FAILEDHEAD']._serialized_end=451
+  _globals['_LISTLOADEDHEADSREQUEST']._serialized_start=453
+  _globals['_LISTLOADEDHEADSREQUEST']._serialized_end=477
+  _globals['_LISTLOADEDHEADSRESPONSE']._serialized_start=480
+  _globals['_LISTLOADEDHEADSRESPONSE']._serialized_end=614
+  _globals['_LOADEDHEADSERVICE']._serialized_start=616
+  _globals['_LOADEDHEADSERVICE']._serialized_end=739
 # @@protoc_insertion_point(module_scope)

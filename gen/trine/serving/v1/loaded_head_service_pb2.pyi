@@ -31,6 +31,7 @@ class LoadedHead(_message.Message):
     LOAD_TIME_FIELD_NUMBER: _builtins.int
     PROBES_COUNT_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant."""
     domain: _builtins.str
@@ -41,6 +42,8 @@ class LoadedHead(_message.Message):
     """Lists probed per query, where the domain is large enough for an index; 0 means an exact scan."""
     recall: _builtins.float
     """Recall@100 of the index on the head's own queries at that many probes; 1 for an exact scan."""
+    tier: _builtins.str
+    """"tenant", "domain" or "general"."""
     @_builtins.property
     def load_time(self) -> _timestamp_pb2.Timestamp:
         """When it was swapped in."""
@@ -54,10 +57,11 @@ class LoadedHead(_message.Message):
         load_time: _timestamp_pb2.Timestamp | None = ...,
         probes_count: _builtins.int = ...,
         recall: _builtins.float = ...,
+        tier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load_time", b"load_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "head", b"head", "load_time", b"load_time", "probes_count", b"probes_count", "recall", b"recall", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "head", b"head", "load_time", b"load_time", "probes_count", b"probes_count", "recall", b"recall", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -73,6 +77,7 @@ class FailedHead(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Tenant."""
     domain: _builtins.str
@@ -80,7 +85,9 @@ class FailedHead(_message.Message):
     head: _builtins.str
     """Version of the head."""
     message: _builtins.str
-    """Why it was refused."""
+    """Why it was refused: of a domain head, say, which column it reads that the tenant's domain lacks."""
+    tier: _builtins.str
+    """"tenant" or "domain". A domain head that cannot be loaded at all stands here under the tenant "_shared"."""
     def __init__(
         self,
         *,
@@ -88,10 +95,11 @@ class FailedHead(_message.Message):
         domain: _builtins.str = ...,
         head: _builtins.str = ...,
         message: _builtins.str = ...,
+        tier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "head", b"head", "message", b"message", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "head", b"head", "message", b"message", "tenant", b"tenant", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

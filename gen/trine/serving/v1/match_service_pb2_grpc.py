@@ -52,7 +52,8 @@ class MatchServiceServicer:
     """
 
     def FindMatches(self, request, context):
-        """Returns the best candidates for one seeker, by the most specific head that the tenant has.
+        """Returns the best candidates for one seeker, by the most specific head that fits: the tenant's own; else the domain's, which
+        tenants learned together, if the tenant's domain has every column that it reads; else the encoder alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,7 +17,9 @@ class MatchServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     FindMatches: _aio.UnaryUnaryMultiCallable[_match_service_pb2.FindMatchesRequest, _match_service_pb2.FindMatchesResponse]
-    """Returns the best candidates for one seeker, by the most specific head that the tenant has."""
+    """Returns the best candidates for one seeker, by the most specific head that fits: the tenant's own; else the domain's, which
+    tenants learned together, if the tenant's domain has every column that it reads; else the encoder alone.
+    """
     BatchFindMatches: _aio.UnaryUnaryMultiCallable[_match_service_pb2.BatchFindMatchesRequest, _match_service_pb2.BatchFindMatchesResponse]
     """Returns the best candidates for each of many seekers, all asked alike and ranked by one head. A seeker who cannot be answered
     gets an error beside the others' answers; what is wrong with the request as a whole is refused as a whole.
@@ -32,7 +34,9 @@ class MatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _match_service_pb2.FindMatchesRequest,
         context: _aio.ServicerContext[_match_service_pb2.FindMatchesRequest, _abc.Awaitable[_match_service_pb2.FindMatchesResponse]],
     ) -> _abc.Awaitable[_match_service_pb2.FindMatchesResponse]:
-        """Returns the best candidates for one seeker, by the most specific head that the tenant has."""
+        """Returns the best candidates for one seeker, by the most specific head that fits: the tenant's own; else the domain's, which
+        tenants learned together, if the tenant's domain has every column that it reads; else the encoder alone.
+        """
 
     @_abc_1.abstractmethod
     def BatchFindMatches(

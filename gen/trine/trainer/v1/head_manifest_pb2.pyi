@@ -198,6 +198,7 @@ class HeadManifest(_message.Message):
     CODE_VERSION_FIELD_NUMBER: _builtins.int
     RULE_VERSION_FIELD_NUMBER: _builtins.int
     TABLE_FIELD_NUMBER: _builtins.int
+    PRIOR_FIELD_NUMBER: _builtins.int
     OUTCOMES_COUNT_FIELD_NUMBER: _builtins.int
     TWINS_FIELD_NUMBER: _builtins.int
     TWINS_AGREEMENT_FIELD_NUMBER: _builtins.int
@@ -209,7 +210,10 @@ class HeadManifest(_message.Message):
     domain: _builtins.str
     """Domain that the head is for; empty for a model made from files."""
     tier: _builtins.str
-    """"tenant": the tier that the head serves; "model" for a model made from files, which has a query map alone and no table."""
+    """The tier that the head serves: "tenant", or "domain" for one that tenants who share a domain learned together; its table
+    knows nobody, and its golden vectors are of people who do not exist; "model" for a model made
+    from files, which has a query map alone and no table.
+    """
     encoder: _builtins.str
     """Encoder whose vectors the head reads, or "caller"."""
     dim: _builtins.int
@@ -226,6 +230,8 @@ class HeadManifest(_message.Message):
     """Version of the code that trained it."""
     rule_version: _builtins.str
     """Version of the rule that formed the triplets."""
+    prior: _builtins.str
+    """Domain head that the run started from; empty for none."""
     outcomes_count: _builtins.int
     """Outcomes that the head was learned from."""
     twins_agreement: _builtins.float
@@ -287,6 +293,7 @@ class HeadManifest(_message.Message):
         code_version: _builtins.str = ...,
         rule_version: _builtins.str = ...,
         table: Global___HeadManifest.Artifact | None = ...,
+        prior: _builtins.str = ...,
         outcomes_count: _builtins.int = ...,
         twins: _abc.Iterable[Global___HeadManifest.Twin] | None = ...,
         twins_agreement: _builtins.float = ...,
@@ -294,7 +301,7 @@ class HeadManifest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "golden", b"golden", "table", b"table"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "columns", b"columns", "dim", b"dim", "domain", b"domain", "encoder", b"encoder", "factors", b"factors", "golden", b"golden", "head", b"head", "outcomes_count", b"outcomes_count", "parent", b"parent", "parts", b"parts", "recipe", b"recipe", "rule_version", b"rule_version", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "table", b"table", "tenant", b"tenant", "tier", b"tier", "twins", b"twins", "twins_agreement", b"twins_agreement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "columns", b"columns", "dim", b"dim", "domain", b"domain", "encoder", b"encoder", "factors", b"factors", "golden", b"golden", "head", b"head", "outcomes_count", b"outcomes_count", "parent", b"parent", "parts", b"parts", "prior", b"prior", "recipe", b"recipe", "rule_version", b"rule_version", "run_id", b"run_id", "snapshot_digest", b"snapshot_digest", "table", b"table", "tenant", b"tenant", "tier", b"tier", "twins", b"twins", "twins_agreement", b"twins_agreement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
