@@ -67,8 +67,8 @@ class FactorsRecipe:
     ridges: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0)
     recency_floor: float = 0.5
     """Weight of the oldest choice of a history, the latest having 1."""
-    recency_places: tuple[float, ...] = (5.0, 10.0, 1e6)
-    """Over how many later choices what is above the floor falls to a third; the last is never."""
+    recency_places: tuple[float, ...] = (5.0, 10.0)
+    """Over how many later choices what is above the floor falls to a third."""
     others_loss_max: float = 0.01
     """Share of NDCG@10 at any other choice that may be given up for the next one."""
     follows_weight: float = 2.0
