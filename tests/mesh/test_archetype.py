@@ -227,6 +227,24 @@ def test_a_job_completes_with_a_model_and_metrics(mesh: Mesh) -> None:
         assert told(http.put(f"{JOBS}/{job['id']}/cancel"), 409) == "run_ended"
 
 
+def test_a_job_that_is_stopped_keeps_what_it_has_learned(mesh: Mesh) -> None:
+    with http_for(mesh, "stopper") as http:
+        send(http, "train.jsonl", lines(range(240)))
+        job = f"{JOBS}/{http.post(JOBS, json=wish()).json()['id']}"
+
+        def status(*wanted: str) -> str | None:
+            found: str = http.get(job).json()["status"]
+            return found if found in wanted else None
+
+        until(lambda: status("RUNNING"), 60, pause=0.05)
+        assert http.put(f"{job}/stop").json()["status"] in {"STOPPING", "STOPPED"}
+        until(lambda: status("STOPPED"), 60, pause=0.1)
+        stopped = http.put(f"{job}/stop").json()
+        assert stopped["status"] == "STOPPED"
+        assert http.get(stopped["inference_config_path"]).status_code == 200
+        assert told(http.put(f"{job}/cancel"), 409) == "run_ended"
+
+
 @pytest.mark.usefixtures("idle")
 def test_jobs_are_listed_and_found_by_ids_of_the_callers(mesh: Mesh) -> None:
     with http_for(mesh, "lister") as http:
