@@ -32,9 +32,9 @@ def learn(content: bytes, watch: Watch | None = None, **options: Any) -> Learned
 
 def promoted(head: LearnedHead) -> bool:
     """The gate's word."""
-    evaluation = dataclasses.asdict(head.evaluation)
-    del evaluation["pages"]
-    return judge(Evaluation(**evaluation), "general", 0).promoted
+    names = [field.name for field in dataclasses.fields(Evaluation)]
+    evaluation = Evaluation(**{name: getattr(head.evaluation, name) for name in names})
+    return judge(evaluation, "general", 0).promoted
 
 
 def test_whoever_chose_alike_is_offered_what_the_others_chose() -> None:
