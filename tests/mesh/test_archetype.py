@@ -229,7 +229,7 @@ def test_a_job_completes_with_a_model_and_metrics(mesh: Mesh) -> None:
 
 def test_a_job_that_is_stopped_keeps_what_it_has_learned(mesh: Mesh) -> None:
     with http_for(mesh, "stopper") as http:
-        send(http, "train.jsonl", lines(range(240)))
+        send(http, "train.jsonl", lines(range(1_000)))
         job = f"{JOBS}/{http.post(JOBS, json=wish()).json()['id']}"
 
         def status(*wanted: str) -> str | None:
