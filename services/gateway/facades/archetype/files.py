@@ -15,7 +15,7 @@ from services.gateway.core.ports import Clock, Contents, FileStore
 from services.gateway.core.transfers import Transfers
 from services.gateway.facades.archetype.answers import Json, answer
 from services.gateway.facades.archetype.requests import read_count
-from services.gateway.facades.openai.requests import Receive, read_form, read_limit
+from services.gateway.facades.requests import Receive, read_form, read_limit
 from services.gateway.http import Call, Route
 
 FILE_TYPES = (

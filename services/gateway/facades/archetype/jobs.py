@@ -18,7 +18,7 @@ from services.gateway.core.tuning_job import TuningJob
 from services.gateway.facades.archetype.answers import Json, answer, iso, typed_id
 from services.gateway.facades.archetype.requests import read_count, read_list
 from services.gateway.facades.archetype.statuses import KNOWN, STATUSES
-from services.gateway.facades.openai.requests import (
+from services.gateway.facades.requests import (
     read_body,
     read_object,
     read_optional_text,

@@ -5,7 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from services.gateway.core.errors import FieldInvalidError
-from services.gateway.facades.openai.requests import Json
+from services.gateway.facades.requests import Json
 
 _DIGITS_MAX = 9
 

@@ -37,7 +37,7 @@ from services.gateway.core.upload import (
 from services.gateway.facades.archetype.answers import Json, answer, iso
 from services.gateway.facades.archetype.files import base_name, check_file_type
 from services.gateway.facades.archetype.requests import read_list
-from services.gateway.facades.openai.requests import (
+from services.gateway.facades.requests import (
     CHUNK_BYTES,
     read_body,
     read_integer,

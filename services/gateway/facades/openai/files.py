@@ -19,7 +19,7 @@ from services.gateway.core.ports import Clock, Contents, FileStore
 from services.gateway.core.transfers import Transfers
 from services.gateway.core.upload import Part, Upload
 from services.gateway.facades.openai.answers import Json, answer, envelope, unix
-from services.gateway.facades.openai.requests import (
+from services.gateway.facades.requests import (
     read_body,
     read_choice,
     read_form,

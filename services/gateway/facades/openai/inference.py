@@ -10,7 +10,7 @@ from aiohttp import web
 from services.gateway.core.errors import FieldInvalidError
 from services.gateway.core.inference import Embedded, Inference, Reranked
 from services.gateway.facades.openai.answers import Json, answer
-from services.gateway.facades.openai.requests import read_body, read_text
+from services.gateway.facades.requests import read_body, read_text
 from services.gateway.http import Call, Route
 
 EMBEDDING_FIELDS = ("input", "model", "encoding_format", "dimensions", "user", "input_type")

@@ -25,9 +25,9 @@ from services.gateway.core.run import (
 )
 from services.gateway.core.tuning_job import JOB_ID, TuningJob
 from services.gateway.facades.openai.answers import Json, answer, envelope, unix
-from services.gateway.facades.openai.requests import read_body, read_limit
 from services.gateway.facades.openai.statuses import Words, status_of
 from services.gateway.facades.openai.wishes import AUTO, FIELDS, check_integrations, read_wish
+from services.gateway.facades.requests import read_body, read_limit
 from services.gateway.http import Call, Route
 
 PAGE_MAX = 100

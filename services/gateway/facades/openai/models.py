@@ -9,7 +9,7 @@ from services.gateway.core.permission import PERMISSION_ID, Permission, permissi
 from services.gateway.core.ports import Clock, JobStore, Runs
 from services.gateway.core.run import Model
 from services.gateway.facades.openai.answers import Json, answer, envelope, unix
-from services.gateway.facades.openai.requests import (
+from services.gateway.facades.requests import (
     read_body,
     read_choice,
     read_limit,

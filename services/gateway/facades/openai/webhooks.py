@@ -31,7 +31,7 @@ from services.gateway.core.webhook import (
     Endpoint,
 )
 from services.gateway.facades.openai.answers import Json, answer, envelope, unix
-from services.gateway.facades.openai.requests import (
+from services.gateway.facades.requests import (
     read_body,
     read_choice,
     read_limit,

@@ -6,7 +6,7 @@ from typing import Any
 from services.gateway.core.create_job import Request
 from services.gateway.core.errors import FieldInvalidError
 from services.gateway.core.run import Hyperparameters, Method
-from services.gateway.facades.openai.requests import (
+from services.gateway.facades.requests import (
     Json,
     read_integer,
     read_object,
