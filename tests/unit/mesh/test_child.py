@@ -165,8 +165,9 @@ async def test_a_child_ends_when_it_is_asked_to(watched: Watched) -> None:
 
 
 async def test_a_child_is_asked_by_its_own_signal(watched: Watched) -> None:
-    script = "trap 'echo interrupted; exit 7' INT; echo ready; while :; do sleep 0.01; done"
-    child = watched.make(script, stop_signal=signal.SIGINT)
+    # Not SIGINT: what a shell starts in the background ignores that one, and so do its children.
+    script = "trap 'echo interrupted; exit 7' USR1; echo ready; while :; do sleep 0.01; done"
+    child = watched.make(script, stop_signal=signal.SIGUSR1)
     async with supervised(child):
         process = child._process
         assert process is not None
