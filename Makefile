@@ -3,6 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# Two at once: most tests wait for processes. Those of a file share what they have started.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 INSTALLED := $(VENV)/installed
 ENCODER := $(VENV)/share/trine/all-minilm-l6-v2
 
@@ -27,13 +29,13 @@ status: $(INSTALLED)  ## shows the mesh's processes
 	@$(BIN)/trine status
 
 test: $(INSTALLED) check  ## runs every test, end to end too (minutes)
-	$(BIN)/pytest tests --ignore tests/unit --ignore tests/architecture
+	$(PYTEST) tests --ignore tests/unit --ignore tests/architecture
 
 check: $(INSTALLED)  ## lint, types, contracts and unit tests (under a minute)
 	$(BIN)/ruff check services tests
 	$(BIN)/ruff format --check services tests
 	$(BIN)/mypy
-	$(BIN)/pytest tests/unit tests/architecture
+	$(PYTEST) tests/unit tests/architecture
 
 bench: $(INSTALLED)  ## measures the mesh against its floors and prints the ratios
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench

@@ -44,7 +44,7 @@ def test_whatever_the_document_allows_is_answered_as_it_says(
 
     @given(case=document[path][verb].as_strategy())
     @settings(
-        max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
     )
     def call(case: Any) -> None:
         case.call_and_validate(headers=headers, checks=CHECKS)

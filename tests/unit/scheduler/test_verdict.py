@@ -137,11 +137,9 @@ def test_the_same_evaluation_and_seed_give_the_same_verdict() -> None:
     assert judge(given, "general", seed=7) == judge(given, "general", seed=7)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_gate_lets_few_regressions_through(seed: int) -> None:
+def test_the_gate_lets_few_regressions_through() -> None:
     promoted = sum(
-        judge(evaluation(80, 10, 0.3, 0.35, seed * 100 + i), "general", seed=i).promoted
-        for i in range(10)
+        judge(evaluation(80, 10, 0.3, 0.35, i), "general", seed=i).promoted for i in range(10)
     )
     assert promoted <= 2
 
