@@ -63,11 +63,20 @@ async def test_the_trainer_reads_a_snapshot_as_the_triplet_store_wrote_it(
     assert (found.encoder, found.rule_version) == ("test", RULE_VERSION)
     columns = [(column.name, column.type, column.members) for column in found.fields]
     assert columns == [("age", "integer", ()), ("goal", "enum", ("fun", "love"))]
-    for name in ("vectors", "columns", "seekers", "candidates", "levels", "weights", "times"):
+    for name in ("vectors", "columns"):
         expected = getattr(arrays, name)
         assert np.array_equal(getattr(found, name).numpy(), expected, equal_nan=True), name
-    assert found.triplets.tolist() == [[0, 0, 1], [0, 0, 2]]
-    assert found.triplet_weights.tolist() == [1, 4]
+    # Outcomes are read in an order that does not depend on the one in which they came.
+    names = ("seekers", "candidates", "levels", "weights", "times")
+    rows = sorted(zip(*(getattr(found, name).tolist() for name in names), strict=True))
+    assert rows == sorted(zip(*(getattr(arrays, name).tolist() for name in names), strict=True))
+    whom = found.candidates.tolist()
+    told = [
+        (anchor, whom[better], whom[worse]) for anchor, better, worse in found.triplets.tolist()
+    ]
+    weights = found.triplet_weights.tolist()
+    first, second, third = arrays.candidates.tolist()[:3]
+    assert dict(zip(told, weights, strict=True)) == {(0, first, second): 1, (0, first, third): 4}
 
 
 async def test_the_same_domain_has_the_same_digest_however_its_arrays_lie(

@@ -103,7 +103,7 @@ async def test_migrations_of_a_service_follow_those_of_its_plumbing(tmp_path: Pa
     for name in ("0002_b.sql", "0001_a.sql", "notes.txt"):
         (tmp_path / name).write_text("")
     names = [path.stem for path in migrations_of(tmp_path, "outbox", "replies")]
-    assert names == ["outbox_0001", "replies_0001", "0001_a", "0002_b"]
+    assert names == ["outbox_0001", "replies_0001", "replies_0002", "0001_a", "0002_b"]
 
 
 async def test_every_connection_of_the_pool_sees_its_schema_first(

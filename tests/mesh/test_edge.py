@@ -163,7 +163,7 @@ def test_a_repeated_request_gets_the_first_answer(mesh: Mesh, path: str) -> None
         (None, "API_KEY_MISSING"),
         ("Basic abc", "API_KEY_MISSING"),
         ("Bearer nonsense", "API_KEY_INVALID"),
-        (f"Bearer {mint_api_key()[0]}", "API_KEY_INVALID"),
+        pytest.param(f"Bearer {mint_api_key()[0]}", "API_KEY_INVALID", id="unknown"),
     ],
 )
 def test_without_a_good_key_nothing_is_answered(

@@ -56,7 +56,7 @@ def test_a_file_comes_back_as_it_was_sent(client: openai.OpenAI) -> None:
 
 
 def test_files_are_listed_page_by_page(mesh: Mesh) -> None:
-    with client_of(mesh, key=new_key(mesh, "lister")) as client:
+    with client_of(mesh, key=new_key(mesh, "filer")) as client:
         sent = [
             client.files.create(file=(f"{index}.txt", b"x"), purpose=purpose).id
             for index in range(5)
