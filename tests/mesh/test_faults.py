@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.mesh import PEOPLE, Json, Mesh, run_async, running_mesh, until
 
-MANY = 110
+MANY = 80
 """People whose outcomes take seconds to learn from."""
 BUDGET = 500
 COOL_DOWN_SECONDS = 6

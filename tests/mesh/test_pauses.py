@@ -13,7 +13,7 @@ import pytest
 from services.chassis.artifacts import open_artifacts
 from tests.support.mesh import Json, Mesh, run_async, running_mesh, until
 
-MANY = 110
+MANY = 80
 """People whose outcomes take seconds to learn from."""
 
 
