@@ -210,8 +210,8 @@ def _show_verdict(run: Json, console: Console) -> None:
     table.add_row("gain (90 %, paired)", *gains)
     console.print(
         f"The gate compares {run['head']} with {verdict['incumbent']}: {verdict['seekers_count']} "
-        f"seekers, {verdict['outcomes_count']} outcomes of the last events, later than all that "
-        "was learned from."
+        f"seekers, {verdict['outcomes_count']} outcomes of the last events, by twins of both that "
+        "have not learned them."
     )
     console.print(table)
     style = "green" if verdict["result"] == "promoted" else "yellow"
