@@ -126,8 +126,13 @@ def test_the_end_of_a_job_is_heard_of(client: openai.OpenAI, receiver: Receiver)
     assert event.data.id == job.id
     assert client.fine_tuning.jobs.retrieve(job.id).status == "failed"
     path = f"/webhook_endpoints/{endpoint.id}/deliveries"
-    (delivery,) = client.get(path, cast_to=httpx.Response).json()["data"]
-    assert (delivery["id"], delivery["attempts"]) == (event.id, 1)
+
+    def settled() -> bool | None:
+        (delivery,) = client.get(path, cast_to=httpx.Response).json()["data"]
+        assert delivery["id"] == event.id
+        return True if (delivery["attempts"], delivery["status"]) == (1, "delivered") else None
+
+    until(settled)
 
     client.post(f"{path}/{event.id}/replay", cast_to=httpx.Response)
     until(lambda: len(receiver.heard) == 2 or None)
