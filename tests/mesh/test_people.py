@@ -77,6 +77,8 @@ def test_an_erased_person_is_gone_from_matches_at_once_and_from_the_next_snapsho
     assert run["snapshot_digest"] in erased["snapshot_digests"]
     assert erased["outcomes_removed"] == (PEOPLE - 1) + 19
     heads = {each["head"]: each for each in mesh.call("GET", erased["heads"])["heads"]}
+    every = mesh.call("GET", "/v1/heads", domain=DOMAIN)["heads"]
+    assert sorted(heads) == sorted(each["head"] for each in every)
     head = heads[run["head"]]
     told = {"head": run["head"], "run_id": run["run_id"], "domain": DOMAIN, "tier": "tenant"}
     assert head.items() >= (told | {"erased": True}).items()
