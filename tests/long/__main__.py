@@ -1,0 +1,40 @@
+"""Runs the long forms of the reliability tests and records them: python -m tests.long [PART …].
+
+A part that finds a violation ends the command with a status other than 0, after it is recorded.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+
+from tests.long.mutations import measure_mutations
+from tests.long.record import Record
+
+PARTS: Mapping[str, Callable[[Record], bool]] = {
+    "mutations": measure_mutations,
+}
+"""Each adds its figures to the record and says whether everything held."""
+
+
+def main() -> int:
+    """Runs the parts named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.long", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+    held = [_run(part, arguments.seed) for part in arguments.parts or PARTS]
+    return 0 if all(held) else 1
+
+
+def _run(part: str, seed: int) -> bool:
+    record = Record(part, seed)
+    held = PARTS[part](record)
+    record.write()
+    print(f"{part}: {'held' if held else 'VIOLATED'}", flush=True)
+    return held
+
+
+if __name__ == "__main__":
+    sys.exit(main())
