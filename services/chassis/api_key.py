@@ -27,9 +27,12 @@ class HashedKey:
     secret_hash: bytes
 
 
-def mint_api_key() -> tuple[str, HashedKey]:
-    """Returns the text of a new key, to be shown once, and what to store."""
-    body = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH + _SECRET_LENGTH))
+def mint_api_key(key_id: str = "") -> tuple[str, HashedKey]:
+    """Returns the text of a new key, to be shown once, and what to store.
+
+    Given the id of a key, the secret alone is new.
+    """
+    body = (key_id or _random(_ID_LENGTH)) + _random(_SECRET_LENGTH)
     return PREFIX + body + _checksum(body), _hashed(body)
 
 
@@ -39,6 +42,10 @@ def parse_api_key(text: str) -> HashedKey | None:
         return None
     body, checksum = text[len(PREFIX) : -_CHECKSUM_LENGTH], text[-_CHECKSUM_LENGTH:]
     return _hashed(body) if _checksum(body) == checksum else None
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
 def _hashed(body: str) -> HashedKey:

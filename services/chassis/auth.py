@@ -3,7 +3,8 @@
 Each service checks its callers itself. An answer of the authority (the gateway) is used for up to 2
 seconds as it is, up to 5 seconds while it is asked again behind the caller's back, and not at all
 beyond: so a revoked key is dead everywhere within 5 seconds, and a call in steady state waits for
-nobody.
+nobody. Good and bad answers are remembered apart, so that bad keys push out no good one, and asking
+about a key that is not known to be good has its limits.
 """
 
 import asyncio
@@ -20,12 +21,15 @@ from trine.gateway.v1 import access_service_pb2, access_service_pb2_grpc, author
 
 from services.chassis.api_key import HashedKey, parse_api_key
 from services.chassis.clock import Clock
-from services.chassis.errors import PublicError
+from services.chassis.errors import PublicError, RefusedError
+from services.chassis.limits import Guesses, calling_network
 
 MESH_TOKEN_KEY = "trine-mesh-token"  # noqa: S105  # the header's name, not its value
 FRESH_SECONDS = 2.0
 VALID_SECONDS = 5.0
 CACHE_ENTRIES_MAX = 10_000
+"""Of good keys, and of bad ones."""
+FORWARDED_KEY = "x-forwarded-for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,8 @@ MESH = Caller("", frozenset())
 _current_caller: ContextVar[Caller] = ContextVar("caller")
 
 
-class AccessDeniedError(Exception):
-    """The caller is turned away."""
-
-    def __init__(self, public: PublicError) -> None:
-        super().__init__(public.message)
-        self.public = public
+class AccessDeniedError(RefusedError):
+    """Who calls may not."""
 
 
 def current_tenant() -> str:
@@ -111,14 +111,16 @@ class Authenticator:
         self._resolve = resolve
         self._mesh_token = mesh_token.encode()
         self._clock = clock
-        self._entries: OrderedDict[HashedKey, _Entry] = OrderedDict()
+        self._good: OrderedDict[HashedKey, _Entry] = OrderedDict()
+        self._bad: OrderedDict[HashedKey, _Entry] = OrderedDict()
+        self._guesses = Guesses(clock)
         self._asking: dict[HashedKey, asyncio.Task[Grant | None]] = {}
 
     async def authenticate(self, metadata: Mapping[str, str], scope: str) -> Caller:
         """Returns the caller of an RPC that needs `scope`; an empty scope admits the mesh alone.
 
         Raises:
-            AccessDeniedError: says why in public words.
+            RefusedError: says why in public words.
         """
         if not scope:
             token = metadata.get(MESH_TOKEN_KEY, "")
@@ -127,7 +129,7 @@ class Authenticator:
             raise _denied(
                 grpc.StatusCode.PERMISSION_DENIED, "INTERNAL_RPC", "This RPC is internal."
             )
-        grant = await self._grant(_bearer(metadata))
+        grant = await self._grant(_bearer(metadata), metadata.get(FORWARDED_KEY, ""))
         if grant is None or self._expired(grant):
             raise _denied(
                 grpc.StatusCode.UNAUTHENTICATED,
@@ -139,15 +141,15 @@ class Authenticator:
             raise _denied(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING", message, scope=scope)
         return Caller(grant.tenant, grant.scopes)
 
-    async def _grant(self, text: str) -> Grant | None:
+    async def _grant(self, text: str, forwarded: str) -> Grant | None:
         key = parse_api_key(text)
         if key is None:
             return None
-        entry = self._entries.get(key)
+        entry = self._good.get(key) or self._bad.get(key)
         age = self._clock.monotonic() - entry.confirmed_at if entry else VALID_SECONDS
         if entry and age < FRESH_SECONDS:
             return entry.grant
-        asking = self._asking.get(key) or self._ask(key)
+        asking = self._asking.get(key) or self._ask(key, calling_network(forwarded))
         if entry and age < VALID_SECONDS:
             return entry.grant
         try:
@@ -156,19 +158,28 @@ class Authenticator:
             message = "API keys cannot be checked at the moment. Try again."
             raise _denied(grpc.StatusCode.UNAVAILABLE, "AUTHORITY_UNAVAILABLE", message) from error
 
-    def _ask(self, key: HashedKey) -> asyncio.Task[Grant | None]:
-        task = asyncio.create_task(self._refresh(key))
+    def _ask(self, key: HashedKey, address: str) -> asyncio.Task[Grant | None]:
+        if key not in self._good:
+            self._guesses.spend(address, key.key_id)
+        task = asyncio.create_task(self._refresh(key, address))
         self._asking[key] = task
         task.add_done_callback(lambda done: self._asked(key, done))
         return task
 
-    async def _refresh(self, key: HashedKey) -> Grant | None:
-        asked_at = self._clock.monotonic()
-        grant = await self._resolve(key)
-        self._entries[key] = _Entry(grant, asked_at)
-        self._entries.move_to_end(key)
-        if len(self._entries) > CACHE_ENTRIES_MAX:
-            self._entries.popitem(last=False)
+    async def _refresh(self, key: HashedKey, address: str) -> Grant | None:
+        asked_at, counted, wrong = self._clock.monotonic(), key not in self._good, False
+        try:
+            grant = await self._resolve(key)
+            wrong = grant is None
+        finally:
+            if counted and not wrong:  # it is good, or nobody could tell
+                self._guesses.give_back(address, key.key_id)
+        entries, others = (self._bad, self._good) if grant is None else (self._good, self._bad)
+        others.pop(key, None)
+        entries[key] = _Entry(grant, asked_at)
+        entries.move_to_end(key)
+        if len(entries) > CACHE_ENTRIES_MAX:
+            entries.popitem(last=False)
         return grant
 
     def _asked(self, key: HashedKey, task: asyncio.Task[Grant | None]) -> None:

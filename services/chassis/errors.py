@@ -5,15 +5,16 @@ Each service has one table from exception to status code and reason. What is not
 bug: the caller sees a sentence without details, the log sees the cause.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import grpc
-from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 ERROR_DOMAIN = "trine"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
+RETRY_AFTER_KEY = "retry-after"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class ErrorRow:
 
     code: grpc.StatusCode
     reason: str
+    retry_seconds: float = 0.0
+    """After which the same call may fare better; 0 where time alone changes nothing."""
 
 
 ErrorTable = Mapping[type[Exception], ErrorRow]
@@ -35,16 +38,37 @@ class PublicError:
     reason: str
     message: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    retry_seconds: float = 0.0
 
-    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
-        """The error's details as gRPC carries them."""
+    @property
+    def retry_after(self) -> int:
+        """The whole seconds of an HTTP Retry-After; 0 where there is to be none."""
+        return math.ceil(self.retry_seconds)
+
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """The error's details as gRPC carries them; Envoy makes Retry-After a header."""
         info = error_details_pb2.ErrorInfo(
             reason=self.reason, domain=ERROR_DOMAIN, metadata=self.metadata
         )
-        details = any_pb2.Any()
-        details.Pack(info)
-        status = status_pb2.Status(code=self.code.value[0], message=self.message, details=[details])
-        return ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        status.details.add().Pack(info)
+        if not self.retry_seconds:
+            return ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(self.retry_seconds * 1e9))
+        status.details.add().Pack(retry)
+        return (
+            (STATUS_DETAILS_KEY, status.SerializeToString()),
+            (RETRY_AFTER_KEY, str(self.retry_after)),
+        )
+
+
+class RefusedError(Exception):
+    """A call that is turned away before anybody looks at what it asks for."""
+
+    def __init__(self, public: PublicError) -> None:
+        super().__init__(public.message)
+        self.public = public
 
 
 def describe(error: Exception, table: ErrorTable) -> PublicError | None:
@@ -53,7 +77,7 @@ def describe(error: Exception, table: ErrorTable) -> PublicError | None:
         row = table.get(kind)
         if row is not None:
             metadata: Mapping[str, str] = getattr(error, "metadata", {})
-            return PublicError(row.code, row.reason, str(error), metadata)
+            return PublicError(row.code, row.reason, str(error), metadata, row.retry_seconds)
     return None
 
 

@@ -1,4 +1,4 @@
-"""What happens around every RPC: who calls, what is counted, and how errors leave.
+"""What happens around every RPC: who calls, how much, what is counted, and how errors leave.
 
 One interceptor instead of a chain, because each link of a chain costs a few per cent of what the
 server can answer. It wraps a method's handler once and keeps the wrapped one.
@@ -8,20 +8,20 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
 
 from services.chassis.auth import (
-    AccessDeniedError,
     Authenticator,
     Caller,
     required_scope,
     set_current_caller,
 )
-from services.chassis.errors import ErrorTable, PublicError, describe
+from services.chassis.errors import ErrorTable, PublicError, RefusedError, describe
+from services.chassis.limits import CallLimits, Places
 from services.chassis.telemetry import RpcMetrics
 
 # These say nothing about tenants, and probes and tools call them without a key. Envoy does not
@@ -46,15 +46,18 @@ _log = structlog.get_logger()
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Authenticates, measures, and maps exceptions, for all four kinds of call."""
 
-    def __init__(self, authenticator: Authenticator, errors: ErrorTable) -> None:
-        self._authenticator = authenticator
-        self._errors = errors
+    def __init__(
+        self, authenticator: Authenticator, errors: ErrorTable, limits: CallLimits
+    ) -> None:
+        self.authenticator = authenticator
+        self.errors = errors
+        self.limits = limits
         self._wrapped: dict[str, Handler] = {}
-        self._streams = _Streams()
+        self.streams = _Streams()
 
     def end_streams(self) -> None:
         """Ends the answers that are streams, which would otherwise go on for ever: UNAVAILABLE."""
-        self._streams.end()
+        self.streams.end()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -67,7 +70,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler: Handler | None = await continuation(handler_call_details)
         if handler is None or method.startswith(OPEN_SERVICES):
             return handler
-        call = _Call(self._authenticator, self._errors, self._streams, method, handler)
+        call = _Call(self, method, handler)
         self._wrapped[method] = call.wrapped()
         return self._wrapped[method]
 
@@ -100,17 +103,11 @@ class _Streams:
 class _Call:
     """One RPC method and what surrounds it."""
 
-    def __init__(
-        self,
-        authenticator: Authenticator,
-        errors: ErrorTable,
-        streams: _Streams,
-        method: str,
-        handler: Handler,
-    ) -> None:
-        self._authenticator = authenticator
-        self._errors = errors
-        self._streams = streams
+    def __init__(self, around: CallInterceptor, method: str, handler: Handler) -> None:
+        self._authenticator = around.authenticator
+        self._errors = around.errors
+        self._limits = around.limits
+        self._streams = around.streams
         self._method = method
         self._handler = handler
         self._scope = required_scope(method)
@@ -143,8 +140,9 @@ class _Call:
         behaviour: Any = self._handler.stream_unary or self._handler.unary_unary
         call = _Running(self._metrics)
         try:
-            await self._admit(context)
-            response = await behaviour(request, context)
+            with self._place(self._limits.calls):
+                await self._admit(context)
+                response = await behaviour(request, context)
         except BaseException as error:
             await self._refuse(error, context, call)
         call.finish("OK")
@@ -154,17 +152,25 @@ class _Call:
         behaviour: Any = self._handler.stream_stream or self._handler.unary_stream
         call = _Running(self._metrics)
         try:
-            await self._admit(context)
-            async with self._admitted_on(context):
-                with self._streams.joined():
-                    async for response in behaviour(request, context):
-                        yield response
+            with self._place(self._limits.streams):
+                await self._admit(context)
+                async with self._admitted_on(context):
+                    with self._streams.joined():
+                        async for response in behaviour(request, context):
+                            yield response
         except BaseException as error:
             await self._refuse(error, context, call)
         call.finish("OK")
 
+    def _place(self, places: Places) -> AbstractContextManager[None]:
+        """A place among the calls from outside; what the mesh asks itself is never shed."""
+        return places.taken() if self._scope else nullcontext()
+
     async def _admit(self, context: Context) -> None:
-        set_current_caller(await self._authenticate(context))
+        caller = await self._authenticate(context)
+        set_current_caller(caller)
+        if self._scope:
+            self._limits.spend(caller.tenant, self._scope)
 
     async def _authenticate(self, context: Context) -> Caller:
         metadata = {
@@ -179,7 +185,7 @@ class _Call:
         """Ends what runs inside once its caller would not be admitted any more.
 
         Raises:
-            AccessDeniedError: says why.
+            RefusedError: says why.
         """
         if not self._scope:
             yield  # the mesh's token holds as long as the mesh
@@ -212,7 +218,7 @@ class _Call:
         elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             call.finish("Canceled")
             raise error
-        elif isinstance(error, AccessDeniedError):
+        elif isinstance(error, RefusedError):
             public = error.public
         else:
             public = _describe(error, self._errors, self._method)

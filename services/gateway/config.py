@@ -18,3 +18,7 @@ class Config:
     serving_address: str
     webhook_networks: str = ""
     """Networks such as "10.0.0.0/8,127.0.0.0/8" that webhooks may reach beside public addresses."""
+    rates: str = "*=1000"
+    """Calls per second and tenant, by the scope that they need; "*" is every other."""
+    calls_at_once: int = 256
+    """From outside, of all tenants; more are told to come again."""

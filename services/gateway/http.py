@@ -1,8 +1,8 @@
 """A plain HTTP listener beside gRPC, for dialects whose exact bytes transcoding cannot give.
 
 A dialect brings its routes and the shape of its errors. What surrounds every call is here: who
-calls, with which scope, under which request id, and what is counted. Bodies are streams: nothing is
-read before a handler asks for it. Envoy stands in front of it.
+calls, how often, with which scope, under which request id, and what is counted. Bodies are streams:
+nothing is read before a handler asks for it. Envoy stands in front of it.
 """
 
 import asyncio
@@ -17,8 +17,15 @@ import structlog
 from aiohttp import web
 from prometheus_client import Counter, Histogram
 
-from services.chassis.auth import AccessDeniedError, Authenticator
-from services.chassis.errors import ErrorTable, PublicError, describe, read_error_info
+from services.chassis.auth import FORWARDED_KEY, Authenticator
+from services.chassis.errors import (
+    ErrorTable,
+    PublicError,
+    RefusedError,
+    describe,
+    read_error_info,
+)
+from services.chassis.limits import CallLimits
 
 JSON_BYTES_MAX = 1024**2
 """A body that a handler reads as a whole."""
@@ -63,6 +70,8 @@ class Route:
     path: str
     scope: str
     answer: Callable[[Call], Awaitable[web.StreamResponse]]
+    is_long: bool = False
+    """Carries a file's bytes: as long as they take, so it keeps no place from other calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,7 @@ async def listening(
     address: str,
     authenticator: Authenticator,
     errors: ErrorTable,
+    limits: CallLimits,
     dialects: Sequence[Dialect],
 ) -> AsyncIterator[None]:
     """Answers the dialects' calls until the block ends, then lets running ones finish."""
@@ -90,11 +100,11 @@ async def listening(
     application.on_response_prepare.append(_put_headers)
     for dialect in dialects:
         for route in dialect.routes:
-            door = _Door(dialect, route, authenticator, errors)
+            door = _Door(dialect, route, authenticator, errors, limits)
             application.router.add_route(route.method, dialect.prefix + route.path, door.answer)
     for dialect in dialects:
         nowhere = Route("*", "/{path:.*}", "", _refuse_unknown)
-        door = _Door(dialect, nowhere, authenticator, errors)
+        door = _Door(dialect, nowhere, authenticator, errors, limits)
         application.router.add_route("*", dialect.prefix + nowhere.path, door.answer)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
@@ -110,12 +120,19 @@ class _Door:
     """One route and what surrounds it."""
 
     def __init__(
-        self, dialect: Dialect, route: Route, authenticator: Authenticator, errors: ErrorTable
+        self,
+        dialect: Dialect,
+        route: Route,
+        authenticator: Authenticator,
+        errors: ErrorTable,
+        limits: CallLimits,
     ) -> None:
         self._dialect = dialect
         self._route = route
         self._authenticator = authenticator
         self._errors = errors
+        self._limits = limits
+        self._places = limits.streams if route.is_long else limits.calls
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Admits the caller, answers, and tells errors in the dialect's words."""
@@ -123,7 +140,8 @@ class _Door:
         request[_DIALECT], request[_STARTED] = self._dialect, started
         request[_ID] = _request_id(request)
         try:
-            response = await self._route.answer(await self._admit(request))
+            with self._places.taken():
+                response = await self._route.answer(await self._admit(request))
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -141,13 +159,14 @@ class _Door:
         authorization = request.headers.get("authorization", "")
         if not self._route.scope:
             return Call(request, "", authorization)
-        caller = await self._authenticator.authenticate(
-            {"authorization": authorization}, self._route.scope
-        )
+        forwarded = request.headers.get(FORWARDED_KEY, "")
+        metadata = {"authorization": authorization, FORWARDED_KEY: forwarded}
+        caller = await self._authenticator.authenticate(metadata, self._route.scope)
+        self._limits.spend(caller.tenant, self._route.scope)
         return Call(request, caller.tenant, authorization)
 
     def _describe(self, error: Exception, request: web.Request) -> PublicError:
-        if isinstance(error, AccessDeniedError):
+        if isinstance(error, RefusedError):
             return error.public
         told = _describe_plainly(error, request) or describe(error, self._errors)
         if told is not None:

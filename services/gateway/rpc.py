@@ -37,7 +37,7 @@ ERRORS: ErrorTable = {
     errors.SignatureInvalidError: ErrorRow(Code.PERMISSION_DENIED, "SIGNATURE_INVALID"),
     errors.TenantExistsError: ErrorRow(Code.ALREADY_EXISTS, "TENANT_EXISTS"),
     errors.TenantNotFoundError: ErrorRow(Code.NOT_FOUND, "TENANT_NOT_FOUND"),
-    errors.TransfersExhaustedError: ErrorRow(Code.RESOURCE_EXHAUSTED, "TRANSFERS_EXHAUSTED"),
+    errors.TransfersExhaustedError: ErrorRow(Code.RESOURCE_EXHAUSTED, "TRANSFERS_EXHAUSTED", 1.0),
     errors.UploadNotFoundError: ErrorRow(Code.NOT_FOUND, "UPLOAD_NOT_FOUND"),
     errors.UploadStateError: ErrorRow(Code.FAILED_PRECONDITION, "UPLOAD_STATE_INVALID"),
     **TEXT_ERRORS,

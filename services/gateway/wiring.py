@@ -12,6 +12,7 @@ from services.chassis.channel import open_channel
 from services.chassis.clock import SystemClock
 from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
+from services.chassis.limits import CallLimits
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
 from services.gateway.clients import SchedulerRuns, ServingModels
@@ -56,6 +57,7 @@ async def run_gateway(config: Config) -> None:
         pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
         store = PostgresKeyStore(pool)
         authenticator = Authenticator(_local_resolver(store, clock), config.mesh_token, clock)
+        limits = CallLimits(config.rates, config.calls_at_once, clock)
 
         def register(server: grpc.aio.Server) -> None:
             servicer = AccessServicer(store, clock)
@@ -64,7 +66,7 @@ async def run_gateway(config: Config) -> None:
         servicer = await enter(
             serving(
                 config.grpc_address,
-                CallInterceptor(authenticator, ERRORS),
+                CallInterceptor(authenticator, ERRORS, limits),
                 [NAME],
                 register,
             )
@@ -82,7 +84,7 @@ async def run_gateway(config: Config) -> None:
             *dialects(*shared, webhooks=hooks, inference=ServingModels(match)),
             *archetype_dialects(*shared, secret=config.mesh_token.encode()),
         ]
-        await enter(listening(config.http_address, authenticator, ERRORS, spoken))
+        await enter(listening(config.http_address, authenticator, ERRORS, limits, spoken))
         await set_health(servicer, [NAME], serving=True)
         health = MeshHealth(
             servicer,

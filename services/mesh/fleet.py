@@ -31,6 +31,8 @@ PASSED_ON = (
     "TRINE_READER_KEY",
     "TRINE_READER_SECONDS",
     "TRINE_WEBHOOK_NETWORKS",
+    "TRINE_RATES",
+    "TRINE_CALLS_AT_ONCE",
 )
 """Settings that whoever starts the mesh may make."""
 

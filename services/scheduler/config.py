@@ -18,3 +18,7 @@ class Config:
     triplets_budget: int = 1_000
     cool_down_seconds: float = 3_600.0
     lease_seconds: float = 30.0
+    rates: str = "*=1000"
+    """Calls per second and tenant, by the scope that they need; "*" is every other."""
+    calls_at_once: int = 256
+    """From outside, of all tenants; more are told to come again."""

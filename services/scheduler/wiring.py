@@ -25,6 +25,7 @@ from services.chassis.channel import open_channel
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
+from services.chassis.limits import CallLimits
 from services.chassis.outbox import OutboxRelay
 from services.chassis.replies import prune_replies
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
@@ -137,10 +138,11 @@ async def run_scheduler(config: Config) -> None:
         triplets = TripletsClient(channel)
         manifests = ArtifactManifests(open_artifacts(config.artifacts_url))
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
+        limits = CallLimits(config.rates, config.calls_at_once, clock)
         health = await enter(
             serving(
                 config.grpc_address,
-                CallInterceptor(authenticator, ERRORS),
+                CallInterceptor(authenticator, ERRORS, limits),
                 NAMES,
                 lambda server: register(
                     server,

@@ -24,3 +24,7 @@ class Config:
     judge_model: str = ""
     judge_key: str = field(default="", repr=False)
     judge_seconds: float = 3.0
+    rates: str = "*=5000"
+    """Calls per second and tenant, by the scope that they need; "*" is every other."""
+    calls_at_once: int = 256
+    """From outside, of all tenants; more are told to come again."""

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -21,6 +22,7 @@ from services.chassis.channel import open_channel
 from services.chassis.chat import Chat
 from services.chassis.clock import SystemClock
 from services.chassis.interceptors import CallInterceptor
+from services.chassis.limits import CallLimits
 from services.chassis.server import SERVING, exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
 from services.serving.artifacts import ArtifactBundles
@@ -119,14 +121,10 @@ async def run_serving(config: Config) -> None:
             clock=clock,
         )
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
-        health = await enter(
-            serving(
-                config.grpc_address,
-                CallInterceptor(authenticator, ERRORS),
-                NAMES,
-                lambda server: register(server, registry, models, matches),
-            )
-        )
+        limits = CallLimits(config.rates, config.calls_at_once, clock)
+        interceptor = CallInterceptor(authenticator, ERRORS, limits)
+        add = partial(register, registry=registry, models=models, matches=matches)
+        health = await enter(serving(config.grpc_address, interceptor, NAMES, add))
         hints = PromotionHints()
         await hints.listen(bus)
 

@@ -11,6 +11,7 @@ from services.chassis.auth import Authenticator, Grant
 from services.chassis.channel import open_channel
 from services.chassis.clock import SystemClock
 from services.chassis.interceptors import CallInterceptor
+from services.chassis.limits import CallLimits
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background
 from services.trainer.artifacts import ArtifactHeads
@@ -37,8 +38,9 @@ async def run_trainer(config: Config) -> None:
             TorchLearner(config.device),
             file_learner=TorchFileLearner(config.device),
         )
-        authenticator = Authenticator(_no_keys, config.mesh_token, SystemClock())
-        interceptor = CallInterceptor(authenticator, {})
+        clock = SystemClock()
+        authenticator = Authenticator(_no_keys, config.mesh_token, clock)
+        interceptor = CallInterceptor(authenticator, {}, CallLimits("*=1", 1, clock))
         health = await enter(serving(config.grpc_address, interceptor, [], lambda _: None))
         await enter(background(trainer.run()))
         await set_health(health, [], serving=True)

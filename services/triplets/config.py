@@ -22,3 +22,7 @@ class Config:
     reader_key: str = field(default="", repr=False)
     reader_seconds: float = 3.0
     """For each of its two attempts."""
+    rates: str = "*=2000"
+    """Calls per second and tenant, by the scope that they need; "*" is every other."""
+    calls_at_once: int = 256
+    """From outside, of all tenants; more are told to come again."""

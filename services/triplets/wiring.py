@@ -23,6 +23,7 @@ from services.chassis.chat import Chat
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
+from services.chassis.limits import CallLimits
 from services.chassis.replies import prune_replies
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
@@ -123,10 +124,11 @@ async def run_triplets(config: Config) -> None:
             add_exposures(server, exposures)
 
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
+        limits = CallLimits(config.rates, config.calls_at_once, clock)
         health = await enter(
             serving(
                 config.grpc_address,
-                CallInterceptor(authenticator, ERRORS),
+                CallInterceptor(authenticator, ERRORS, limits),
                 NAMES,
                 add,
             )

@@ -34,7 +34,10 @@ AT_THE_DOOR = {
     "INTERNAL_RPC",
     "AUTHORITY_UNAVAILABLE",
     "INTERNAL",
+    "OVERLOADED",
+    "RATE_LIMIT_EXCEEDED",
     "SERVICE_UNAVAILABLE",
+    "TOO_MANY_GUESSES",
 }
 """Reasons that the interceptor gives in every service; the gateway's enum names them."""
 

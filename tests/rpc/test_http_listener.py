@@ -15,7 +15,7 @@ from services.gateway.core.errors import FieldInvalidError
 from services.gateway.facades.openai.answers import refuse
 from services.gateway.http import JSON_BYTES_MAX, Call, Dialect, Route, listening
 from services.gateway.rpc import ERRORS
-from tests.support.server import ACME_KEY, MESH_TOKEN, free_address, resolve
+from tests.support.server import ACME_KEY, MESH_TOKEN, free_address, generous, resolve
 
 
 async def tell(call: Call) -> web.StreamResponse:
@@ -70,7 +70,7 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
     authenticator = Authenticator(resolve, MESH_TOKEN, SystemClock())
     dialect = Dialect("test", "/v9", routes, refuse, headers)
     async with (
-        listening(address, authenticator, ERRORS, [dialect]),
+        listening(address, authenticator, ERRORS, generous(), [dialect]),
         aiohttp.ClientSession(
             f"http://{address}/v9/", headers={"Authorization": f"Bearer {ACME_KEY}"}
         ) as session,

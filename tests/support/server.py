@@ -11,6 +11,7 @@ from services.chassis.auth import MESH_TOKEN_KEY, Authenticator, Grant
 from services.chassis.clock import SystemClock
 from services.chassis.errors import ErrorTable, read_error_info
 from services.chassis.interceptors import CallInterceptor
+from services.chassis.limits import CallLimits
 from services.chassis.server import serving, set_health
 from services.gateway.core.api_key import SCOPES
 
@@ -44,16 +45,23 @@ def free_address() -> str:
     return f"127.0.0.1:{free_port()}"
 
 
+def generous() -> CallLimits:
+    """Limits that no test meets by chance."""
+    return CallLimits("*=100000", 10_000, SystemClock())
+
+
 @asynccontextmanager
 async def running(
     errors: ErrorTable,
     register: Callable[[grpc.aio.Server], None],
     names: list[str],
     address: str = "",
+    limits: CallLimits | None = None,
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Serves what `register` adds, at a free port unless told where, and yields a channel to it."""
     address = address or free_address()
-    interceptor = CallInterceptor(Authenticator(resolve, MESH_TOKEN, SystemClock()), errors)
+    authenticator = Authenticator(resolve, MESH_TOKEN, SystemClock())
+    interceptor = CallInterceptor(authenticator, errors, limits or generous())
     async with (
         serving(address, interceptor, names, register) as health,
         grpc.aio.insecure_channel(address) as channel,

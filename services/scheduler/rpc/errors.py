@@ -31,7 +31,7 @@ ERRORS: ErrorTable = {
     errors.TenantsTooFewError: ErrorRow(Code.FAILED_PRECONDITION, "TENANTS_TOO_FEW"),
     errors.TripletsUnavailableError: ErrorRow(Code.UNAVAILABLE, "TRIPLETS_UNAVAILABLE"),
     errors.UserNotFoundError: ErrorRow(Code.NOT_FOUND, "USER_NOT_FOUND"),
-    errors.WatchersExhaustedError: ErrorRow(Code.RESOURCE_EXHAUSTED, "WATCHERS_EXHAUSTED"),
+    errors.WatchersExhaustedError: ErrorRow(Code.RESOURCE_EXHAUSTED, "WATCHERS_EXHAUSTED", 1.0),
     **TEXT_ERRORS,
     RequestIdInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
     RequestIdReusedError: ErrorRow(Code.ALREADY_EXISTS, "REQUEST_ID_REUSED"),

@@ -6,6 +6,7 @@ import datetime
 import pytest
 from grpc import StatusCode
 
+from services.chassis import auth
 from services.chassis.api_key import HashedKey, mint_api_key
 from services.chassis.auth import (
     FRESH_SECONDS,
@@ -18,6 +19,8 @@ from services.chassis.auth import (
     required_scope,
 )
 from services.chassis.clock import ManualClock
+from services.chassis.errors import RefusedError
+from services.chassis.limits import GUESSES_BURST, GUESSES_PER_SECOND
 
 START = datetime.datetime(2026, 5, 17, tzinfo=datetime.UTC)
 SCOPES = frozenset({"match:read"})
@@ -41,15 +44,20 @@ class Authority:
             raise ConnectionError
         return self.grant if key == self.key else None
 
-    async def call(self, text: str | None = None, scope: str = "match:read") -> Caller:
+    async def call(
+        self, text: str | None = None, scope: str = "match:read", address: str = "192.0.2.1"
+    ) -> Caller:
         """Calls an RPC with a key."""
-        metadata = {"authorization": f"Bearer {text or self.text}"}
+        metadata = {
+            "authorization": f"Bearer {text or self.text}",
+            "x-forwarded-for": f"its own word, {address}",
+        }
         return await self.authenticator.authenticate(metadata, scope)
 
-    async def denial(self, text: str | None = None, scope: str = "match:read") -> str:
+    async def denial(self, text: str | None = None, address: str = "192.0.2.1") -> str:
         """The reason for which a call is denied."""
-        with pytest.raises(AccessDeniedError) as caught:
-            await self.call(text, scope)
+        with pytest.raises(RefusedError) as caught:
+            await self.call(text, address=address)
         return caught.value.public.reason
 
 
@@ -144,6 +152,53 @@ async def test_an_expired_key_is_refused() -> None:
     await authority.call()
     authority.clock.advance(1.5)
     assert await authority.denial() == "API_KEY_INVALID"
+
+
+async def test_guesses_from_one_address_are_bounded_before_anybody_is_asked() -> None:
+    authority = Authority()
+    for _ in range(10 * GUESSES_BURST):
+        await authority.denial(mint_api_key()[0])
+    assert authority.asked == GUESSES_BURST
+    assert await authority.denial(mint_api_key()[0]) == "TOO_MANY_GUESSES"
+    authority.clock.advance(10)
+    for _ in range(10 * GUESSES_BURST):
+        await authority.denial(mint_api_key()[0])
+    assert authority.asked == GUESSES_BURST + 10 * GUESSES_PER_SECOND
+
+
+async def test_guesses_at_one_key_are_bounded_from_wherever_they_come() -> None:
+    authority = Authority()
+    key_id = authority.key.key_id
+    for number in range(2 * GUESSES_BURST):
+        await authority.denial(mint_api_key(key_id)[0], address=f"192.0.2.{number}")
+    assert authority.asked == GUESSES_BURST
+
+
+async def test_who_guesses_locks_nobody_out_whose_key_is_known() -> None:
+    authority = Authority()
+    await authority.call()
+    for _ in range(2 * GUESSES_BURST):
+        await authority.denial(mint_api_key(authority.key.key_id)[0])
+    authority.clock.advance(VALID_SECONDS)
+    assert (await authority.call()).tenant == "acme"
+
+
+async def test_good_keys_that_come_for_the_first_time_are_no_guesses() -> None:
+    authority = Authority()
+    for _ in range(2 * GUESSES_BURST):
+        authority.text, authority.key = mint_api_key()
+        assert (await authority.call()).tenant == "acme"
+
+
+async def test_bad_keys_push_no_good_one_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "CACHE_ENTRIES_MAX", 3)
+    authority = Authority()
+    await authority.call()
+    for _ in range(10):
+        await authority.denial(mint_api_key()[0])
+    asked = authority.asked
+    await authority.call()
+    assert authority.asked == asked
 
 
 async def test_an_internal_rpc_admits_the_mesh_alone() -> None:

@@ -86,6 +86,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A test event could not be sent to the endpoint; metadata "failure" says why."""
     ERROR_REASON_DELIVERY_NOT_FOUND: _ErrorReason.ValueType  # 42
     """The endpoint has no such delivery, or has it no more."""
+    ERROR_REASON_RATE_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 50
+    """The tenant makes more calls that need this scope than it may; RetryInfo and Retry-After say when to call again."""
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 51
+    """The service has as much to do as it can; RetryInfo and Retry-After say when to call again."""
+    ERROR_REASON_TOO_MANY_GUESSES: _ErrorReason.ValueType  # 52
+    """Too many API keys that are not good have been tried from this address, or with this key id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -154,4 +160,10 @@ ERROR_REASON_ENDPOINT_UNREACHABLE: ErrorReason.ValueType  # 41
 """A test event could not be sent to the endpoint; metadata "failure" says why."""
 ERROR_REASON_DELIVERY_NOT_FOUND: ErrorReason.ValueType  # 42
 """The endpoint has no such delivery, or has it no more."""
+ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 50
+"""The tenant makes more calls that need this scope than it may; RetryInfo and Retry-After say when to call again."""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 51
+"""The service has as much to do as it can; RetryInfo and Retry-After say when to call again."""
+ERROR_REASON_TOO_MANY_GUESSES: ErrorReason.ValueType  # 52
+"""Too many API keys that are not good have been tried from this address, or with this key id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -59,7 +59,9 @@ def refuse(error: PublicError) -> web.Response:
     content = {"code": code, "message": error.message, "error_uid": f"err-{uuid.uuid4()}"}
     if "rule" in error.metadata:
         content["suggestion"] = f"Give {error.metadata['rule']}."
-    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if status in (429, 503) else {}
+    headers = {}
+    if status in (429, 503):
+        headers["retry-after"] = str(error.retry_after or RETRY_AFTER_SECONDS)
     return answer({"errors": [content]}, status=status, headers=headers)
 
 

@@ -67,12 +67,12 @@ class Files:
     def routes(self) -> list[Route]:
         """What is answered here."""
         return [
-            Route("POST", "/files", "files:write", self.create),
+            Route("POST", "/files", "files:write", self.create, is_long=True),
             Route("POST", "/files/base64", "files:write", self.create_from_base64),
             Route("GET", "/files/info", "files:read", self.info),
             Route("GET", "/files/metadata", "files:read", self.list),
             Route("GET", "/files/metadata/{file_id}", "files:read", self.retrieve),
-            Route("GET", "/files/download/{file_id}", "files:read", self.download),
+            Route("GET", "/files/download/{file_id}", "files:read", self.download, is_long=True),
             Route("DELETE", "/files/delete/{file_id}", "files:write", self.delete),
         ]
 

@@ -88,7 +88,7 @@ class Uploads:
         upload = "/files/uploads/{upload_id}"
         return [
             Route("POST", "/files/uploads/initiate", "files:write", self.initiate),
-            Route("PUT", f"{upload}/parts/{{number}}", "", self.put_part),
+            Route("PUT", f"{upload}/parts/{{number}}", "", self.put_part, is_long=True),
             Route("POST", f"{upload}/parts/urls", "files:write", self.give_addresses),
             Route("POST", f"{upload}/parts/checkpoint", "files:write", self.checkpoint),
             Route("POST", f"{upload}/complete", "files:write", self.complete),

@@ -51,7 +51,7 @@ def refuse(error: PublicError) -> web.Response:
     if status == 409:
         headers["x-should-retry"] = "false"  # the client would try a conflict again
     if status in (429, 503):
-        headers["retry-after"] = str(RETRY_AFTER_SECONDS)
+        headers["retry-after"] = str(error.retry_after or RETRY_AFTER_SECONDS)
     content = {
         "message": error.message,
         "type": kind,

@@ -52,13 +52,13 @@ class Files:
     def routes(self) -> list[Route]:
         """What is answered here."""
         return [
-            Route("POST", "/files", "files:write", self.create),
+            Route("POST", "/files", "files:write", self.create, is_long=True),
             Route("GET", "/files", "files:read", self.list),
             Route("GET", "/files/{file_id}", "files:read", self.retrieve),
             Route("DELETE", "/files/{file_id}", "files:write", self.delete),
-            Route("GET", "/files/{file_id}/content", "files:read", self.content),
+            Route("GET", "/files/{file_id}/content", "files:read", self.content, is_long=True),
             Route("POST", "/uploads", "files:write", self.create_upload),
-            Route("POST", "/uploads/{upload_id}/parts", "files:write", self.add_part),
+            Route("POST", "/uploads/{upload_id}/parts", "files:write", self.add_part, is_long=True),
             Route("POST", "/uploads/{upload_id}/complete", "files:write", self.complete_upload),
             Route("POST", "/uploads/{upload_id}/cancel", "files:write", self.cancel_upload),
         ]
