@@ -1,7 +1,7 @@
 """What the gateway asks of others: runs from files of the scheduler, uses of models of serving."""
 
 import datetime
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import TypeVar
 
 import grpc
@@ -79,6 +79,14 @@ class SchedulerRuns:
         """Returns a run."""
         request = pb.GetFileRunRequest(tenant=tenant, run_id=run_id)
         return _run((await _ask(self._runs.GetFileRun(request))).file_run)
+
+    async def get_all(self, tenant: str, run_ids: Collection[str]) -> dict[str, Run]:
+        """Returns runs by their ids."""
+        if not run_ids:
+            return {}
+        request = pb.BatchGetFileRunsRequest(tenant=tenant, run_ids=run_ids)
+        answer = await _ask(self._runs.BatchGetFileRuns(request))
+        return {message.run.run_id: _run(message) for message in answer.file_runs}
 
     async def steer(self, tenant: str, run_id: str, verb: Verb) -> Run:
         """Does something to a run."""
@@ -249,6 +257,6 @@ def _model(message: catalog_pb.Model) -> Model:
     made = message.HasField("create_time")
     return Model(
         model=message.model,
-        made=bool(message.run_id),
+        owner=message.owner,
         create_time=message.create_time.ToDatetime(datetime.UTC) if made else None,
     )

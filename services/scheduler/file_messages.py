@@ -148,6 +148,7 @@ def model_to_proto(model: NamedModel) -> model_catalog_service_pb2.Model:
         manifest_digest=model.manifest_digest,
         run_id=model.run_id,
         create_time=_timestamp(model.create_time),
+        owner=model.owner,
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import dataclasses
 import datetime
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -102,6 +102,11 @@ class MemorySchedulerStore(MemoryRollouts):
     async def read_run(self, tenant: str, run_id: str) -> Run | None:
         """Returns a run with its loss curve."""
         return self._state.runs.get((tenant, run_id))
+
+    async def read_runs(self, tenant: str, run_ids: Collection[str]) -> list[Run]:
+        """Returns runs."""
+        found = [self._state.runs.get((tenant, run_id)) for run_id in set(run_ids)]
+        return [dataclasses.replace(run, loss_curve=()) for run in found if run is not None]
 
     async def list_runs(
         self, tenant: str, domain: str, before: str, limit: int, *, from_files: bool = False

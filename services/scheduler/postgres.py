@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,11 @@ class PostgresSchedulerStore(PostgresRollouts):
             return None
         points = await self._pool.fetch(_SQL["loss_curve"], tenant, run_id)
         return dataclasses.replace(_run(row), loss_curve=tuple(LossPoint(*p) for p in points))
+
+    async def read_runs(self, tenant: str, run_ids: Collection[str]) -> list[Run]:
+        """Returns runs."""
+        rows = await self._pool.fetch(_SQL["read_runs"], tenant, list(run_ids))
+        return [_run(row) for row in rows]
 
     async def list_runs(
         self, tenant: str, domain: str, before: str, limit: int, *, from_files: bool = False

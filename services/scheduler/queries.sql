@@ -51,6 +51,10 @@ from transitions where tenant = $1 and run_id = $2;
 select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
 from runs as r join jobs as j using (job_id) where r.tenant = $1 and r.run_id = $2;
 
+-- name: read_runs
+select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
+from runs as r join jobs as j using (job_id) where r.tenant = $1 and r.run_id = any($2::text[]);
+
 -- name: lock_run
 select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
 from runs as r join jobs as j using (job_id) where r.tenant = $1 and r.run_id = $2

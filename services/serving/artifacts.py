@@ -9,7 +9,7 @@ from trine.trainer.v1 import head_manifest_pb2
 
 from services.chassis.artifacts import ArtifactError, ArtifactStore
 from services.serving.core.candidates import Floats
-from services.serving.core.errors import HeadRefusedError
+from services.serving.core.errors import FieldInvalidError, HeadRefusedError
 from services.serving.core.factors import Factors
 from services.serving.core.ports import DesiredHead, DesiredModel, HeadBundle
 from services.serving.onnx import OnnxScorers, OnnxTextMap, check_factors, check_golden
@@ -45,20 +45,19 @@ class ArtifactBundles:
             raise HeadRefusedError(str(error)) from error
         return await asyncio.to_thread(_open, manifest, parts, golden, table, factors)
 
-    async def load_map(
-        self, tenant: str, desired: DesiredModel, space: tuple[str, int]
-    ) -> OnnxTextMap:
+    async def load_map(self, desired: DesiredModel, space: tuple[str, int]) -> OnnxTextMap:
         """Fetches, checks and opens the query map of a head or of a model, and nothing else."""
         try:
             content = await self._artifacts.get(desired.manifest_digest, MANIFEST_BYTES_MAX)
             manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
-            if (manifest.tenant, manifest.head) != (tenant, desired.head):
+            if (manifest.tenant, manifest.head) != (desired.owner, desired.head):
                 raise HeadRefusedError(f"its manifest is that of {manifest.head}")
             maps = [part.file for part in manifest.parts if part.role == Role.ROLE_QUERY_MAP]
             if len(maps) != 1:
                 raise HeadRefusedError("its manifest does not name one map")
             if (manifest.encoder, manifest.dim) != space:
-                raise HeadRefusedError(f"reads vectors of {manifest.encoder}, not of {space[0]}")
+                rule = f"must read texts as {space[0]} encodes them, not {manifest.encoder}"
+                raise FieldInvalidError("model", rule)
             query_map, golden = await self._fetch(maps[0]), await self._fetch(manifest.golden)
         except (ArtifactError, json_format.ParseError, UnicodeDecodeError) as error:
             raise HeadRefusedError(str(error)) from error

@@ -57,7 +57,7 @@ class SchedulerModels:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise ModelNotFoundError(name) from None
             raise ModelUnavailableError(name) from error
-        return DesiredModel(model.head, model.manifest_digest)
+        return DesiredModel(model.owner, model.head, model.manifest_digest)
 
 
 class SchedulerPromotions:

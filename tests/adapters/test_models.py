@@ -10,7 +10,7 @@ from safetensors.numpy import load, save
 
 from services.chassis.artifacts import ObjectArtifacts, memory_artifacts
 from services.serving.artifacts import ArtifactBundles
-from services.serving.core.errors import HeadRefusedError
+from services.serving.core.errors import FieldInvalidError, HeadRefusedError
 from services.serving.core.ports import DesiredModel
 from services.trainer.artifacts import ArtifactHeads
 from services.trainer.core.ports import FileWish, Hyperparameters, LearnedModel
@@ -52,13 +52,13 @@ async def store(artifacts: ObjectArtifacts, files: ModelFiles) -> DesiredModel:
     digest = await ArtifactHeads(artifacts, "0.1.0").write_model(
         run, NAME, "5" * 64, files, recipe={"seed": 0}
     )
-    return DesiredModel(NAME, digest)
+    return DesiredModel("acme", NAME, digest)
 
 
 async def test_a_model_maps_as_it_was_trained(
     artifacts: ObjectArtifacts, files: ModelFiles
 ) -> None:
-    opened = await ArtifactBundles(artifacts).load_map("acme", await store(artifacts, files), SPACE)
+    opened = await ArtifactBundles(artifacts).load_map(await store(artifacts, files), SPACE)
     golden = load(files.golden)
     assert np.allclose(opened.map_texts(golden["vectors"]), golden["query"], atol=1e-4)
 
@@ -66,24 +66,32 @@ async def test_a_model_maps_as_it_was_trained(
 async def test_the_head_of_a_domain_maps_texts_too() -> None:
     shelf = HeadShelf()
     head = await shelf.store()
-    desired = DesiredModel(head.head, head.manifest_digest)
+    desired = DesiredModel(head.tenant, head.head, head.manifest_digest)
     space = (LAYOUT.encoder, LAYOUT.dim)
-    opened = await ArtifactBundles(shelf.artifacts).load_map(head.tenant, desired, space)
+    opened = await ArtifactBundles(shelf.artifacts).load_map(desired, space)
     vectors = np.eye(LAYOUT.dim, dtype=np.float32)[:3]
     mapped = opened.map_texts(vectors)
     assert np.linalg.norm(mapped, axis=1) == pytest.approx([1, 1, 1], abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("tenant", "name", "space"),
-    [("other", NAME, SPACE), ("acme", "ft:other", SPACE), ("acme", NAME, ("other", DIM))],
+    ("tenant", "name"), [("other", NAME), ("acme", "ft:other"), ("_shared", NAME)]
 )
 async def test_a_manifest_of_something_else_is_refused(
-    artifacts: ObjectArtifacts, files: ModelFiles, tenant: str, name: str, space: tuple[str, int]
+    artifacts: ObjectArtifacts, files: ModelFiles, tenant: str, name: str
 ) -> None:
-    desired = dataclasses.replace(await store(artifacts, files), head=name)
+    desired = dataclasses.replace(await store(artifacts, files), owner=tenant, head=name)
     with pytest.raises(HeadRefusedError):
-        await ArtifactBundles(artifacts).load_map(tenant, desired, space)
+        await ArtifactBundles(artifacts).load_map(desired, SPACE)
+
+
+async def test_a_map_that_reads_no_texts_is_refused_for_good(
+    artifacts: ObjectArtifacts, files: ModelFiles
+) -> None:
+    desired = await store(artifacts, files)
+    for space in (("other", DIM), (SPACE[0], DIM + 1)):
+        with pytest.raises(FieldInvalidError, match="must read texts"):
+            await ArtifactBundles(artifacts).load_map(desired, space)
 
 
 async def test_a_map_that_gives_something_else_is_refused(
@@ -93,7 +101,7 @@ async def test_a_map_that_gives_something_else_is_refused(
     golden["query"] = golden["query"][::-1].copy()
     false = dataclasses.replace(files, golden=save(golden))
     with pytest.raises(HeadRefusedError, match="golden"):
-        await ArtifactBundles(artifacts).load_map("acme", await store(artifacts, false), SPACE)
+        await ArtifactBundles(artifacts).load_map(await store(artifacts, false), SPACE)
 
 
 async def test_a_map_that_is_gone_or_broken_is_refused(
@@ -101,6 +109,6 @@ async def test_a_map_that_is_gone_or_broken_is_refused(
 ) -> None:
     broken = dataclasses.replace(files, query_map=b"no ONNX")
     with pytest.raises(HeadRefusedError):
-        await ArtifactBundles(artifacts).load_map("acme", await store(artifacts, broken), SPACE)
+        await ArtifactBundles(artifacts).load_map(await store(artifacts, broken), SPACE)
     with pytest.raises(HeadRefusedError):
-        await ArtifactBundles(artifacts).load_map("acme", DesiredModel(NAME, "0" * 64), SPACE)
+        await ArtifactBundles(artifacts).load_map(DesiredModel("acme", NAME, "0" * 64), SPACE)

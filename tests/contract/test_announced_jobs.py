@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
 import pytest
@@ -31,14 +31,20 @@ class FakeRuns:
 
     def __init__(self) -> None:
         self.states: dict[str, RunState] = {}
+        self.asked: list[int] = []
+        """About how many runs, each time."""
         self.away = False
 
-    async def get(self, tenant: str, run_id: str) -> Run:
-        """Returns a run."""
+    async def get_all(self, tenant: str, run_ids: Collection[str]) -> dict[str, Run]:
+        """Returns runs."""
         if self.away:
             raise SchedulerUnavailableError
-        state = self.states[run_id]
-        return Run(run_id=run_id, state=state, end_time=NOW if state in ENDS else None)
+        self.asked.append(len(run_ids))
+        states = {run_id: self.states[run_id] for run_id in run_ids}
+        return {
+            run_id: Run(run_id=run_id, state=state, end_time=NOW if state in ENDS else None)
+            for run_id, state in states.items()
+        }
 
 
 @dataclass
@@ -135,6 +141,7 @@ async def test_jobs_beyond_a_page_of_open_ones_are_told_of_too(
 
     (told,) = await desk.tell()
     assert told.event_type == "fine_tuning.job.succeeded"
+    assert desk.runs.asked == [2, 2, 2]
 
 
 async def test_nothing_is_lost_while_the_scheduler_is_away(desk: Desk) -> None:

@@ -187,6 +187,20 @@ async def test_jobs_are_listed_by_page_and_by_metadata(tuning: Tuning) -> None:
     assert await ids(bare=True) == [made[3], made[2]]
 
 
+async def test_a_list_asks_the_scheduler_once(tuning: Tuning) -> None:
+    file, jobs = await tuning.send(), Jobs(tuning.jobs, tuning.runs, tuning.clock)
+    made = [await tuning.ask(file, suffix=f"s{index}") for index in range(3)]
+    tuning.runs.away = True
+    with pytest.raises(SchedulerUnavailableError):
+        await tuning.ask(file, suffix="s3")
+    tuning.runs.away = False
+    tuning.runs.become(made[1][1].run_id, state=RunState.FAILED)
+    page = await jobs.list("acme", after="", limit=9)
+    assert [run.state for _, run in page.items] == ["queued", "queued", "failed", "queued"]
+    assert [run.run_id for _, run in page.items] == ["", *(run.run_id for _, run in made[::-1])]
+    assert tuning.runs.questions_count == 1
+
+
 async def test_what_a_run_has_made_becomes_one_file(tuning: Tuning) -> None:
     jobs = Jobs(tuning.jobs, tuning.runs, tuning.clock)
     job, run = await tuning.ask(await tuning.send())

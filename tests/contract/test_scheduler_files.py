@@ -70,6 +70,14 @@ async def test_runs_from_files_stand_beside_each_other_and_domains(store: Schedu
     assert await store.active_run(TENANT, "dating") == domain
 
 
+async def test_several_runs_are_read_at_once(store: SchedulerStore) -> None:
+    made = [await queue_files(store, file_job_of(number)) for number in (1, 2, 3)]
+    run_ids = [run.run_id for run in made]
+    found = await store.read_runs(TENANT, [*run_ids[:2], "tr_none"])
+    assert sorted(found, key=lambda run: run_ids.index(run.run_id)) == made[:2]
+    assert await store.read_runs("globex", run_ids) == []
+
+
 async def test_the_same_wish_again_is_the_run_that_there_is(store: SchedulerStore) -> None:
     run = await create(store, 1)
     assert await create(store, 1) == run

@@ -88,6 +88,10 @@ def test_who_has_no_outcomes_is_served_by_what_others_taught(
     assert (listed["run_id"], listed["manifest_digest"]) == ("", "")
     refusal = newcomer.refused("GET", f"/v1/heads/{domain_head}/lineage")
     assert refusal["reason"] == "HEAD_NOT_FOUND"
+    for name in (f"trine-{DOMAIN}", domain_head):
+        assert newcomer.call("GET", f"/v1/models/{name}")["owned_by"] == "trine"
+        embedded = newcomer.call("POST", "/v1/embeddings", {"model": name, "input": "sailing"})
+        assert len(embedded["data"][0]["embedding"]) == 384
 
 
 def test_a_tenant_graduates_by_its_own_run_and_falls_back_to_the_domain(

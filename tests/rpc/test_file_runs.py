@@ -139,6 +139,25 @@ async def test_the_tenant_sees_and_steers_its_runs_by_the_native_api(scheduler: 
     assert (await read(scheduler, run_id)).run.status == "cancelled"
 
 
+async def test_several_runs_are_told_in_the_order_they_were_asked_for(
+    scheduler: Scheduler,
+) -> None:
+    made = [await create(scheduler, model=f"{MODEL}{number}") for number in range(2)]
+    run_ids = [each.run.run_id for each in made]
+
+    async def ask(*wanted: str, tenant: str = "acme") -> Any:
+        request = pb.BatchGetFileRunsRequest(tenant=tenant, run_ids=wanted)
+        return await file_runs(scheduler).BatchGetFileRuns(request, metadata=MESH)
+
+    told = (await ask(*run_ids[::-1])).file_runs
+    assert list(told) == made[::-1]
+    assert (await refused(ask(*run_ids, tenant="other"))).reason == "RUN_NOT_FOUND"
+    assert (await refused(ask())).reason == "FIELD_INVALID"
+    assert (await refused(ask(*run_ids * 51))).reason == "FIELD_INVALID"
+    domain_run = await scheduler.train(force=True)
+    assert (await refused(ask(domain_run.run_id))).reason == "RUN_NOT_FOUND"
+
+
 async def test_the_gateway_steers_runs_for_their_tenant_alone(scheduler: Scheduler) -> None:
     run_id = (await create(scheduler)).run.run_id
 

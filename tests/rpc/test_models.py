@@ -16,7 +16,7 @@ from tests.support.serving import Serving, running_serving
 @pytest.fixture
 async def serving() -> AsyncIterator[Serving]:
     async with running_serving() as opened:
-        opened.catalog.models["acme", "ft:one"] = DesiredModel("ft:one", "1")
+        opened.catalog.models["acme", "ft:one"] = DesiredModel("acme", "ft:one", "1")
         yield opened
 
 

@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 from trine.scheduler.v1 import head_service_pb2 as pb
-from trine.scheduler.v1 import shared_domain_service_pb2, shared_domain_service_pb2_grpc
+from trine.scheduler.v1 import model_catalog_service_pb2 as catalog_pb
+from trine.scheduler.v1 import (
+    model_catalog_service_pb2_grpc,
+    shared_domain_service_pb2,
+    shared_domain_service_pb2_grpc,
+)
 
 from services.scheduler.core.head import SHARED
 from services.scheduler.core.tell_trained import tell_trained
@@ -115,6 +120,30 @@ async def test_a_lineage_names_the_domain_head_and_nothing_that_others_did(
     told = (above.run_id, above.snapshot_digest, above.triplets_used, above.result)
     assert told == ("", "", 0, "")
     assert above.HasField("create_time")
+
+
+async def test_the_domain_head_is_a_model_of_who_has_the_domain(scheduler: Scheduler) -> None:
+    models = model_catalog_service_pb2_grpc.ModelCatalogServiceStub(scheduler.channel)
+
+    async def find(name: str, tenant: str = "acme") -> tuple[str, str]:
+        request = catalog_pb.GetModelRequest(tenant=tenant, model=name)
+        found = (await models.GetModel(request, metadata=MESH)).model
+        return found.head, found.owner
+
+    async def listed() -> list[tuple[str, str]]:
+        request = catalog_pb.ListModelsRequest(tenant="acme")
+        found = (await models.ListModels(request, metadata=MESH)).models
+        return [(model.model, model.owner) for model in found]
+
+    await make_domain_head(scheduler)
+    assert await find("trine-dating") == await find(HEAD) == (HEAD, SHARED)
+    assert await listed() == [("trine-general", ""), ("trine-dating", SHARED)]
+    for name in ("trine-dating", HEAD):
+        assert (await refused(find(name, "other"))).reason == "MODEL_NOT_FOUND"
+    await scheduler.trained()
+    own = "u_acme.dating.2026-05-17.001"
+    assert (await find("trine-dating"), await find(HEAD)) == ((own, "acme"), (HEAD, SHARED))
+    assert await listed() == [("trine-general", ""), ("trine-dating", "acme")]
 
 
 async def test_too_few_tenants_are_refused(scheduler: Scheduler) -> None:

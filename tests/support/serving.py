@@ -63,7 +63,7 @@ class Catalog:
     """Says what models' names stand for, by tenant and name, unless it is away."""
 
     def __init__(self) -> None:
-        self.models = {("acme", "trine-general"): DesiredModel("general", "")}
+        self.models = {("acme", "trine-general"): DesiredModel("", "general", "")}
         self.asked = 0
         self.away = False
 
@@ -92,8 +92,8 @@ class Maps:
         self.go_on = asyncio.Event()
         self.go_on.set()
 
-    async def load_map(self, tenant: str, desired: DesiredModel, space: tuple[str, int]) -> Turned:
-        assert (tenant, space) == ("acme", ("test", 2))
+    async def load_map(self, desired: DesiredModel, space: tuple[str, int]) -> Turned:
+        assert (desired.owner, space) == ("acme", ("test", 2))
         self.loaded.append(desired.manifest_digest)
         await self.go_on.wait()
         if self.broken:

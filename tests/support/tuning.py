@@ -2,7 +2,7 @@
 
 import dataclasses
 import datetime
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from services.chassis.artifacts import memory_artifacts
@@ -45,6 +45,8 @@ class FakeRuns:
         self.wishes: dict[str, Wish] = {}
         self.away = False
         self.refuses = False
+        self.questions_count = 0
+        """About many runs at once."""
 
     async def create(self, tenant: str, wish: Wish) -> Run:
         self._answer()
@@ -61,6 +63,11 @@ class FakeRuns:
         self._answer()
         return self.runs[run_id]
 
+    async def get_all(self, tenant: str, run_ids: Collection[str]) -> dict[str, Run]:
+        self._answer()
+        self.questions_count += 1
+        return {run_id: self.runs[run_id] for run_id in run_ids}
+
     async def steer(self, tenant: str, run_id: str, verb: Verb) -> Run:
         self._answer()
         return self.become(run_id, state=_AFTER[verb])
@@ -74,7 +81,7 @@ class FakeRuns:
         return []
 
     async def get_model(self, tenant: str, model: str) -> Model:
-        return Model(model=model, made=False, create_time=None)
+        return Model(model=model, owner="", create_time=None)
 
     async def list_models(self, tenant: str) -> list[Model]:
         return []

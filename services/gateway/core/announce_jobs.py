@@ -1,14 +1,16 @@
 """Telling the world how fine-tuning jobs ended.
 
-What ended is asked of the scheduler, job by job that has not been told of yet: an event would only
-be a hint to do so. A repeat after a crash makes the same event, which is on its way already.
+What ended is asked of the scheduler, of all jobs that have not been told of yet: an event would
+only be a hint to do so. A repeat after a crash makes the same event, which is on its way already.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from services.gateway.core.deliver_events import announce
 from services.gateway.core.ports import JobStore, Runs, WebhookStore
-from services.gateway.core.run import RunState
+from services.gateway.core.run import Run, RunState
+from services.gateway.core.tuning_job import TuningJob
 
 ASKED_MAX = 100
 """Jobs that are read at one go."""
@@ -26,8 +28,7 @@ async def announce_jobs(jobs: JobStore, runs: Runs, webhooks: WebhookStore) -> N
     """Announces every job that has ended since the last time."""
     after = ""
     while found := await jobs.list_unannounced(after=after, limit=ASKED_MAX):
-        for job in found:
-            run = await runs.get(job.tenant, job.run_id)
+        for job, run in await _with_runs(runs, found):
             event_type = ENDS.get(run.state)
             if event_type is None or run.end_time is None:
                 continue
@@ -40,3 +41,12 @@ async def announce_jobs(jobs: JobStore, runs: Runs, webhooks: WebhookStore) -> N
             )
             await jobs.set_announced(job)
         after = found[-1].job_id
+
+
+async def _with_runs(runs: Runs, jobs: Sequence[TuningJob]) -> list[tuple[TuningJob, Run]]:
+    """Jobs and their runs: one question for each tenant."""
+    started: defaultdict[str, list[str]] = defaultdict(list)
+    for job in jobs:
+        started[job.tenant].append(job.run_id)
+    found = {tenant: await runs.get_all(tenant, run_ids) for tenant, run_ids in started.items()}
+    return [(job, found[job.tenant][job.run_id]) for job in jobs]

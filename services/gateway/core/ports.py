@@ -1,7 +1,15 @@
 """What the gateway's core needs from outside."""
 
 import datetime
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from typing import Protocol
 
 from services.gateway.core.api_key import ApiKey
@@ -262,6 +270,10 @@ class Runs(Protocol):
 
     async def get(self, tenant: str, run_id: str) -> Run:
         """Returns a run."""
+        ...
+
+    async def get_all(self, tenant: str, run_ids: Collection[str]) -> dict[str, Run]:
+        """Returns runs by their ids: at most 100, and all of them are there."""
         ...
 
     async def steer(self, tenant: str, run_id: str, verb: Verb) -> Run:

@@ -1,6 +1,5 @@
 """Reading jobs with their runs, and steering them."""
 
-import asyncio
 import dataclasses
 from collections.abc import Mapping
 
@@ -48,7 +47,9 @@ class Jobs:
 
     async def read(self, tenant: str, job_id: str) -> tuple[TuningJob, Run]:
         """Returns a job and how its run stands."""
-        return await self._as_it_stands(await self.find(tenant, job_id))
+        job = await self.find(tenant, job_id)
+        run = await self._runs.get(tenant, job.run_id) if job.run_id else None
+        return await self._with_result(job, run)
 
     async def list(
         self,
@@ -68,8 +69,10 @@ class Jobs:
             tenant, after=after, limit=limit + 1, metadata=metadata, bare=bare, named=named
         )
         page = page_of(found, limit)
-        standing = await asyncio.gather(*(self._as_it_stands(job) for job in page.items))
-        return Page(list(standing), page.has_more)
+        started = [job.run_id for job in page.items if job.run_id]
+        runs = await self._runs.get_all(tenant, started)
+        standing = [await self._with_result(job, runs.get(job.run_id)) for job in page.items]
+        return Page(standing, page.has_more)
 
     async def steer(self, tenant: str, job_id: str, verb: Verb) -> tuple[TuningJob, Run]:
         """Does something to a job. One that was cancelled may be wished for anew."""
@@ -79,10 +82,10 @@ class Jobs:
             await self._store.release_wish(job)
         return job, run
 
-    async def _as_it_stands(self, job: TuningJob) -> tuple[TuningJob, Run]:
-        if not job.run_id:
+    async def _with_result(self, job: TuningJob, run: Run | None) -> tuple[TuningJob, Run]:
+        """The job as its run has left it; without a run it waits for one."""
+        if run is None:
             return job, Run(run_id="", state=RunState.QUEUED)
-        run = await self._runs.get(job.tenant, job.run_id)
         if run.result is None or not run.result.digest or job.result_file_id:
             return job, run
         now = self._clock.now()

@@ -144,6 +144,6 @@ class Model:
     """A model that a tenant may name."""
 
     model: str
-    made: bool
-    """By a run; otherwise it is the encoder alone."""
+    owner: str
+    """The tenant, or who owns shared domains; nobody owns the encoder alone."""
     create_time: datetime.datetime | None

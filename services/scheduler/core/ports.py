@@ -1,7 +1,7 @@
 """What the scheduler's core needs from outside."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -325,6 +325,10 @@ class SchedulerStore(Protocol):
 
     async def read_run(self, tenant: str, run_id: str) -> Run | None:
         """Returns a run with its loss curve."""
+        ...
+
+    async def read_runs(self, tenant: str, run_ids: Collection[str]) -> list[Run]:
+        """Returns those of the runs that are there, in any order, without their loss curves."""
         ...
 
     async def list_runs(

@@ -1,5 +1,7 @@
 """FileRunService and ModelCatalogService: runs from files and the models that they make."""
 
+from collections.abc import Sequence
+
 from trine.scheduler.v1 import (
     file_run_pb2,
     file_run_service_pb2_grpc,
@@ -36,6 +38,7 @@ from services.scheduler.file_messages import (
 from services.scheduler.messages import minutes_left
 from services.scheduler.rpc.pages import page_size
 
+BATCH_RUNS_MAX = 100
 VERBS = {
     pb.SteerFileRunRequest.VERB_CANCEL: cancel_run,
     pb.SteerFileRunRequest.VERB_PAUSE: pause_run,
@@ -69,6 +72,20 @@ class FileRunServicer(file_run_service_pb2_grpc.FileRunServiceServicer):
         run = await self._read(request.tenant, request.run_id)
         return pb.GetFileRunResponse(file_run=await self._to_proto(run))
 
+    async def BatchGetFileRuns(
+        self, request: pb.BatchGetFileRunsRequest, context: Context
+    ) -> pb.BatchGetFileRunsResponse:
+        _require_tenant(request.tenant)
+        if not 1 <= len(request.run_ids) <= BATCH_RUNS_MAX:
+            raise FieldInvalidError("run_ids", f"must be 1 to {BATCH_RUNS_MAX} ids")
+        found = await self._store.read_runs(request.tenant, request.run_ids)
+        runs = {run.run_id: run for run in found if run.job.files is not None}
+        for run_id in request.run_ids:
+            if run_id not in runs:
+                raise RunNotFoundError(run_id)
+        wanted = [runs[run_id] for run_id in request.run_ids]
+        return pb.BatchGetFileRunsResponse(file_runs=await self._to_protos(wanted))
+
     async def ListFileRuns(
         self, request: pb.ListFileRunsRequest, context: Context
     ) -> pb.ListFileRunsResponse:
@@ -79,7 +96,7 @@ class FileRunServicer(file_run_service_pb2_grpc.FileRunServiceServicer):
         )
         runs = found[:size]
         return pb.ListFileRunsResponse(
-            file_runs=[await self._to_proto(run) for run in runs],
+            file_runs=await self._to_protos(runs),
             next_page_token=runs[-1].run_id if len(found) > size else "",
         )
 
@@ -127,8 +144,13 @@ class FileRunServicer(file_run_service_pb2_grpc.FileRunServiceServicer):
         return run
 
     async def _to_proto(self, run: Run) -> file_run_pb2.FileRun:
+        (message,) = await self._to_protos([run])
+        return message
+
+    async def _to_protos(self, runs: Sequence[Run]) -> list[file_run_pb2.FileRun]:
         history = await self._store.past_runs(HISTORY_RUNS)
-        return file_run_to_proto(run, minutes_left(run, history, self._clock.now()))
+        now = self._clock.now()
+        return [file_run_to_proto(run, minutes_left(run, history, now)) for run in runs]
 
 
 class ModelCatalogServicer(model_catalog_service_pb2_grpc.ModelCatalogServiceServicer):
@@ -148,7 +170,7 @@ class ModelCatalogServicer(model_catalog_service_pb2_grpc.ModelCatalogServiceSer
         self, request: catalog_pb.ListModelsRequest, context: Context
     ) -> catalog_pb.ListModelsResponse:
         _require_tenant(request.tenant)
-        models = await list_models(self._store, request.tenant)
+        models = await list_models(self._store, self._triplets, request.tenant)
         return catalog_pb.ListModelsResponse(models=map(model_to_proto, models))
 
     async def DeleteModel(

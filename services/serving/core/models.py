@@ -98,6 +98,7 @@ class ModelShelf:
         """Returns a model of a tenant.
 
         Raises:
+            FieldInvalidError: it reads vectors that texts do not have here.
             ModelNotFoundError: the tenant has none of this name.
             ModelUnavailableError: it cannot be loaded, or the scheduler not be asked.
         """
@@ -107,7 +108,7 @@ class ModelShelf:
             return Model(wanted.head, None)
         found = self._maps.get(digest)
         if found is None:
-            loading = self._loading.get(digest) or self._begin(tenant, wanted)
+            loading = self._loading.get(digest) or self._begin(wanted)
             try:
                 found = await asyncio.shield(loading)
             except HeadRefusedError as error:
@@ -136,16 +137,16 @@ class ModelShelf:
             self._words.popitem(last=False)
         return model
 
-    def _begin(self, tenant: str, wanted: DesiredModel) -> "asyncio.Task[TextMap]":
-        task = asyncio.create_task(self._load(tenant, wanted))
+    def _begin(self, wanted: DesiredModel) -> "asyncio.Task[TextMap]":
+        task = asyncio.create_task(self._load(wanted))
         self._loading[wanted.manifest_digest] = task
         task.add_done_callback(lambda done: self._loaded(wanted.manifest_digest, done))
         return task
 
-    async def _load(self, tenant: str, wanted: DesiredModel) -> TextMap:
+    async def _load(self, wanted: DesiredModel) -> TextMap:
         async with self._turns:
             space = (self.encoder.name, self.encoder.dim)
-            return await self._source.load_map(tenant, wanted, space)
+            return await self._source.load_map(wanted, space)
 
     def _loaded(self, digest: str, task: "asyncio.Task[TextMap]") -> None:
         del self._loading[digest]

@@ -140,6 +140,8 @@ class BundleSource(Protocol):
 class DesiredModel:
     """What a model's name stands for."""
 
+    owner: str
+    """Whose head it is: a tenant, or who owns shared domains."""
     head: str
     manifest_digest: str
     """Empty for the encoder alone."""
@@ -169,12 +171,13 @@ class TextMap(Protocol):
 class MapSource(Protocol):
     """Where models come from."""
 
-    async def load_map(self, tenant: str, desired: DesiredModel, space: tuple[str, int]) -> TextMap:
+    async def load_map(self, desired: DesiredModel, space: tuple[str, int]) -> TextMap:
         """Fetches, checks and opens the map of a head or of a model.
 
         `space` is the encoder's name and the length of its vectors.
 
         Raises:
+            FieldInvalidError: it reads vectors that texts do not have here.
             HeadRefusedError: something about it is not as it should be.
         """
         ...

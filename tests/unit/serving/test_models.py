@@ -30,7 +30,7 @@ class World:
 
     def put(self, name: str, digest: str) -> None:
         """Gives acme a model."""
-        self.catalog.models["acme", name] = DesiredModel(name, digest)
+        self.catalog.models["acme", name] = DesiredModel("acme", name, digest)
 
 
 @pytest.fixture

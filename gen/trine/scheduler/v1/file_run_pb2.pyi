@@ -135,8 +135,8 @@ class FileSource(_message.Message):
     HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     base_model: _builtins.str
-    """Model to go on from: "trine-general" (the encoder alone), "trine-<domain>" (the head in use of a domain of the tenant), the
-    version of one of its heads, or the name of one of its models or their checkpoints.
+    """Model to go on from: "trine-general" (the encoder alone), "trine-<domain>" (the head in use in a domain of the tenant), the
+    version of one of its heads or of a shared domain's, or the name of one of its models or their checkpoints.
     """
     method: Global___FileSource.Method.ValueType
     """How to learn; unspecified means as the lines tell."""

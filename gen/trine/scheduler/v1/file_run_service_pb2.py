@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from trine.scheduler.v1 import file_run_pb2 as trine_dot_scheduler_dot_v1_dot_file__run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)trine/scheduler/v1/file_run_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a!trine/scheduler/v1/file_run.proto\"v\n\x14\x43reateFileRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x06source\x18\x02 \x01(\x0b\x32\x1e.trine.scheduler.v1.FileSourceB\x04\xe2\x41\x01\x02\x12\x12\n\x04seed\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\"L\n\x15\x43reateFileRunResponse\x12\x33\n\x08\x66ile_run\x18\x01 \x01(\x0b\x32\x1b.trine.scheduler.v1.FileRunB\x04\xe2\x41\x01\x03\"?\n\x11GetFileRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"I\n\x12GetFileRunResponse\x12\x33\n\x08\x66ile_run\x18\x01 \x01(\x0b\x32\x1b.trine.scheduler.v1.FileRunB\x04\xe2\x41\x01\x03\"^\n\x13ListFileRunsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\x14ListFileRunsResponse\x12\x34\n\tfile_runs\x18\x01 \x03(\x0b\x32\x1b.trine.scheduler.v1.FileRunB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\xe2\x01\n\x13SteerFileRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12@\n\x04verb\x18\x03 \x01(\x0e\x32,.trine.scheduler.v1.SteerFileRunRequest.VerbB\x04\xe2\x41\x01\x02\"]\n\x04Verb\x12\x14\n\x10VERB_UNSPECIFIED\x10\x00\x12\x0f\n\x0bVERB_CANCEL\x10\x01\x12\x0e\n\nVERB_PAUSE\x10\x02\x12\x0f\n\x0bVERB_RESUME\x10\x03\x12\r\n\tVERB_STOP\x10\x04\"K\n\x14SteerFileRunResponse\x12\x33\n\x08\x66ile_run\x18\x01 \x01(\x0b\x32\x1b.trine.scheduler.v1.FileRunB\x04\xe2\x41\x01\x03\"y\n\x18ListFileRunEventsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"r\n\x19ListFileRunEventsResponse\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32 .trine.scheduler.v1.FileRunEventB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"K\n\x1dListFileRunCheckpointsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"b\n\x1eListFileRunCheckpointsResponse\x12@\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32%.trine.scheduler.v1.FileRunCheckpointB\x04\xe2\x41\x01\x03\x32\x8c\x05\n\x0e\x46ileRunService\x12\x64\n\rCreateFileRun\x12(.trine.scheduler.v1.CreateFileRunRequest\x1a).trine.scheduler.v1.CreateFileRunResponse\x12[\n\nGetFileRun\x12%.trine.scheduler.v1.GetFileRunRequest\x1a&.trine.scheduler.v1.GetFileRunResponse\x12\x61\n\x0cListFileRuns\x12\'.trine.scheduler.v1.ListFileRunsRequest\x1a(.trine.scheduler.v1.ListFileRunsResponse\x12\x61\n\x0cSteerFileRun\x12\'.trine.scheduler.v1.SteerFileRunRequest\x1a(.trine.scheduler.v1.SteerFileRunResponse\x12p\n\x11ListFileRunEvents\x12,.trine.scheduler.v1.ListFileRunEventsRequest\x1a-.trine.scheduler.v1.ListFileRunEventsResponse\x12\x7f\n\x16ListFileRunCheckpoints\x12\x31.trine.scheduler.v1.ListFileRunCheckpointsRequest\x1a\x32.trine.scheduler.v1.ListFileRunCheckpointsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)trine/scheduler/v1/file_run_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a!trine/scheduler/v1/file_run.proto\"v\n\x14\x43reateFileRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x06source\x18\x02 \x01(\x0b\x32\x1e.trine.scheduler.v1.FileSourceB\x04\xe2\x41\x01\x02\x12\x12\n\x04seed\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\"L\n\x15\x43reateFileRunResponse\x12\x33\n\x08\x66ile_run\x18\x01 \x01(\x0b\x32\x1b.trine.scheduler.v1.FileRunB\x04\xe2\x41\x01\x03\"?\n\x11GetFileRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"I\n\x12GetFileRunResponse\x12\x33\n\x08\x66ile_run\x18\x01 \x01(\x0b\x32\x1b.trine.scheduler.v1.FileRunB\x04\xe2\x41\x01\x03\"F\n\x17\x42\x61tchGetFileRunsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07run_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"P\n\x18\x42\x61tchGetFileRunsResponse\x12\x34\n\tfile_runs\x18\x01 \x03(\x0b\x32\x1b.trine.scheduler.v1.FileRunB\x04\xe2\x41\x01\x03\"^\n\x13ListFileRunsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\x14ListFileRunsResponse\x12\x34\n\tfile_runs\x18\x01 \x03(\x0b\x32\x1b.trine.scheduler.v1.FileRunB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\xe2\x01\n\x13SteerFileRunRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12@\n\x04verb\x18\x03 \x01(\x0e\x32,.trine.scheduler.v1.SteerFileRunRequest.VerbB\x04\xe2\x41\x01\x02\"]\n\x04Verb\x12\x14\n\x10VERB_UNSPECIFIED\x10\x00\x12\x0f\n\x0bVERB_CANCEL\x10\x01\x12\x0e\n\nVERB_PAUSE\x10\x02\x12\x0f\n\x0bVERB_RESUME\x10\x03\x12\r\n\tVERB_STOP\x10\x04\"K\n\x14SteerFileRunResponse\x12\x33\n\x08\x66ile_run\x18\x01 \x01(\x0b\x32\x1b.trine.scheduler.v1.FileRunB\x04\xe2\x41\x01\x03\"y\n\x18ListFileRunEventsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"r\n\x19ListFileRunEventsResponse\x12\x36\n\x06\x65vents\x18\x01 \x03(\x0b\x32 .trine.scheduler.v1.FileRunEventB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"K\n\x1dListFileRunCheckpointsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"b\n\x1eListFileRunCheckpointsResponse\x12@\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32%.trine.scheduler.v1.FileRunCheckpointB\x04\xe2\x41\x01\x03\x32\xfb\x05\n\x0e\x46ileRunService\x12\x64\n\rCreateFileRun\x12(.trine.scheduler.v1.CreateFileRunRequest\x1a).trine.scheduler.v1.CreateFileRunResponse\x12[\n\nGetFileRun\x12%.trine.scheduler.v1.GetFileRunRequest\x1a&.trine.scheduler.v1.GetFileRunResponse\x12m\n\x10\x42\x61tchGetFileRuns\x12+.trine.scheduler.v1.BatchGetFileRunsRequest\x1a,.trine.scheduler.v1.BatchGetFileRunsResponse\x12\x61\n\x0cListFileRuns\x12\'.trine.scheduler.v1.ListFileRunsRequest\x1a(.trine.scheduler.v1.ListFileRunsResponse\x12\x61\n\x0cSteerFileRun\x12\'.trine.scheduler.v1.SteerFileRunRequest\x1a(.trine.scheduler.v1.SteerFileRunResponse\x12p\n\x11ListFileRunEvents\x12,.trine.scheduler.v1.ListFileRunEventsRequest\x1a-.trine.scheduler.v1.ListFileRunEventsResponse\x12\x7f\n\x16ListFileRunCheckpoints\x12\x31.trine.scheduler.v1.ListFileRunCheckpointsRequest\x1a\x32.trine.scheduler.v1.ListFileRunCheckpointsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETFILERUNREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\002'
   _globals['_GETFILERUNRESPONSE'].fields_by_name['file_run']._loaded_options = None
   _globals['_GETFILERUNRESPONSE'].fields_by_name['file_run']._serialized_options = b'\342A\001\003'
+  _globals['_BATCHGETFILERUNSREQUEST'].fields_by_name['tenant']._loaded_options = None
+  _globals['_BATCHGETFILERUNSREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHGETFILERUNSREQUEST'].fields_by_name['run_ids']._loaded_options = None
+  _globals['_BATCHGETFILERUNSREQUEST'].fields_by_name['run_ids']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHGETFILERUNSRESPONSE'].fields_by_name['file_runs']._loaded_options = None
+  _globals['_BATCHGETFILERUNSRESPONSE'].fields_by_name['file_runs']._serialized_options = b'\342A\001\003'
   _globals['_LISTFILERUNSREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_LISTFILERUNSREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\002'
   _globals['_LISTFILERUNSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -91,24 +97,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETFILERUNREQUEST']._serialized_end=394
   _globals['_GETFILERUNRESPONSE']._serialized_start=396
   _globals['_GETFILERUNRESPONSE']._serialized_end=469
-  _globals['_LISTFILERUNSREQUEST']._serialized_start=471
-  _globals['_LISTFILERUNSREQUEST']._serialized_end=565
-  _globals['_LISTFILERUNSRESPONSE']._serialized_start=567
-  _globals['_LISTFILERUNSRESPONSE']._serialized_end=674
-  _globals['_STEERFILERUNREQUEST']._serialized_start=677
-  _globals['_STEERFILERUNREQUEST']._serialized_end=903
-  _globals['_STEERFILERUNREQUEST_VERB']._serialized_start=810
-  _globals['_STEERFILERUNREQUEST_VERB']._serialized_end=903
-  _globals['_STEERFILERUNRESPONSE']._serialized_start=905
-  _globals['_STEERFILERUNRESPONSE']._serialized_end=980
-  _globals['_LISTFILERUNEVENTSREQUEST']._serialized_start=982
-  _globals['_LISTFILERUNEVENTSREQUEST']._serialized_end=1103
-  _globals['_LISTFILERUNEVENTSRESPONSE']._serialized_start=1105
-  _globals['_LISTFILERUNEVENTSRESPONSE']._serialized_end=1219
-  _globals['_LISTFILERUNCHECKPOINTSREQUEST']._serialized_start=1221
-  _globals['_LISTFILERUNCHECKPOINTSREQUEST']._serialized_end=1296
-  _globals['_LISTFILERUNCHECKPOINTSRESPONSE']._serialized_start=1298
-  _globals['_LISTFILERUNCHECKPOINTSRESPONSE']._serialized_end=1396
-  _globals['_FILERUNSERVICE']._serialized_start=1399
-  _globals['_FILERUNSERVICE']._serialized_end=2051
+  _globals['_BATCHGETFILERUNSREQUEST']._serialized_start=471
+  _globals['_BATCHGETFILERUNSREQUEST']._serialized_end=541
+  _globals['_BATCHGETFILERUNSRESPONSE']._serialized_start=543
+  _globals['_BATCHGETFILERUNSRESPONSE']._serialized_end=623
+  _globals['_LISTFILERUNSREQUEST']._serialized_start=625
+  _globals['_LISTFILERUNSREQUEST']._serialized_end=719
+  _globals['_LISTFILERUNSRESPONSE']._serialized_start=721
+  _globals['_LISTFILERUNSRESPONSE']._serialized_end=828
+  _globals['_STEERFILERUNREQUEST']._serialized_start=831
+  _globals['_STEERFILERUNREQUEST']._serialized_end=1057
+  _globals['_STEERFILERUNREQUEST_VERB']._serialized_start=964
+  _globals['_STEERFILERUNREQUEST_VERB']._serialized_end=1057
+  _globals['_STEERFILERUNRESPONSE']._serialized_start=1059
+  _globals['_STEERFILERUNRESPONSE']._serialized_end=1134
+  _globals['_LISTFILERUNEVENTSREQUEST']._serialized_start=1136
+  _globals['_LISTFILERUNEVENTSREQUEST']._serialized_end=1257
+  _globals['_LISTFILERUNEVENTSRESPONSE']._serialized_start=1259
+  _globals['_LISTFILERUNEVENTSRESPONSE']._serialized_end=1373
+  _globals['_LISTFILERUNCHECKPOINTSREQUEST']._serialized_start=1375
+  _globals['_LISTFILERUNCHECKPOINTSREQUEST']._serialized_end=1450
+  _globals['_LISTFILERUNCHECKPOINTSRESPONSE']._serialized_start=1452
+  _globals['_LISTFILERUNCHECKPOINTSRESPONSE']._serialized_end=1550
+  _globals['_FILERUNSERVICE']._serialized_start=1553
+  _globals['_FILERUNSERVICE']._serialized_end=2316
 # @@protoc_insertion_point(module_scope)

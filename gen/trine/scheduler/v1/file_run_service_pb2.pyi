@@ -127,6 +127,58 @@ class GetFileRunResponse(_message.Message):
 Global___GetFileRunResponse: _TypeAlias = GetFileRunResponse  # noqa: Y015
 
 @_typing.final
+class BatchGetFileRunsRequest(_message.Message):
+    """Request of BatchGetFileRuns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of at most 100 runs."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_ids", b"run_ids", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetFileRunsRequest: _TypeAlias = BatchGetFileRunsRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetFileRunsResponse(_message.Message):
+    """Response of BatchGetFileRuns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_RUNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def file_runs(self) -> _containers.RepeatedCompositeFieldContainer[_file_run_pb2.FileRun]:
+        """The runs."""
+
+    def __init__(
+        self,
+        *,
+        file_runs: _abc.Iterable[_file_run_pb2.FileRun] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_runs", b"file_runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetFileRunsResponse: _TypeAlias = BatchGetFileRunsResponse  # noqa: Y015
+
+@_typing.final
 class ListFileRunsRequest(_message.Message):
     """Request of ListFileRuns."""
 

@@ -46,6 +46,11 @@ class FileRunServiceStub:
                 request_serializer=trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.GetFileRunRequest.SerializeToString,
                 response_deserializer=trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.GetFileRunResponse.FromString,
                 _registered_method=True)
+        self.BatchGetFileRuns = channel.unary_unary(
+                '/trine.scheduler.v1.FileRunService/BatchGetFileRuns',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.BatchGetFileRunsRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.BatchGetFileRunsResponse.FromString,
+                _registered_method=True)
         self.ListFileRuns = channel.unary_unary(
                 '/trine.scheduler.v1.FileRunService/ListFileRuns',
                 request_serializer=trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.ListFileRunsRequest.SerializeToString,
@@ -84,6 +89,14 @@ class FileRunServiceServicer:
 
     def GetFileRun(self, request, context):
         """Returns a run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetFileRuns(self, request, context):
+        """Returns several runs, in the order of their ids in the request, without their loss curves; refused with RUN_NOT_FOUND if
+        one is not there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,6 +142,11 @@ def add_FileRunServiceServicer_to_server(servicer, server):
                     servicer.GetFileRun,
                     request_deserializer=trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.GetFileRunRequest.FromString,
                     response_serializer=trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.GetFileRunResponse.SerializeToString,
+            ),
+            'BatchGetFileRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetFileRuns,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.BatchGetFileRunsRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.BatchGetFileRunsResponse.SerializeToString,
             ),
             'ListFileRuns': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFileRuns,
@@ -207,6 +225,33 @@ class FileRunService:
             '/trine.scheduler.v1.FileRunService/GetFileRun',
             trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.GetFileRunRequest.SerializeToString,
             trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.GetFileRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetFileRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.FileRunService/BatchGetFileRuns',
+            trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.BatchGetFileRunsRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_file__run__service__pb2.BatchGetFileRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,6 +25,10 @@ class FileRunServiceStub:
     """
     GetFileRun: _aio.UnaryUnaryMultiCallable[_file_run_service_pb2.GetFileRunRequest, _file_run_service_pb2.GetFileRunResponse]
     """Returns a run."""
+    BatchGetFileRuns: _aio.UnaryUnaryMultiCallable[_file_run_service_pb2.BatchGetFileRunsRequest, _file_run_service_pb2.BatchGetFileRunsResponse]
+    """Returns several runs, in the order of their ids in the request, without their loss curves; refused with RUN_NOT_FOUND if
+    one is not there.
+    """
     ListFileRuns: _aio.UnaryUnaryMultiCallable[_file_run_service_pb2.ListFileRunsRequest, _file_run_service_pb2.ListFileRunsResponse]
     """Returns a tenant's runs from files, newest first, without their loss curves."""
     SteerFileRun: _aio.UnaryUnaryMultiCallable[_file_run_service_pb2.SteerFileRunRequest, _file_run_service_pb2.SteerFileRunResponse]
@@ -57,6 +61,16 @@ class FileRunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_file_run_service_pb2.GetFileRunRequest, _abc.Awaitable[_file_run_service_pb2.GetFileRunResponse]],
     ) -> _abc.Awaitable[_file_run_service_pb2.GetFileRunResponse]:
         """Returns a run."""
+
+    @_abc_1.abstractmethod
+    def BatchGetFileRuns(
+        self,
+        request: _file_run_service_pb2.BatchGetFileRunsRequest,
+        context: _aio.ServicerContext[_file_run_service_pb2.BatchGetFileRunsRequest, _abc.Awaitable[_file_run_service_pb2.BatchGetFileRunsResponse]],
+    ) -> _abc.Awaitable[_file_run_service_pb2.BatchGetFileRunsResponse]:
+        """Returns several runs, in the order of their ids in the request, without their loss curves; refused with RUN_NOT_FOUND if
+        one is not there.
+        """
 
     @_abc_1.abstractmethod
     def ListFileRuns(

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trine/scheduler/v1/model_catalog_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x01\n\x05Model\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"<\n\x0fGetModelRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"B\n\x10GetModelResponse\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x19.trine.scheduler.v1.ModelB\x04\xe2\x41\x01\x03\")\n\x11ListModelsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"E\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x19.trine.scheduler.v1.ModelB\x04\xe2\x41\x01\x03\"?\n\x12\x44\x65leteModelRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\x15\n\x13\x44\x65leteModelResponse2\xa9\x02\n\x13ModelCatalogService\x12U\n\x08GetModel\x12#.trine.scheduler.v1.GetModelRequest\x1a$.trine.scheduler.v1.GetModelResponse\x12[\n\nListModels\x12%.trine.scheduler.v1.ListModelsRequest\x1a&.trine.scheduler.v1.ListModelsResponse\x12^\n\x0b\x44\x65leteModel\x12&.trine.scheduler.v1.DeleteModelRequest\x1a\'.trine.scheduler.v1.DeleteModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trine/scheduler/v1/model_catalog_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x01\n\x05Model\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06run_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05owner\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"<\n\x0fGetModelRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"B\n\x10GetModelResponse\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x19.trine.scheduler.v1.ModelB\x04\xe2\x41\x01\x03\")\n\x11ListModelsRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"E\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x19.trine.scheduler.v1.ModelB\x04\xe2\x41\x01\x03\"?\n\x12\x44\x65leteModelRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\x15\n\x13\x44\x65leteModelResponse2\xa9\x02\n\x13ModelCatalogService\x12U\n\x08GetModel\x12#.trine.scheduler.v1.GetModelRequest\x1a$.trine.scheduler.v1.GetModelResponse\x12[\n\nListModels\x12%.trine.scheduler.v1.ListModelsRequest\x1a&.trine.scheduler.v1.ListModelsResponse\x12^\n\x0b\x44\x65leteModel\x12&.trine.scheduler.v1.DeleteModelRequest\x1a\'.trine.scheduler.v1.DeleteModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL'].fields_by_name['run_id']._serialized_options = b'\342A\001\003'
   _globals['_MODEL'].fields_by_name['create_time']._loaded_options = None
   _globals['_MODEL'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_MODEL'].fields_by_name['owner']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['owner']._serialized_options = b'\342A\001\003'
   _globals['_GETMODELREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_GETMODELREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\002'
   _globals['_GETMODELREQUEST'].fields_by_name['model']._loaded_options = None
@@ -58,19 +60,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEMODELREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_DELETEMODELREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002'
   _globals['_MODEL']._serialized_start=137
-  _globals['_MODEL']._serialized_end=293
-  _globals['_GETMODELREQUEST']._serialized_start=295
-  _globals['_GETMODELREQUEST']._serialized_end=355
-  _globals['_GETMODELRESPONSE']._serialized_start=357
-  _globals['_GETMODELRESPONSE']._serialized_end=423
-  _globals['_LISTMODELSREQUEST']._serialized_start=425
-  _globals['_LISTMODELSREQUEST']._serialized_end=466
-  _globals['_LISTMODELSRESPONSE']._serialized_start=468
-  _globals['_LISTMODELSRESPONSE']._serialized_end=537
-  _globals['_DELETEMODELREQUEST']._serialized_start=539
-  _globals['_DELETEMODELREQUEST']._serialized_end=602
-  _globals['_DELETEMODELRESPONSE']._serialized_start=604
-  _globals['_DELETEMODELRESPONSE']._serialized_end=625
-  _globals['_MODELCATALOGSERVICE']._serialized_start=628
-  _globals['_MODELCATALOGSERVICE']._serialized_end=925
+  _globals['_MODEL']._serialized_end=314
+  _globals['_GETMODELREQUEST']._serialized_start=316
+  _globals['_GETMODELREQUEST']._serialized_end=376
+  _globals['_GETMODELRESPONSE']._serialized_start=378
+  _globals['_GETMODELRESPONSE']._serialized_end=444
+  _globals['_LISTMODELSREQUEST']._serialized_start=446
+  _globals['_LISTMODELSREQUEST']._serialized_end=487
+  _globals['_LISTMODELSRESPONSE']._serialized_start=489
+  _globals['_LISTMODELSRESPONSE']._serialized_end=558
+  _globals['_DELETEMODELREQUEST']._serialized_start=560
+  _globals['_DELETEMODELREQUEST']._serialized_end=623
+  _globals['_DELETEMODELRESPONSE']._serialized_start=625
+  _globals['_DELETEMODELRESPONSE']._serialized_end=646
+  _globals['_MODELCATALOGSERVICE']._serialized_start=649
+  _globals['_MODELCATALOGSERVICE']._serialized_end=946
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class Model(_message.Message):
     MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The name it was asked for by: "trine-general", "trine-<domain>", the version of a head, or the name of a model made from
     files or of one of its checkpoints ("<model>:ckpt-step-<n>").
@@ -40,6 +41,8 @@ class Model(_message.Message):
     """SHA-256 of its manifest, its name in the artifact store; empty for the encoder alone."""
     run_id: _builtins.str
     """Run that made it; empty for the encoder alone."""
+    owner: _builtins.str
+    """Whose head it is: the tenant, or "_shared" for the head of a shared domain; empty for the encoder alone."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made; absent for the encoder alone."""
@@ -52,10 +55,11 @@ class Model(_message.Message):
         manifest_digest: _builtins.str = ...,
         run_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head", b"head", "manifest_digest", b"manifest_digest", "model", b"model", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head", b"head", "manifest_digest", b"manifest_digest", "model", b"model", "owner", b"owner", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -20,7 +20,7 @@ from services.gateway.http import Call, Route
 PERMISSIONS_PAGE = 10
 PERMISSIONS_PAGE_MAX = 100
 OWNER = "trine"
-"""Of the encoder alone."""
+"""Of the encoder alone, and of what tenants have taught each other."""
 
 
 class Models:
@@ -100,7 +100,7 @@ def _model(tenant: str, model: Model) -> Json:
         "id": model.model,
         "object": "model",
         "created": unix(model.create_time) or 0,
-        "owned_by": tenant if model.made else OWNER,
+        "owned_by": tenant if model.owner == tenant else OWNER,
     }
 
 
