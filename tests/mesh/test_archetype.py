@@ -16,7 +16,7 @@ from tests.support.clients import client_of, new_key
 from tests.support.mesh import Json, Mesh, until
 
 BASE = "trine-general"
-LINES = b'{"query": "a", "pos_doc": "b", "neg_doc": ["c"]}\n' * 20
+LINES = b'{"anchor": "a", "positive": "b", "negative": "c"}\n' * 20
 JOBS = "/v0.5/fine-tune/jobs"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 

@@ -13,7 +13,7 @@ import pytest
 from tests.support.clients import OPENAI, TRUEFOUNDRY, client_of, new_key
 from tests.support.mesh import Json, Mesh
 
-LINES = b'{"query": "a", "pos_doc": "b", "neg_doc": ["c"]}\n' * 20
+LINES = b'{"anchor": "a", "positive": "b", "negative": "c"}\n' * 20
 BIG_BYTES = 96 * 1024**2
 RSS_GROWTH_BYTES_MAX = 48 * 1024**2
 
