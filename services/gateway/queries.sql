@@ -7,8 +7,21 @@ insert into tenants (tenant) values ($1) on conflict do nothing returning true;
 insert into api_keys (key_id, secret_hash, tenant, scopes, expire_time) values ($1, $2, $3, $4, $5);
 
 -- name: find_key
-select key_id, secret_hash, tenant, scopes, expire_time, revoke_time is not null as revoked
+select key_id, secret_hash, tenant, scopes, expire_time, revoke_time is not null as revoked, last_used_time,
+    old_secret_hash, old_secret_expire_time, old_secret_last_used_time
 from api_keys where key_id = $1;
+
+-- name: replace_secrets
+-- Unless another has rotated the key meanwhile.
+update api_keys set secret_hash = $3, last_used_time = $4, old_secret_hash = $5, old_secret_expire_time = $6,
+    old_secret_last_used_time = $7
+where key_id = $1 and secret_hash = $2 and revoke_time is null returning true;
+
+-- name: note_use
+update api_keys set
+    last_used_time = case when secret_hash = $2 then $3 else last_used_time end,
+    old_secret_last_used_time = case when old_secret_hash = $2 then $3 else old_secret_last_used_time end
+where key_id = $1;
 
 -- name: revoke_key
 update api_keys set revoke_time = coalesce(revoke_time, now()) where key_id = $1 returning true;

@@ -1,6 +1,9 @@
 """The gateway's RPCs."""
 
+import datetime
+
 import grpc
+from google.protobuf import duration_pb2, timestamp_pb2
 from trine.gateway.v1 import access_service_pb2 as pb
 from trine.gateway.v1 import access_service_pb2_grpc
 from trine.gateway.v1.error_reason_pb2 import ErrorReason
@@ -14,6 +17,7 @@ from services.gateway.core.create_api_key import create_api_key
 from services.gateway.core.create_tenant import create_tenant
 from services.gateway.core.ports import Clock, KeyStore
 from services.gateway.core.resolve_api_key import resolve_api_key
+from services.gateway.core.rotate_api_key import OVERLAP_SECONDS, rotate_api_key
 
 Code = grpc.StatusCode
 
@@ -59,8 +63,7 @@ class AccessServicer(access_service_pb2_grpc.AccessServiceServicer):
             self._store, self._clock, key_id=request.key_id, secret_hash=request.secret_hash
         )
         response = pb.ResolveApiKeyResponse(tenant=key.tenant, scopes=sorted(key.scopes))
-        if key.expire_time is not None:
-            response.expire_time.FromDatetime(key.expire_time)
+        _put_time(response.expire_time, key.expire_time)
         return response
 
     async def CreateTenant(
@@ -75,7 +78,7 @@ class AccessServicer(access_service_pb2_grpc.AccessServiceServicer):
         text, hashed = mint_api_key()
         ttl_seconds = None
         if request.HasField("ttl"):
-            ttl_seconds = request.ttl.seconds + request.ttl.nanos / 1e9
+            ttl_seconds = _seconds(request.ttl)
         await create_api_key(
             self._store,
             self._clock,
@@ -87,8 +90,51 @@ class AccessServicer(access_service_pb2_grpc.AccessServiceServicer):
         )
         return pb.CreateApiKeyResponse(api_key=text, key_id=hashed.key_id)
 
+    async def RotateApiKey(
+        self, request: pb.RotateApiKeyRequest, context: Context
+    ) -> pb.RotateApiKeyResponse:
+        text, hashed = mint_api_key(request.key_id)
+        overlap_seconds = OVERLAP_SECONDS
+        if request.HasField("overlap"):
+            overlap_seconds = _seconds(request.overlap)
+        key = await rotate_api_key(
+            self._store,
+            self._clock,
+            key_id=request.key_id,
+            secret_hash=hashed.secret_hash,
+            overlap_seconds=overlap_seconds,
+        )
+        response = pb.RotateApiKeyResponse(api_key=text)
+        _put_time(response.old_secret_expire_time, key.old_secret_expire_time)
+        return response
+
+    async def GetApiKey(
+        self, request: pb.GetApiKeyRequest, context: Context
+    ) -> pb.GetApiKeyResponse:
+        key = await self._store.find_key(request.key_id)
+        if key is None:
+            raise errors.KeyNotFoundError(request.key_id)
+        response = pb.GetApiKeyResponse(
+            tenant=key.tenant, scopes=sorted(key.scopes), revoked=key.revoked
+        )
+        _put_time(response.expire_time, key.expire_time)
+        _put_time(response.last_used_time, key.last_used_time)
+        _put_time(response.old_secret_expire_time, key.old_secret_expire_time)
+        _put_time(response.old_secret_last_used_time, key.old_secret_last_used_time)
+        return response
+
     async def RevokeApiKey(
         self, request: pb.RevokeApiKeyRequest, context: Context
     ) -> pb.RevokeApiKeyResponse:
         await self._store.revoke_key(request.key_id)
         return pb.RevokeApiKeyResponse()
+
+
+def _seconds(duration: duration_pb2.Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _put_time(field: timestamp_pb2.Timestamp, time: datetime.datetime | None) -> None:
+    """Fills a field in; without a time it stays absent."""
+    if time is not None:
+        field.FromDatetime(time)

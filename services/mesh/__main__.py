@@ -1,4 +1,4 @@
-"""The command line: trine up, down, status, demo, import, train-domain, roll-back-domain."""
+"""The command line: trine up, down, status, demo, import, keys, train-domain, roll-back-domain."""
 
 import asyncio
 import json
@@ -19,17 +19,16 @@ from services.mesh.client import ApiError
 from services.mesh.demo import run_demo
 from services.mesh.home import SERVICES, Home
 from services.mesh.imports import open_importer
+from services.mesh.key_commands import commands as key_commands
 from services.mesh.launch import bring_down, bring_up
+from services.mesh.operator import NoMeshError
 from services.mesh.rows import FileFormatError
-from services.mesh.shared_domains import (
-    NoMeshError,
-    roll_back_shared_head,
-    train_shared_domain,
-)
+from services.mesh.shared_domains import roll_back_shared_head, train_shared_domain
 
 app = typer.Typer(help="The Trine mesh on one machine.", no_args_is_help=True, add_completion=False)
 imports = typer.Typer(help="Brings files of people or outcomes in.", no_args_is_help=True)
 app.add_typer(imports, name="import")
+app.add_typer(key_commands, name="keys")
 console = Console(highlight=False)
 
 Answer = TypeVar("Answer")

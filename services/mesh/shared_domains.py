@@ -8,15 +8,11 @@ from typing import Any
 from trine.scheduler.v1 import run_pb2, shared_domain_service_pb2_grpc
 from trine.scheduler.v1 import shared_domain_service_pb2 as pb
 
-from services.chassis.channel import open_channel
 from services.mesh.home import Home
+from services.mesh.operator import channel_to
 
 ENDS = {"succeeded", "stopped", "failed", "cancelled"}
 ASK_SECONDS = 0.2
-
-
-class NoMeshError(Exception):
-    """No mesh runs here: its operator is whoever holds its secrets."""
 
 
 async def train_shared_domain(home: Home, domain: str, *, force: bool) -> run_pb2.Run:
@@ -51,9 +47,5 @@ async def roll_back_shared_head(home: Home, domain: str, head: str) -> tuple[str
 
 @asynccontextmanager
 async def _stub(home: Home) -> AsyncIterator[Any]:
-    mesh = home.read_mesh()
-    if mesh is None or not home.is_running():
-        raise NoMeshError
-    address, token = mesh["services"]["scheduler"], home.read_secrets().mesh_token
-    async with open_channel(address, token) as channel:
+    async with channel_to(home, "scheduler") as channel:
         yield shared_domain_service_pb2_grpc.SharedDomainServiceStub(channel)

@@ -123,6 +123,56 @@ async def test_revoking_a_key_again_changes_nothing(store: KeyStore) -> None:
     assert await store.find_key("key-1") == once
 
 
+async def test_a_rotated_key_is_found_with_both_secrets(store: KeyStore) -> None:
+    await store.add_tenant("acme")
+    key = key_of("acme")
+    await store.add_key(key)
+    rotated = key.rotated(bytes([1] * 32), EXPIRE_TIME, datetime.timedelta(days=1))
+    assert await store.replace_secrets(key, rotated)
+    assert await store.find_key("key-1") == rotated
+    assert rotated.old_secret_hash == key.secret_hash
+
+
+async def test_of_two_racing_rotations_one_counts(store: KeyStore) -> None:
+    await store.add_tenant("acme")
+    key = key_of("acme")
+    await store.add_key(key)
+    wishes = [
+        key.rotated(bytes([number] * 32), EXPIRE_TIME, datetime.timedelta(days=1))
+        for number in range(20)
+    ]
+    done = await asyncio.gather(*(store.replace_secrets(key, wish) for wish in wishes))
+    assert sum(done) == 1
+    assert await store.find_key("key-1") == wishes[done.index(True)]
+
+
+async def test_a_revoked_or_unknown_key_is_not_rotated(store: KeyStore) -> None:
+    await store.add_tenant("acme")
+    key = key_of("acme")
+    rotated = key.rotated(bytes([1] * 32), EXPIRE_TIME, datetime.timedelta(days=1))
+    assert not await store.replace_secrets(key, rotated)
+    await store.add_key(key)
+    await store.revoke_key("key-1")
+    assert not await store.replace_secrets(key, rotated)
+
+
+async def test_the_use_of_each_secret_is_noted(store: KeyStore) -> None:
+    await store.add_tenant("acme")
+    key, later = key_of("acme"), EXPIRE_TIME + datetime.timedelta(hours=1)
+    await store.add_key(key)
+    await store.note_use("key-1", key.secret_hash, EXPIRE_TIME)
+    used = dataclasses.replace(key, last_used_time=EXPIRE_TIME)
+    assert await store.find_key("key-1") == used
+    rotated = used.rotated(bytes([1] * 32), EXPIRE_TIME, datetime.timedelta(days=1))
+    assert await store.replace_secrets(used, rotated)
+    await store.note_use("key-1", key.secret_hash, later)
+    await store.note_use("key-1", bytes([9] * 32), later)  # a secret that it does not have
+    await store.note_use("key-2", key.secret_hash, later)
+    assert await store.find_key("key-1") == dataclasses.replace(
+        rotated, old_secret_last_used_time=later
+    )
+
+
 async def test_an_unknown_key_cannot_be_revoked(store: KeyStore) -> None:
     with pytest.raises(KeyNotFoundError) as caught:
         await store.revoke_key("key-1")

@@ -51,6 +51,15 @@ class Gateway:
         request = pb.ResolveApiKeyRequest(key_id=key.key_id, secret_hash=key.secret_hash)
         return self.stub.ResolveApiKey(request, metadata=MESH)
 
+    def rotate(self, key_id: str, **content: Any) -> Any:
+        """Gives a key a new secret."""
+        request = pb.RotateApiKeyRequest(key_id=key_id, **content)
+        return self.stub.RotateApiKey(request, metadata=MESH)
+
+    def show(self, key_id: str) -> Any:
+        """Asks what is known of a key."""
+        return self.stub.GetApiKey(pb.GetApiKeyRequest(key_id=key_id), metadata=MESH)
+
     def revoke(self, key_id: str) -> Any:
         """Revokes a key."""
         return self.stub.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=key_id), metadata=MESH)
@@ -148,6 +157,99 @@ async def test_a_key_may_be_revoked_twice(gateway: Gateway) -> None:
     assert refusal.metadata == {"key_id": "nobody"}
 
 
+async def next_secret(gateway: Gateway, key: HashedKey, **content: Any) -> HashedKey:
+    """Rotates a key and returns what its newest text is checked by."""
+    rotated = parse_api_key((await gateway.rotate(key.key_id, **content)).api_key)
+    assert rotated is not None
+    assert rotated.key_id == key.key_id
+    return rotated
+
+
+async def test_a_rotated_key_has_two_secrets_until_the_old_one_ends(gateway: Gateway) -> None:
+    old = await gateway.hold_key(scopes=["runs:read"])
+    new = await next_secret(gateway, old, overlap=duration_pb2.Duration(seconds=60))
+    for key in (old, new):
+        assert list((await gateway.resolve(key)).scopes) == ["runs:read"]
+    ends = (await gateway.resolve(old)).expire_time.ToDatetime(datetime.UTC)
+    assert ends == NOW + datetime.timedelta(seconds=60)
+    assert not (await gateway.resolve(new)).HasField("expire_time")
+    gateway.clock.advance(60)
+    assert (await refused(gateway.resolve(old))).reason == "API_KEY_INVALID"
+    await gateway.resolve(new)
+
+
+async def test_a_rotation_lengthens_no_life(gateway: Gateway) -> None:
+    old = await gateway.hold_key(ttl=duration_pb2.Duration(seconds=30))
+    new = await next_secret(gateway, old)
+    gateway.clock.advance(30)
+    for key in (old, new):
+        assert (await refused(gateway.resolve(key))).reason == "API_KEY_INVALID"
+
+
+async def test_a_repeated_rotation_drops_the_secret_that_nobody_has_used(gateway: Gateway) -> None:
+    old = await gateway.hold_key()
+    lost, new = await next_secret(gateway, old), await next_secret(gateway, old)
+    await gateway.resolve(old)
+    await gateway.resolve(new)
+    assert (await refused(gateway.resolve(lost))).reason == "API_KEY_INVALID"
+
+
+async def test_a_secret_in_use_survives_the_next_rotation(gateway: Gateway) -> None:
+    first = await gateway.hold_key()
+    second = await next_secret(gateway, first)
+    await gateway.resolve(second)
+    third = await next_secret(gateway, first)
+    await gateway.resolve(second)
+    await gateway.resolve(third)
+    assert (await refused(gateway.resolve(first))).reason == "API_KEY_INVALID"
+
+
+async def test_a_revoked_key_is_dead_with_both_its_secrets(gateway: Gateway) -> None:
+    old = await gateway.hold_key()
+    new = await next_secret(gateway, old)
+    await gateway.revoke(old.key_id)
+    for key in (old, new):
+        assert (await refused(gateway.resolve(key))).reason == "API_KEY_INVALID"
+    for key_id in (old.key_id, "nobody", ""):
+        refusal = await refused(gateway.rotate(key_id))
+        assert (refusal.code.name, refusal.reason) == ("NOT_FOUND", "API_KEY_NOT_FOUND")
+
+
+async def test_no_secret_is_the_one_before_of_a_key_that_was_never_rotated(
+    gateway: Gateway,
+) -> None:
+    key = await gateway.hold_key()
+    guess = HashedKey(key.key_id, bytes(32))
+    assert (await refused(gateway.resolve(guess))).reason == "API_KEY_INVALID"
+
+
+@pytest.mark.parametrize("seconds", [-1, 31 * 86_400, 10**15])
+async def test_an_overlap_that_is_too_long_is_refused(gateway: Gateway, seconds: int) -> None:
+    key = await gateway.hold_key()
+    overlap = duration_pb2.Duration(seconds=seconds)
+    refusal = await refused(gateway.rotate(key.key_id, overlap=overlap))
+    assert (refusal.reason, refusal.metadata["field"]) == ("FIELD_INVALID", "overlap")
+
+
+async def test_the_last_use_of_each_secret_is_told_to_the_minute(gateway: Gateway) -> None:
+    old = await gateway.hold_key()
+    assert not (await gateway.show(old.key_id)).HasField("last_used_time")
+    await gateway.resolve(old)
+    gateway.clock.advance(59)
+    await gateway.resolve(old)
+    told = await gateway.show(old.key_id)
+    assert told.last_used_time.ToDatetime(datetime.UTC) == NOW
+    new = await next_secret(gateway, old)
+    gateway.clock.advance(1)
+    await gateway.resolve(old)
+    told = await gateway.show(new.key_id)
+    assert not told.HasField("last_used_time")
+    minute = NOW + datetime.timedelta(seconds=60)
+    assert told.old_secret_last_used_time.ToDatetime(datetime.UTC) == minute
+    assert (told.tenant, told.revoked) == ("acme", False)
+    assert (await refused(gateway.show("nobody"))).reason == "API_KEY_NOT_FOUND"
+
+
 async def test_a_tenant_is_created_once(gateway: Gateway) -> None:
     assert (await gateway.create_tenant("other-2")).tenant == "other-2"
     refusal = await refused(gateway.create_tenant("acme"))
@@ -198,6 +300,8 @@ async def test_every_rpc_is_the_meshs_alone(gateway: Gateway) -> None:
             stub.CreateTenant(pb.CreateTenantRequest(tenant="mine"), metadata=metadata),
             stub.CreateApiKey(pb.CreateApiKeyRequest(tenant="acme"), metadata=metadata),
             stub.ResolveApiKey(pb.ResolveApiKeyRequest(), metadata=metadata),
+            stub.RotateApiKey(pb.RotateApiKeyRequest(), metadata=metadata),
+            stub.GetApiKey(pb.GetApiKeyRequest(), metadata=metadata),
             stub.RevokeApiKey(pb.RevokeApiKeyRequest(), metadata=metadata),
         ):
             refusal = await refused(call)

@@ -44,6 +44,14 @@ class KeyStore(Protocol):
         """Returns the key of an id."""
         ...
 
+    async def replace_secrets(self, key: ApiKey, rotated: ApiKey) -> bool:
+        """Gives a key another's secrets; False if its own have changed or it is revoked."""
+        ...
+
+    async def note_use(self, key_id: str, secret_hash: bytes, now: datetime.datetime) -> None:
+        """Keeps when the secret of this hash was last used; nothing if the key has none such."""
+        ...
+
     async def revoke_key(self, key_id: str) -> None:
         """Marks a key as revoked; a repeat changes nothing.
 

@@ -1,6 +1,7 @@
 """Tenants and keys in dictionaries, for tests."""
 
 import dataclasses
+import datetime
 
 from services.gateway.core.api_key import ApiKey
 from services.gateway.core.errors import (
@@ -32,6 +33,22 @@ class MemoryKeyStore:
     async def find_key(self, key_id: str) -> ApiKey | None:
         """Returns the key of an id."""
         return self._keys.get(key_id)
+
+    async def replace_secrets(self, key: ApiKey, rotated: ApiKey) -> bool:
+        """Gives a key another's secrets."""
+        now = self._keys.get(key.key_id)
+        if now is None or now.revoked or now.secret_hash != key.secret_hash:
+            return False
+        self._keys[key.key_id] = rotated
+        return True
+
+    async def note_use(self, key_id: str, secret_hash: bytes, now: datetime.datetime) -> None:
+        """Keeps when a secret was last used."""
+        key = self._keys.get(key_id)
+        if key is not None and key.secret_hash == secret_hash:
+            self._keys[key_id] = dataclasses.replace(key, last_used_time=now)
+        elif key is not None and key.old_secret_hash == secret_hash:
+            self._keys[key_id] = dataclasses.replace(key, old_secret_last_used_time=now)
 
     async def revoke_key(self, key_id: str) -> None:
         """Marks a key as revoked."""

@@ -1,5 +1,7 @@
 """Tenants and keys in PostgreSQL."""
 
+import datetime
+
 import asyncpg
 
 from services.chassis.database import Pool
@@ -37,6 +39,24 @@ class PostgresKeyStore:
         if row is None:
             return None
         return ApiKey(**{**dict(row), "scopes": frozenset(row["scopes"])})
+
+    async def replace_secrets(self, key: ApiKey, rotated: ApiKey) -> bool:
+        """Gives a key another's secrets."""
+        replaced = await self._pool.fetchval(
+            SQL["replace_secrets"],
+            key.key_id,
+            key.secret_hash,
+            rotated.secret_hash,
+            rotated.last_used_time,
+            rotated.old_secret_hash,
+            rotated.old_secret_expire_time,
+            rotated.old_secret_last_used_time,
+        )
+        return bool(replaced)
+
+    async def note_use(self, key_id: str, secret_hash: bytes, now: datetime.datetime) -> None:
+        """Keeps when a secret was last used."""
+        await self._pool.execute(SQL["note_use"], key_id, secret_hash, now)
 
     async def revoke_key(self, key_id: str) -> None:
         """Marks a key as revoked."""

@@ -50,6 +50,16 @@ class AccessServiceStub:
                 request_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateApiKeyRequest.SerializeToString,
                 response_deserializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateApiKeyResponse.FromString,
                 _registered_method=True)
+        self.RotateApiKey = channel.unary_unary(
+                '/trine.gateway.v1.AccessService/RotateApiKey',
+                request_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.RotateApiKeyRequest.SerializeToString,
+                response_deserializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.RotateApiKeyResponse.FromString,
+                _registered_method=True)
+        self.GetApiKey = channel.unary_unary(
+                '/trine.gateway.v1.AccessService/GetApiKey',
+                request_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.GetApiKeyRequest.SerializeToString,
+                response_deserializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.GetApiKeyResponse.FromString,
+                _registered_method=True)
         self.RevokeApiKey = channel.unary_unary(
                 '/trine.gateway.v1.AccessService/RevokeApiKey',
                 request_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.RevokeApiKeyRequest.SerializeToString,
@@ -82,6 +92,22 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateApiKey(self, request, context):
+        """Gives an API key a new secret; the one before stays good for a while, so that its users can change over one by one.
+        A new secret that nobody has used yet gives way to the next, which makes a repeated call harmless; one that is in use becomes
+        the one before, and of two before it the older ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetApiKey(self, request, context):
+        """What is known of an API key, but for its secrets.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeApiKey(self, request, context):
         """Revokes an API key: within seconds no service accepts it any more.
         """
@@ -106,6 +132,16 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.CreateApiKey,
                     request_deserializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateApiKeyRequest.FromString,
                     response_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateApiKeyResponse.SerializeToString,
+            ),
+            'RotateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateApiKey,
+                    request_deserializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.RotateApiKeyRequest.FromString,
+                    response_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.RotateApiKeyResponse.SerializeToString,
+            ),
+            'GetApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApiKey,
+                    request_deserializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.GetApiKeyRequest.FromString,
+                    response_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.GetApiKeyResponse.SerializeToString,
             ),
             'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeApiKey,
@@ -195,6 +231,60 @@ class AccessService:
             '/trine.gateway.v1.AccessService/CreateApiKey',
             trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateApiKeyRequest.SerializeToString,
             trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.gateway.v1.AccessService/RotateApiKey',
+            trine_dot_gateway_dot_v1_dot_access__service__pb2.RotateApiKeyRequest.SerializeToString,
+            trine_dot_gateway_dot_v1_dot_access__service__pb2.RotateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.gateway.v1.AccessService/GetApiKey',
+            trine_dot_gateway_dot_v1_dot_access__service__pb2.GetApiKeyRequest.SerializeToString,
+            trine_dot_gateway_dot_v1_dot_access__service__pb2.GetApiKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,13 @@ class AccessServiceStub:
     """Creates a tenant."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_access_service_pb2.CreateApiKeyRequest, _access_service_pb2.CreateApiKeyResponse]
     """Creates an API key. Its text is in the answer and nowhere else: only a hash is stored."""
+    RotateApiKey: _aio.UnaryUnaryMultiCallable[_access_service_pb2.RotateApiKeyRequest, _access_service_pb2.RotateApiKeyResponse]
+    """Gives an API key a new secret; the one before stays good for a while, so that its users can change over one by one.
+    A new secret that nobody has used yet gives way to the next, which makes a repeated call harmless; one that is in use becomes
+    the one before, and of two before it the older ends.
+    """
+    GetApiKey: _aio.UnaryUnaryMultiCallable[_access_service_pb2.GetApiKeyRequest, _access_service_pb2.GetApiKeyResponse]
+    """What is known of an API key, but for its secrets."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_access_service_pb2.RevokeApiKeyRequest, _access_service_pb2.RevokeApiKeyResponse]
     """Revokes an API key: within seconds no service accepts it any more."""
 
@@ -51,6 +58,25 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_access_service_pb2.CreateApiKeyRequest, _abc.Awaitable[_access_service_pb2.CreateApiKeyResponse]],
     ) -> _abc.Awaitable[_access_service_pb2.CreateApiKeyResponse]:
         """Creates an API key. Its text is in the answer and nowhere else: only a hash is stored."""
+
+    @_abc_1.abstractmethod
+    def RotateApiKey(
+        self,
+        request: _access_service_pb2.RotateApiKeyRequest,
+        context: _aio.ServicerContext[_access_service_pb2.RotateApiKeyRequest, _abc.Awaitable[_access_service_pb2.RotateApiKeyResponse]],
+    ) -> _abc.Awaitable[_access_service_pb2.RotateApiKeyResponse]:
+        """Gives an API key a new secret; the one before stays good for a while, so that its users can change over one by one.
+        A new secret that nobody has used yet gives way to the next, which makes a repeated call harmless; one that is in use becomes
+        the one before, and of two before it the older ends.
+        """
+
+    @_abc_1.abstractmethod
+    def GetApiKey(
+        self,
+        request: _access_service_pb2.GetApiKeyRequest,
+        context: _aio.ServicerContext[_access_service_pb2.GetApiKeyRequest, _abc.Awaitable[_access_service_pb2.GetApiKeyResponse]],
+    ) -> _abc.Awaitable[_access_service_pb2.GetApiKeyResponse]:
+        """What is known of an API key, but for its secrets."""
 
     @_abc_1.abstractmethod
     def RevokeApiKey(
