@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.chassis.signatures import public_key_of
 from services.mesh.child import ChildSpec
 from services.mesh.home import SERVICES, Home, Secrets
 from services.mesh.programs import LOOPBACK, python_module
@@ -48,6 +49,7 @@ def services(
     """The services, told where everything is."""
     shared = {
         "TRINE_MESH_TOKEN": secrets.mesh_token,
+        "TRINE_BUNDLE_PUBLIC_KEY": _public_keys(secrets),
         "TRINE_POSTGRES_DSN": postgres,
         "TRINE_NATS_URL": nats,
         "TRINE_ARTIFACTS_URL": os.environ.get("TRINE_ARTIFACTS_URL", str(home.artifacts)),
@@ -59,7 +61,14 @@ def services(
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
-    return [_service(home, name, ports, shared) for name in SERVICES]
+    own = {"trainer": {"TRINE_BUNDLE_SIGNING_KEY": secrets.bundle_signing_key}}
+    return [_service(home, name, ports, {**shared, **own.get(name, {})}) for name in SERVICES]
+
+
+def _public_keys(secrets: Secrets) -> str:
+    """The key that signs now, and those that whoever starts the mesh allows beside it."""
+    more = os.environ.get("TRINE_BUNDLE_PUBLIC_KEY")
+    return ",".join(filter(None, (public_key_of(secrets.bundle_signing_key), more)))
 
 
 def _service(

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from services.chassis.signatures import make_private_key
+
 TENANT = "demo"
 """The tenant that a fresh mesh comes with."""
 
@@ -86,11 +88,11 @@ class Home:
 
     def read_secrets(self) -> "Secrets":
         """The secrets of this mesh, made up when it first starts."""
-        if self.secrets_file.exists():
-            return Secrets(**json.loads(self.secrets_file.read_text()))
-        made_up = Secrets()
-        self.write_secrets(made_up)
-        return made_up
+        kept = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+        known = Secrets(**kept)
+        if asdict(known) != kept:  # a new home, or one from before there was this secret
+            self.write_secrets(known)
+        return known
 
     def write_secrets(self, values: "Secrets") -> None:
         """Keeps the secrets."""
@@ -105,6 +107,7 @@ class Secrets:
     postgres_password: str = field(default_factory=secrets.token_urlsafe)
     nats_password: str = field(default_factory=secrets.token_urlsafe)
     nats_tenant_password: str = field(default_factory=secrets.token_urlsafe)
+    bundle_signing_key: str = field(default_factory=make_private_key)
     api_key: str = ""
     """Key of the tenant that the mesh comes with, once it has one."""
 

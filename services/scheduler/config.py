@@ -15,6 +15,8 @@ class Config:
     gateway_address: str
     triplets_address: str
     artifacts_url: str
+    bundle_public_key: str
+    """Keys that may have signed heads, with commas between them: two while one is replaced."""
     triplets_budget: int = 1_000
     cool_down_seconds: float = 3_600.0
     lease_seconds: float = 30.0

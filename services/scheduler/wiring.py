@@ -29,6 +29,7 @@ from services.chassis.limits import CallLimits
 from services.chassis.outbox import OutboxRelay
 from services.chassis.replies import prune_replies
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
+from services.chassis.signatures import Verifier
 from services.chassis.tasks import background, every
 from services.scheduler.artifacts import ArtifactManifests
 from services.scheduler.clients import TripletsClient
@@ -95,7 +96,7 @@ def register(
         HeadServicer(store, triplets, manifests, clock), server
     )
     lease_service_pb2_grpc.add_LeaseServiceServicer_to_server(
-        LeaseServicer(store, clock, lease_seconds), server
+        LeaseServicer(store, manifests, clock, lease_seconds), server
     )
     matching_service_pb2_grpc.add_MatchingServiceServicer_to_server(
         MatchingServicer(store, triplets), server
@@ -136,7 +137,11 @@ async def run_scheduler(config: Config) -> None:
         gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
         channel = await enter(open_channel(config.triplets_address, config.mesh_token))
         triplets = TripletsClient(channel)
-        manifests = ArtifactManifests(open_artifacts(config.artifacts_url))
+        artifacts, verifier = (
+            open_artifacts(config.artifacts_url),
+            Verifier(config.bundle_public_key),
+        )
+        manifests = ArtifactManifests(artifacts, verifier)
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
         health = await enter(

@@ -1,4 +1,7 @@
-"""Heads from the artifact store: fetched by digest, checked against the manifest, opened, tried."""
+"""Heads from the artifact store: fetched by digest, checked against the manifest, opened, tried.
+
+Nothing of a manifest is read before its signature is right, nothing of a file before its digest is.
+"""
 
 import asyncio
 
@@ -8,6 +11,7 @@ from safetensors.numpy import load
 from trine.trainer.v1 import head_manifest_pb2
 
 from services.chassis.artifacts import ArtifactError, ArtifactStore
+from services.chassis.signatures import SignatureError, Verifier
 from services.serving.core.candidates import Floats
 from services.serving.core.errors import FieldInvalidError, HeadRefusedError
 from services.serving.core.factors import Factors
@@ -22,34 +26,40 @@ TABLE_WIDTH = 2
 Manifest = head_manifest_pb2.HeadManifest
 Role = head_manifest_pb2.HeadManifest.Part
 ROLES = (Role.ROLE_QUERY_MAP, Role.ROLE_PERSON, Role.ROLE_LIGHT, Role.ROLE_CROSS)
+_UNREADABLE = (
+    ArtifactError,
+    SignatureError,
+    json_format.ParseError,
+    UnicodeDecodeError,
+    RecursionError,  # JSON that is nested without end
+)
 
 
 class ArtifactBundles:
     """The source of heads."""
 
-    def __init__(self, artifacts: ArtifactStore) -> None:
+    def __init__(self, artifacts: ArtifactStore, verifier: Verifier) -> None:
         self._artifacts = artifacts
+        self._verifier = verifier
 
     async def load(self, desired: DesiredHead) -> HeadBundle:
         """Fetches, checks and opens a head."""
         try:
-            content = await self._artifacts.get(desired.manifest_digest, MANIFEST_BYTES_MAX)
-            manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
+            manifest = await self._read_manifest(desired.manifest_digest)
             _check(manifest, desired)
             parts = {part.role: await self._fetch(part.file) for part in manifest.parts}
             golden, table = await self._fetch(manifest.golden), await self._fetch(manifest.table)
             factors = b""
             if manifest.HasField("factors"):
                 factors = await self._fetch(manifest.factors, FACTORS_BYTES_MAX)
-        except (ArtifactError, json_format.ParseError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             raise HeadRefusedError(str(error)) from error
         return await asyncio.to_thread(_open, manifest, parts, golden, table, factors)
 
     async def load_map(self, desired: DesiredModel, space: tuple[str, int]) -> OnnxTextMap:
         """Fetches, checks and opens the query map of a head or of a model, and nothing else."""
         try:
-            content = await self._artifacts.get(desired.manifest_digest, MANIFEST_BYTES_MAX)
-            manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
+            manifest = await self._read_manifest(desired.manifest_digest)
             if (manifest.tenant, manifest.head) != (desired.owner, desired.head):
                 raise HeadRefusedError(f"its manifest is that of {manifest.head}")
             maps = [part.file for part in manifest.parts if part.role == Role.ROLE_QUERY_MAP]
@@ -59,13 +69,19 @@ class ArtifactBundles:
                 rule = f"must read texts as {space[0]} encodes them, not {manifest.encoder}"
                 raise FieldInvalidError("model", rule)
             query_map, golden = await self._fetch(maps[0]), await self._fetch(manifest.golden)
-        except (ArtifactError, json_format.ParseError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             raise HeadRefusedError(str(error)) from error
         return await asyncio.to_thread(_open_map, query_map, golden, len(manifest.columns))
 
+    async def _read_manifest(self, digest: str) -> Manifest:
+        content = self._verifier.open(await self._artifacts.get(digest, MANIFEST_BYTES_MAX))
+        return json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
+
     async def _fetch(self, artifact: Manifest.Artifact, most: int = PART_BYTES_MAX) -> bytes:
-        limit = min(artifact.size_bytes, most)
-        return await self._artifacts.get(artifact.digest, limit)
+        content = await self._artifacts.get(artifact.digest, min(artifact.size_bytes, most))
+        if len(content) != artifact.size_bytes:
+            raise HeadRefusedError(f"{artifact.digest} is smaller than its manifest says")
+        return content
 
 
 def _check(manifest: Manifest, desired: DesiredHead) -> None:

@@ -12,6 +12,8 @@ class Config:
     mesh_token: str = field(repr=False)
     nats_url: str = field(repr=False)
     artifacts_url: str
+    bundle_public_key: str
+    """Keys that may have signed heads, with commas between them: two while one is replaced."""
     gateway_address: str
     scheduler_address: str
     triplets_address: str

@@ -24,6 +24,7 @@ from services.chassis.clock import SystemClock
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.limits import CallLimits
 from services.chassis.server import SERVING, exposing_metrics, serving, set_health, until_signal
+from services.chassis.signatures import Verifier
 from services.chassis.tasks import background, every
 from services.serving.artifacts import ArtifactBundles
 from services.serving.clients import (
@@ -96,7 +97,8 @@ async def run_serving(config: Config) -> None:
         encoder = OnnxEncoder(config.encoder, Path(config.encoder_path), config.encoder_threads)
         registry, journal = Registry(clock), TrialJournal(observe_shadow)
         shadow = ShadowRanker(journal)
-        bundles = ArtifactBundles(open_artifacts(config.artifacts_url))
+        verifier = Verifier(config.bundle_public_key)
+        bundles = ArtifactBundles(open_artifacts(config.artifacts_url), verifier)
         models = ModelShelf(SchedulerModels(scheduler), bundles, encoder, clock)
         swapper = HeadSwapper(
             registry,

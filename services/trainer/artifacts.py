@@ -1,4 +1,7 @@
-"""Heads in the artifact store: ONNX files, golden vectors, and the manifest that names them."""
+"""Heads in the artifact store: ONNX files, golden vectors, and the signed manifest that names them.
+
+The signature covers the manifest's bytes, and the manifest has the digest of everything else.
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +10,7 @@ from google.protobuf import json_format
 from trine.trainer.v1 import head_manifest_pb2
 
 from services.chassis.artifacts import ArtifactStore
+from services.chassis.signatures import Signer, Verifier
 from services.trainer.core.ports import (
     BaseModel,
     Column,
@@ -21,6 +25,8 @@ MODEL_TIER = "model"
 FILE_RULE_VERSION = "file-1"
 """As snapshots of files say: their triplets are as given."""
 
+MANIFEST_BYTES_MAX = 1024**2
+
 Manifest = head_manifest_pb2.HeadManifest
 Part = head_manifest_pb2.HeadManifest.Part
 
@@ -28,8 +34,12 @@ Part = head_manifest_pb2.HeadManifest.Part
 class ArtifactHeads:
     """Where heads and everything around them are kept."""
 
-    def __init__(self, artifacts: ArtifactStore, code_version: str) -> None:
+    def __init__(
+        self, artifacts: ArtifactStore, signer: Signer, verifier: Verifier, code_version: str
+    ) -> None:
         self._artifacts = artifacts
+        self._signer = signer
+        self._verifier = verifier
         self._code_version = code_version
 
     async def read(self, digest: str) -> bytes:
@@ -42,8 +52,7 @@ class ArtifactHeads:
 
     async def read_head(self, manifest_digest: str) -> HeadFiles:
         """Returns the files of a head."""
-        content = await self._artifacts.get(manifest_digest)
-        manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
+        manifest = await self._read_manifest(manifest_digest)
         files = {p.role: await self._artifacts.get(p.file.digest) for p in manifest.parts}
         return HeadFiles(
             query_map=files[Part.ROLE_QUERY_MAP],
@@ -96,7 +105,7 @@ class ArtifactHeads:
             twins=[await self._put_twin(twin) for twin in files.twins],
             twins_agreement=head.twins_agreement,
         )
-        return await self._artifacts.put(_canonical(manifest))
+        return await self._artifacts.put(self._signer.sign(_canonical(manifest)))
 
     async def _read_twin(self, twin: Manifest.Twin) -> TwinFiles:
         return TwinFiles(
@@ -114,8 +123,7 @@ class ArtifactHeads:
 
     async def read_base(self, manifest_digest: str) -> BaseModel:
         """Returns what a model goes on from."""
-        content = await self._artifacts.get(manifest_digest)
-        manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
+        manifest = await self._read_manifest(manifest_digest)
         (digest,) = [p.file.digest for p in manifest.parts if p.role == Part.ROLE_QUERY_MAP]
         return BaseModel(
             query_map=await self._artifacts.get(digest),
@@ -156,7 +164,11 @@ class ArtifactHeads:
             code_version=self._code_version,
             rule_version=FILE_RULE_VERSION,
         )
-        return await self._artifacts.put(_canonical(manifest))
+        return await self._artifacts.put(self._signer.sign(_canonical(manifest)))
+
+    async def _read_manifest(self, digest: str) -> Manifest:
+        content = self._verifier.open(await self._artifacts.get(digest, MANIFEST_BYTES_MAX))
+        return json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
 
     async def _put(self, content: bytes) -> Manifest.Artifact:
         digest = await self._artifacts.put(content)

@@ -11,6 +11,10 @@ class Config:
     metrics_address: str
     mesh_token: str = field(repr=False)
     artifacts_url: str
+    bundle_signing_key: str = field(repr=False)
+    """Signs heads. Trainers alone have it."""
+    bundle_public_key: str
+    """Keys that may have signed heads, with commas between them: two while one is replaced."""
     scheduler_address: str
     triplets_address: str
     device: str = "auto"

@@ -13,6 +13,7 @@ from services.chassis.clock import SystemClock
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.limits import CallLimits
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
+from services.chassis.signatures import Signer, Verifier
 from services.chassis.tasks import background
 from services.trainer.artifacts import ArtifactHeads
 from services.trainer.clients import SchedulerClient, TripletsClient
@@ -30,11 +31,12 @@ async def run_trainer(config: Config) -> None:
         scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
         triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
         artifacts = open_artifacts(config.artifacts_url)
+        signer, verifier = Signer(config.bundle_signing_key), Verifier(config.bundle_public_key)
         trainer = Trainer(
             f"{socket.gethostname()}:{os.getpid()}",
             SchedulerClient(scheduler),
             TripletsClient(triplets),
-            ArtifactHeads(artifacts, metadata.version("trine")),
+            ArtifactHeads(artifacts, signer, verifier, metadata.version("trine")),
             TorchLearner(config.device),
             file_learner=TorchFileLearner(config.device),
         )

@@ -34,6 +34,7 @@ from tests.support.heads import (
     known_tallies,
     learned_head,
 )
+from tests.support.signatures import SIGNER, VERIFIER
 
 KEY = ("acme", "dating")
 ARTIFACTS = ("MANIFEST", "QUERY_MAP", "PERSON", "LIGHT", "CROSS", "GOLDEN", "TABLE")
@@ -50,7 +51,7 @@ class Serving:
         self.swapper = HeadSwapper(
             self.registry,
             self,
-            ArtifactBundles(shelf.artifacts),
+            ArtifactBundles(shelf.artifacts, VERIFIER),
             FaissIndexBuilder(),
             clock,
             observe=lambda *_: None,
@@ -230,6 +231,7 @@ async def test_a_head_whose_files_are_something_else_is_refused(
         (lambda m: m["parts"].append(m["parts"][0]), "each part once"),
         (lambda m: m["parts"][0].update(role="ROLE_PERSON"), "each part once"),
         (lambda m: m["parts"][0]["file"].update(size_bytes=9), "larger than 9 bytes"),
+        (lambda m: m["table"].update(size_bytes=10**6), "smaller than its manifest says"),
         (lambda m: m["golden"].update(digest="../secrets"), "is not a digest"),
         (lambda m: m.pop("table"), "is not a digest"),
         (lambda m: m.update(columns="all"), "columns"),
@@ -252,7 +254,7 @@ async def test_what_is_no_manifest_is_refused(
     shelf: HeadShelf, serving: Serving, content: bytes
 ) -> None:
     desired = await shelf.store(2)
-    digest = await shelf.artifacts.put(content)
+    digest = await shelf.artifacts.put(SIGNER.sign(content))
     await serving.refuses(dataclasses.replace(desired, manifest_digest=digest))
 
 
@@ -360,11 +362,12 @@ async def test_vectors_of_candidates_that_are_not_what_was_learned_are_refused()
         spoiled = {n: np.zeros_like(a) if n == name else a for n, a in arrays.items()}
         if name == "recency":
             del spoiled[name]
+        size = len(save(spoiled))
         digest = await shop.shelf.artifacts.put(save(spoiled))
 
-        def point(manifest: dict[str, Any], digest: str = digest) -> None:
+        def point(manifest: dict[str, Any], digest: str = digest, size: int = size) -> None:
             manifest["factors"]["digest"] = digest
-            manifest["factors"]["size_bytes"] = str(2**20)
+            manifest["factors"]["size_bytes"] = size
 
         other = await shop.shelf.store(number=2, head=shop.head)
         assert message in await shop.serving.refuses(await shop.shelf.rewrite(other, point))

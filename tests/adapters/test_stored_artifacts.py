@@ -15,6 +15,7 @@ from services.triplets.core.schema import Field, Schema
 from services.triplets.core.triplet import RULE_VERSION, Triplets, form_triplets, hash_ids
 from tests.support.attempts import leased
 from tests.support.heads import CODE_VERSION, SNAPSHOT_DIGEST, HeadShelf, learned_head
+from tests.support.signatures import SIGNER, VERIFIER
 
 USERS = ["ada", "bob", "cyd", "dot"]
 SCHEMA = Schema(
@@ -105,7 +106,7 @@ async def test_a_head_is_read_as_it_was_written(shelf: HeadShelf) -> None:
 async def test_a_manifest_tells_where_its_head_comes_from(shelf: HeadShelf) -> None:
     head, run = learned_head(), leased(incumbent="u_acme.dating.2026-05-16.004")
     digest = await shelf.heads.write_head(run, SNAPSHOT_DIGEST, head)
-    manifest = json.loads(await shelf.artifacts.get(digest))
+    manifest = json.loads(VERIFIER.open(await shelf.artifacts.get(digest)))
     lineage = {
         "head": run.head,
         "tenant": "acme",
@@ -133,7 +134,7 @@ async def test_the_same_run_has_the_same_manifest(shelf: HeadShelf) -> None:
     first = await shelf.store(1)
     assert (await HeadShelf().store(1)).manifest_digest == first.manifest_digest
     assert (await shelf.store(2)).manifest_digest != first.manifest_digest
-    later = ArtifactHeads(shelf.artifacts, "0.2.0")
+    later = ArtifactHeads(shelf.artifacts, SIGNER, VERIFIER, "0.2.0")
     digest = await later.write_head(leased(head=first.head), SNAPSHOT_DIGEST, learned_head())
     assert digest != first.manifest_digest
 

@@ -14,6 +14,7 @@ from trine.serving.v1 import match_service_pb2, match_service_pb2_grpc
 from services.chassis.artifacts import open_artifacts
 from services.chassis.channel import open_channel
 from services.chassis.clock import SystemClock
+from services.chassis.signatures import Verifier, public_key_of
 from services.serving.artifacts import ArtifactBundles
 from services.serving.clients import SchedulerPromotions, follow_profiles
 from services.serving.core.find_matches import MatchRequest, find_matches
@@ -98,7 +99,8 @@ async def _load_here(mesh: Mesh) -> ServedDomain:
         task = asyncio.create_task(following)
         await complete.wait()
         task.cancel()
-        source = ArtifactBundles(open_artifacts(str(mesh.home.artifacts)))
+        verifier = Verifier(public_key_of(mesh.home.read_secrets().bundle_signing_key))
+        source = ArtifactBundles(open_artifacts(str(mesh.home.artifacts)), verifier)
         promotions = SchedulerPromotions(scheduler)
         swapper = HeadSwapper(
             registry,

@@ -23,6 +23,7 @@ from tests.support.heads import HeadShelf
 from tests.support.matching import AgeScorers
 from tests.support.server import MESH_TOKEN, free_address, refused, running
 from tests.support.serving import Serving, running_serving
+from tests.support.signatures import VERIFIER
 
 KEY = ("acme", "dating")
 ROLLOUT = "ro_2026_05_17_001"
@@ -46,7 +47,9 @@ async def challenge(serving: Serving, step: str = CANARY, share: float = 0.5) ->
     """Puts a head on trial beside the encoder; returns its name."""
     shelf, served = HeadShelf(), serving.registry.domains[KEY]
     stored = await shelf.store()
-    head = fit_head(await ArtifactBundles(shelf.artifacts).load(stored), served.partition.layout)
+    head = fit_head(
+        await ArtifactBundles(shelf.artifacts, VERIFIER).load(stored), served.partition.layout
+    )
     desired = DesiredChallenger(ROLLOUT, step, share, head.head, "tenant", stored.manifest_digest)
     trial = Trial(desired, dataclasses.replace(served, head=head))
     serving.registry.put(KEY, on_trial(served, trial))

@@ -16,7 +16,7 @@ from trine.scheduler.v1 import file_run_service_pb2 as pb
 from trine.scheduler.v1 import model_catalog_service_pb2 as catalog_pb
 
 from services.scheduler.core.create_file_run import FILE_RUNS_ACTIVE_MAX
-from tests.support.scheduler import DIGEST, Scheduler, evaluation, open_service
+from tests.support.scheduler import Scheduler, evaluation, open_service
 from tests.support.server import ACME, MESH, refused
 
 MODEL = "ft:trine-general:acme::one"
@@ -61,8 +61,10 @@ async def model(scheduler: Scheduler, name: str, tenant: str = "acme") -> catalo
     return found
 
 
-async def finish(scheduler: Scheduler, leased: Any) -> None:
-    """Tells of the files, one epoch and the model, as a trainer does."""
+async def finish(scheduler: Scheduler, leased: Any) -> tuple[str, str]:
+    """Tells of the files, one epoch and the model, as a trainer does; returns both manifests."""
+    checkpoint = await scheduler.told(leased, head=f"{leased.head}:ckpt-step-4")
+    made = await scheduler.told(leased)
     await scheduler.heartbeat(
         leased,
         dataset=file_run_pb2.FileDataset(
@@ -87,7 +89,7 @@ async def finish(scheduler: Scheduler, leased: Any) -> None:
                 training_loss=0.5,
                 validation_loss=0.25,
                 validation_ndcg_at_10=0.75,
-                manifest_digest="c" * 64,
+                manifest_digest=checkpoint,
             )
         ],
     )
@@ -95,7 +97,7 @@ async def finish(scheduler: Scheduler, leased: Any) -> None:
         tenant=leased.tenant,
         run_id=leased.run_id,
         token=leased.token,
-        manifest_digest=DIGEST,
+        manifest_digest=made,
         evaluation=evaluation(better=True),
         result=file_run_pb2.FileResult(
             result_file_digest="d" * 64,
@@ -106,6 +108,7 @@ async def finish(scheduler: Scheduler, leased: Any) -> None:
     )
     stub = lease_service_pb2_grpc.LeaseServiceStub(scheduler.channel)
     await stub.CompleteRun(request, metadata=MESH)
+    return checkpoint, made
 
 
 async def test_a_run_from_files_goes_its_way(scheduler: Scheduler) -> None:
@@ -217,6 +220,20 @@ async def test_events_and_checkpoints_are_paged_and_stable(scheduler: Scheduler)
     assert (kept.model, kept.step) == (f"{MODEL}:ckpt-step-4", 4)
 
 
+async def test_a_checkpoint_that_is_not_of_the_run_is_not_kept(scheduler: Scheduler) -> None:
+    await create(scheduler)
+    leased = await scheduler.lease()
+    assert leased is not None
+    for digest in (
+        await scheduler.told(leased),  # the model's own, not the checkpoint's
+        await scheduler.artifacts.put(scheduler.manifest(leased, head=f"{MODEL}:ckpt-step-4")),
+    ):
+        told = file_run_pb2.FileRunCheckpoint(step=4, training_loss=0.5, manifest_digest=digest)
+        refusal = await refused(scheduler.heartbeat(leased, checkpoints=[told]))
+        assert (refusal.reason, refusal.metadata["field"]) == ("FIELD_INVALID", "manifest_digest")
+    assert (await refused(model(scheduler, f"{MODEL}:ckpt-step-4"))).reason == "MODEL_NOT_FOUND"
+
+
 async def test_models_are_found_by_their_names(scheduler: Scheduler) -> None:
     assert (await model(scheduler, "trine-general")).head == "general"
     assert (await model(scheduler, "trine-dating")).head == "general"  # nothing was learned yet
@@ -228,11 +245,11 @@ async def test_models_are_found_by_their_names(scheduler: Scheduler) -> None:
     assert (await refused(model(scheduler, MODEL))).reason == "MODEL_NOT_FOUND"
     leased = await scheduler.lease()
     assert leased is not None
-    await finish(scheduler, leased)
+    manifests = await finish(scheduler, leased)
     made = await model(scheduler, MODEL)
-    assert (made.head, made.manifest_digest, made.run_id) == (MODEL, DIGEST, run_id)
+    assert (made.head, made.manifest_digest, made.run_id) == (MODEL, manifests[1], run_id)
     checkpoint = await model(scheduler, f"{MODEL}:ckpt-step-4")
-    assert (checkpoint.manifest_digest, checkpoint.head) == ("c" * 64, f"{MODEL}:ckpt-step-4")
+    assert (checkpoint.manifest_digest, checkpoint.head) == (manifests[0], f"{MODEL}:ckpt-step-4")
     for name in (f"{MODEL}:ckpt-step-5", f"{MODEL}:ckpt-step-x", "trine-nowhere", "gpt-4o", ""):
         assert (await refused(model(scheduler, name))).reason == "MODEL_NOT_FOUND"
     assert (await refused(model(scheduler, MODEL, "other"))).reason == "MODEL_NOT_FOUND"

@@ -123,7 +123,10 @@ async def test_heads_are_the_tenants_own(scheduler: Scheduler) -> None:
 
 async def test_without_its_manifest_a_head_cannot_be_compared(scheduler: Scheduler) -> None:
     await scheduler.train(force=True)
-    await scheduler.complete(await scheduler.lease(), digest=DIGEST)  # nothing is stored there
+    leased = await scheduler.lease()
+    digest = await scheduler.told(leased)
+    await scheduler.complete(leased, digest=digest)
+    await scheduler.artifacts.erase(digest)
     request = pb.CompareHeadsRequest(head=FIRST, other=FIRST)
     refusal = await refused(scheduler.heads_stub().CompareHeads(request, metadata=ACME))
     assert (refusal.reason, refusal.code.name) == ("ARTIFACTS_UNAVAILABLE", "UNAVAILABLE")

@@ -19,6 +19,7 @@ from tests.support.scheduler import (
     open_service,
 )
 from tests.support.server import MESH, OTHER, refused
+from tests.support.signatures import SIGNER, STRANGER
 
 
 @pytest.fixture
@@ -126,6 +127,41 @@ async def test_completing_twice_gives_one_head_and_one_answer(scheduler: Schedul
     first = await scheduler.complete(leased)
     assert await scheduler.complete(leased) == first
     assert len(await scheduler.heads()) == 1
+
+
+@pytest.mark.parametrize("wrong", ["tenant", "domain", "head", "run_id"])
+async def test_a_manifest_of_something_else_completes_nothing(
+    scheduler: Scheduler, wrong: str
+) -> None:
+    await scheduler.train(force=True)
+    leased = await scheduler.lease()
+    assert leased is not None
+    digest = await scheduler.told(leased, **{wrong: "other"})
+    refusal = await refused(scheduler.complete(leased, digest=digest))
+    assert (refusal.reason, refusal.metadata["field"]) == ("FIELD_INVALID", "manifest_digest")
+    assert leased.head in refusal.message
+    assert await scheduler.heads() == []
+    await scheduler.complete(leased)
+    assert len(await scheduler.heads()) == 1
+
+
+async def test_only_what_a_trainer_has_signed_completes_a_run(scheduler: Scheduler) -> None:
+    await scheduler.train(force=True)
+    leased = await scheduler.lease()
+    put, content = scheduler.artifacts.put, scheduler.manifest(leased)
+    for digest, message in (
+        ("0" * 64, "does not exist"),
+        (await put(content), "is not signed"),
+        (await put(STRANGER.sign(content)), "a key that is not allowed"),
+        (await put(SIGNER.sign(content)[:-1] + b" "), "another signature than its content"),
+        (await put(SIGNER.sign(b"[" * 100_000)), "must name a head's manifest"),
+        (await put(SIGNER.sign(b'{"head": 1, "head": 2}')), "must name a head's manifest"),
+        (await put(SIGNER.sign(content + b" " * 2**20)), "larger than"),
+    ):
+        refusal = await refused(scheduler.complete(leased, digest=digest))
+        assert (refusal.reason, refusal.metadata["field"]) == ("FIELD_INVALID", "manifest_digest")
+        assert message in refusal.message
+    assert await scheduler.heads() == []
 
 
 async def test_a_head_measured_against_one_that_is_no_longer_in_use_is_held(

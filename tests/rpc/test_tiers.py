@@ -15,7 +15,7 @@ from trine.scheduler.v1 import (
 from services.scheduler.core.head import SHARED
 from services.scheduler.core.tell_trained import tell_trained
 from services.scheduler.core.train_domain import consider_training
-from tests.support.scheduler import DIGEST, POLICY, Scheduler, open_service
+from tests.support.scheduler import POLICY, Scheduler, open_service
 from tests.support.server import ACME, MESH, OTHER, refused
 
 HEAD = "dating.2026-05-17.001"
@@ -168,7 +168,7 @@ async def test_shared_domains_train_by_themselves_once_enough_is_pending(
     assert await queued() == [(SHARED, "dating")]
     leased = await scheduler.lease()
     assert leased is not None
-    await scheduler.complete(leased, digest=DIGEST)
+    await scheduler.complete(leased)
     await tell_trained(scheduler.store, scheduler.triplets)
     assert scheduler.triplets.trained == {"_shared/dating": POLICY.triplets_budget}
     scheduler.triplets.shared["dating"] = 2 * POLICY.triplets_budget

@@ -24,6 +24,7 @@ from services.trainer.core.recipe import (
 from services.trainer.core.watch import Watch
 from services.trainer.learning.learner import TorchLearner
 from tests.support.attempts import leased
+from tests.support.signatures import SIGNER, VERIFIER
 from tests.support.snapshots import COLUMNS, DIM, snapshot
 
 PEOPLE = 30
@@ -84,7 +85,7 @@ class HeadShelf:
     def __init__(self) -> None:
         self._objects = MemoryStore()
         self.artifacts = ObjectArtifacts(self._objects)
-        self.heads = ArtifactHeads(self.artifacts, CODE_VERSION)
+        self.heads = ArtifactHeads(self.artifacts, SIGNER, VERIFIER, CODE_VERSION)
 
     async def store(self, number: int = 1, head: LearnedHead | None = None) -> DesiredHead:
         """Stores a head as the trainer does."""
@@ -94,7 +95,8 @@ class HeadShelf:
 
     async def manifest(self, desired: DesiredHead) -> dict[str, Any]:
         """A head's manifest."""
-        content: dict[str, Any] = json.loads(await self.artifacts.get(desired.manifest_digest))
+        signed = await self.artifacts.get(desired.manifest_digest)
+        content: dict[str, Any] = json.loads(VERIFIER.open(signed))
         return content
 
     async def digests(self, desired: DesiredHead) -> dict[str, str]:
@@ -107,10 +109,10 @@ class HeadShelf:
     async def rewrite(
         self, desired: DesiredHead, change: Callable[[dict[str, Any]], object]
     ) -> DesiredHead:
-        """Stores a head's manifest again after a change to it."""
+        """Stores and signs a head's manifest again after a change to it."""
         manifest = await self.manifest(desired)
         change(manifest)
-        digest = await self.artifacts.put(json.dumps(manifest).encode())
+        digest = await self.artifacts.put(SIGNER.sign(json.dumps(manifest).encode()))
         return dataclasses.replace(desired, manifest_digest=digest)
 
     async def spoil(self, digest: str) -> None:

@@ -40,6 +40,7 @@ from services.scheduler.memory import MemorySchedulerStore
 from services.scheduler.rpc.errors import ERRORS
 from services.scheduler.wiring import NAMES, register
 from tests.support.server import ACME, MESH, running
+from tests.support.signatures import SIGNER, VERIFIER
 
 START = datetime.datetime(2026, 5, 17, 12, tzinfo=datetime.UTC)
 POLICY = TrainingPolicy(triplets_budget=1_000, cool_down=datetime.timedelta(hours=1))
@@ -186,20 +187,29 @@ class Scheduler:
         stub = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
         return stub.HeartbeatRun(request, metadata=MESH)
 
-    def complete(
-        self, leased: Any, better: bool = True, digest: str = DIGEST, pages: Any = None
+    async def told(self, leased: Any, **manifest: object) -> str:
+        """Stores the manifest of a leased run's head, signed, and returns its digest."""
+        return await self.artifacts.put(SIGNER.sign(self.manifest(leased, **manifest)))
+
+    def manifest(self, leased: Any, **changes: object) -> bytes:
+        """The manifest of a leased run's head."""
+        made = {name: getattr(leased, name) for name in ("tenant", "domain", "head", "run_id")}
+        return json.dumps(MANIFEST | made | changes).encode()
+
+    async def complete(
+        self, leased: Any, better: bool = True, digest: str = "", pages: Any = None
     ) -> Any:
         request = lease_service_pb2.CompleteRunRequest(
             tenant=leased.tenant,
             run_id=leased.run_id,
             token=leased.token,
-            manifest_digest=digest,
+            manifest_digest=digest or await self.told(leased),
             evaluation=evaluation(better=better),
         )
         if pages is not None:
             request.evaluation.pages.CopyFrom(pages)
         stub = lease_service_pb2_grpc.LeaseServiceStub(self.channel)
-        return stub.CompleteRun(request, metadata=MESH)
+        return await stub.CompleteRun(request, metadata=MESH)
 
     def fail(self, leased: Any, *, retriable: bool) -> Any:
         request = lease_service_pb2.FailRunRequest(
@@ -219,8 +229,7 @@ class Scheduler:
         run_id: str = (await self.train(force=True)).run_id
         leased = await self.lease()
         await self.heartbeat(leased, snapshot_digest=learned_from)
-        content = json.dumps(MANIFEST | manifest).encode()
-        await self.complete(leased, better, await self.artifacts.put(content))
+        await self.complete(leased, better, await self.told(leased, **manifest))
         return run_id
 
     async def promoted(self) -> list[str]:
@@ -261,7 +270,7 @@ async def open_service() -> AsyncIterator[Scheduler]:
     """The scheduler with nothing in it."""
     clock, triplets, artifacts = ManualClock(START), Triplets(), memory_artifacts()
     store = MemorySchedulerStore(clock)
-    manifests = ArtifactManifests(artifacts)
+    manifests = ArtifactManifests(artifacts, VERIFIER)
 
     def add(server: grpc.aio.Server) -> None:
         register(

@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from services.scheduler.core.errors import FieldInvalidError
+from services.scheduler.core.run import Run
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """The part of a manifest that is about origin, not about files."""
 
+    tenant: str
+    domain: str
+    head: str
+    run_id: str
     encoder: str
     dim: int
     columns: Mapping[str, str]
@@ -21,3 +28,16 @@ class Manifest:
     twins_outcomes_counts: tuple[int, ...]
     """The same of each twin that was judged in its stead."""
     twins_agreement: float
+
+
+def check_manifest(manifest: Manifest, run: Run, head: str) -> None:
+    """Checks that a manifest is that of a head which a run makes.
+
+    Raises:
+        FieldInvalidError: it is another tenant's, domain's, head's or run's.
+    """
+    found = (manifest.tenant, manifest.domain, manifest.head, manifest.run_id)
+    if found != (run.job.tenant, run.job.domain, head, run.run_id):
+        raise FieldInvalidError(
+            "manifest_digest", f"must name the manifest of {head} of the run {run.run_id}"
+        )

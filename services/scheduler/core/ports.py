@@ -473,6 +473,15 @@ class Manifests(Protocol):
         """
         ...
 
+    async def read_told(self, digest: str) -> Manifest:
+        """Returns the manifest that a trainer tells of.
+
+        Raises:
+            ArtifactsUnavailableError: the store cannot be asked.
+            FieldInvalidError: there is none, or it has no signature of this deployment's.
+        """
+        ...
+
 
 class Clock(Protocol):
     """The wall clock, for cool-downs. Leases go by the database's."""

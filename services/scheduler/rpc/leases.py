@@ -13,6 +13,7 @@ from services.chassis.interceptors import Context
 from services.scheduler.core.complete_run import complete_run
 from services.scheduler.core.counterfactual import weigh_pages
 from services.scheduler.core.errors import FieldInvalidError, LeaseLostError, RunNotFoundError
+from services.scheduler.core.file_source import checkpoint_name
 from services.scheduler.core.lease_run import (
     Directive,
     Lease,
@@ -21,7 +22,8 @@ from services.scheduler.core.lease_run import (
     lease_run,
     release_run,
 )
-from services.scheduler.core.ports import Heartbeat, SchedulerStore
+from services.scheduler.core.manifest import check_manifest
+from services.scheduler.core.ports import Heartbeat, Manifests, SchedulerStore
 from services.scheduler.core.run import Failure, LossPoint, Run, State, head_of
 from services.scheduler.core.verdict import GENERAL, Evaluation, Verdict, judge
 from services.scheduler.file_messages import (
@@ -59,8 +61,11 @@ DIRECTIVES = {
 class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
     """Leases runs to trainers."""
 
-    def __init__(self, store: SchedulerStore, clock: Clock, lease_seconds: float) -> None:
+    def __init__(
+        self, store: SchedulerStore, manifests: Manifests, clock: Clock, lease_seconds: float
+    ) -> None:
         self._store = store
+        self._manifests = manifests
         self._clock = clock
         self._lease_seconds = lease_seconds
 
@@ -81,6 +86,12 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         if len(request.checkpoints) > CHECKPOINTS_MAX:
             raise FieldInvalidError("checkpoints", f"must be at most {CHECKPOINTS_MAX}")
         heartbeat = _heartbeat(request)
+        if heartbeat.checkpoints:
+            run = await self._find(request.tenant, request.run_id)
+            for checkpoint in heartbeat.checkpoints:
+                name = checkpoint_name(head_of(run.job, run.run_id), checkpoint.step)
+                told = await self._manifests.read_told(checkpoint.manifest_digest)
+                check_manifest(told, run, name)
         key = (request.tenant, request.run_id, request.token)
         with _counting_stale_tokens():
             async with self._store.begin() as unit:
@@ -106,9 +117,9 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         evaluation = _evaluation(request.evaluation)
         pages = explored_pages(request.evaluation.pages)
         result = result_from_proto(request.result) if request.HasField("result") else None
-        run = await self._store.read_run(request.tenant, request.run_id)
-        if run is None:
-            raise RunNotFoundError(request.run_id)
+        run = await self._find(request.tenant, request.run_id)
+        told = await self._manifests.read_told(digest)
+        check_manifest(told, run, head_of(run.job, run.run_id))
         # The bootstrap takes up to seconds: before the transaction, and off the loop.
         unfit = request.evaluation.incumbent_unfit
         incumbent = GENERAL if unfit else run.incumbent or GENERAL
@@ -141,6 +152,12 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         if run.state is State.FAILED:
             RUN_SECONDS.labels("failed").observe(self._seconds(run))
         return pb.FailRunResponse()
+
+    async def _find(self, tenant: str, run_id: str) -> Run:
+        run = await self._store.read_run(tenant, run_id)
+        if run is None:
+            raise RunNotFoundError(run_id)
+        return run
 
     def _count(self, run: Run, verdict: Verdict) -> None:
         if run.verdict is not None:
