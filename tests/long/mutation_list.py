@@ -33,4 +33,28 @@ MUTATIONS: tuple[Mutation, ...] = (
         new="if run.state is State.QUEUED:",
         test="tests/contract/test_scheduler_leases.py",
     ),
+    Mutation(
+        invariant="I8",
+        name="any signature passes",
+        path="services/chassis/signatures.py",
+        old="self._keys[words[1]].verify(signature, _signed(content))",
+        new="pass",
+        test="tests/unit/chassis/test_signatures.py",
+    ),
+    Mutation(
+        invariant="I8",
+        name="a run is completed with another run's head",
+        path="services/scheduler/core/manifest.py",
+        old="if found != (run.job.tenant, run.job.domain, head, run.run_id):",
+        new="if False:",
+        test="tests/rpc/test_scheduler_services.py -k something_else_completes_nothing",
+    ),
+    Mutation(
+        invariant="I8",
+        name="another tenant's head is loaded",
+        path="services/serving/artifacts.py",
+        old="if found != (desired.tenant, desired.domain, desired.head, desired.tier):",
+        new="if False:",
+        test="tests/adapters/test_heads.py -k says_something_else",
+    ),
 )

@@ -22,7 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class HeadManifest(_message.Message):
     """Describes one head: everything that serving must know to load it, and everything that an auditor may ask. Stored as
-    canonical JSON in the artifact store under its own digest. Trainer and serving share this contract and no code.
+    canonical JSON in the artifact store, behind a line with the trainer's Ed25519 signature of it, under the digest of both. Trainer
+    and serving share this contract and no code.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
