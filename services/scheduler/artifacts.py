@@ -5,7 +5,7 @@ import json
 from google.protobuf import json_format
 from trine.trainer.v1.head_manifest_pb2 import HeadManifest
 
-from services.chassis.artifacts import ArtifactError, ArtifactStore
+from services.chassis.artifacts import ArtifactError, ArtifactStore, open_artifacts
 from services.chassis.signatures import SignatureError, Verifier
 from services.scheduler.core.errors import ArtifactsUnavailableError, FieldInvalidError
 from services.scheduler.core.head import Head
@@ -68,6 +68,11 @@ class ArtifactManifests:
             twins_outcomes_counts=tuple(twin.outcomes_count for twin in manifest.twins),
             twins_agreement=manifest.twins_agreement,
         )
+
+
+def open_manifests(artifacts_url: str, public_keys: str) -> ArtifactManifests:
+    """The manifests in a store that the holders of some keys have signed."""
+    return ArtifactManifests(open_artifacts(artifacts_url), Verifier(public_keys))
 
 
 def _kind(column: HeadManifest.Column) -> str:

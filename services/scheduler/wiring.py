@@ -18,7 +18,6 @@ from trine.scheduler.v1 import (
     training_service_pb2_grpc,
 )
 
-from services.chassis.artifacts import open_artifacts
 from services.chassis.auth import Authenticator, resolver
 from services.chassis.bus import open_bus
 from services.chassis.channel import open_channel
@@ -29,9 +28,8 @@ from services.chassis.limits import CallLimits
 from services.chassis.outbox import OutboxRelay
 from services.chassis.replies import prune_replies
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
-from services.chassis.signatures import Verifier
 from services.chassis.tasks import background, every
-from services.scheduler.artifacts import ArtifactManifests
+from services.scheduler.artifacts import open_manifests
 from services.scheduler.clients import TripletsClient
 from services.scheduler.config import Config
 from services.scheduler.core.advance_rollouts import advance_rollouts
@@ -137,11 +135,7 @@ async def run_scheduler(config: Config) -> None:
         gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
         channel = await enter(open_channel(config.triplets_address, config.mesh_token))
         triplets = TripletsClient(channel)
-        artifacts, verifier = (
-            open_artifacts(config.artifacts_url),
-            Verifier(config.bundle_public_key),
-        )
-        manifests = ArtifactManifests(artifacts, verifier)
+        manifests = open_manifests(config.artifacts_url, config.bundle_public_key)
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
         health = await enter(
