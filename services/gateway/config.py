@@ -16,6 +16,8 @@ class Config:
     scheduler_address: str
     triplets_address: str
     serving_address: str
+    wandb_dir: str = "wandb"
+    """Folder of the runs that jobs' integrations ask for."""
     webhook_networks: str = ""
     """Networks such as "10.0.0.0/8,127.0.0.0/8" that webhooks may reach beside public addresses."""
     rates: str = "*=1000"

@@ -1,6 +1,7 @@
 """Builds the gateway from its parts."""
 
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import grpc
 from trine.gateway.v1 import access_service_pb2_grpc
@@ -39,6 +40,7 @@ from services.gateway.postgres import (
 )
 from services.gateway.rpc import ERRORS, AccessServicer
 from services.gateway.sender import open_sender
+from services.gateway.wandb import OfflineWandb
 
 NAME = "trine.gateway.v1.AccessService"
 ADOPT_SECONDS = 5.0
@@ -76,12 +78,12 @@ async def run_gateway(config: Config) -> None:
         match = await enter(open_channel(config.serving_address, config.mesh_token))
         files, jobs = PostgresFileStore(pool), PostgresJobStore(pool)
         contents, runs = open_artifacts(config.artifacts_url), SchedulerRuns(scheduler)
-        webhooks = PostgresWebhookStore(pool)
+        webhooks, tracker = PostgresWebhookStore(pool), OfflineWandb(Path(config.wandb_dir))
         sender = await enter(open_sender(config.webhook_networks))
         hooks = Webhooks(webhooks, sender, clock)
         shared = (files, jobs, runs, contents, clock)
         spoken = [
-            *dialects(*shared, webhooks=hooks, inference=ServingModels(match)),
+            *dialects(*shared, webhooks=hooks, inference=ServingModels(match), tracker=tracker),
             *archetype_dialects(*shared, secret=config.mesh_token.encode()),
         ]
         await enter(listening(config.http_address, authenticator, ERRORS, limits, spoken))
@@ -105,7 +107,9 @@ async def run_gateway(config: Config) -> None:
                 every(DROP_SECONDS, "drop_unfinished", contents.drop_unfinished),
                 every(ADOPT_SECONDS, "adopt_jobs", lambda: adopt_jobs(jobs, runs)),
                 every(
-                    ANNOUNCE_SECONDS, "announce_jobs", lambda: announce_jobs(jobs, runs, webhooks)
+                    ANNOUNCE_SECONDS,
+                    "announce_jobs",
+                    lambda: announce_jobs(jobs, runs, webhooks, tracker),
                 ),
                 every(DELIVER_SECONDS, "webhooks", lambda: deliver_due(webhooks, sender, clock)),
                 every(EXPIRE_SECONDS, "expire_files", lambda: expire_files(files, contents, clock)),

@@ -54,6 +54,7 @@ def services(
         "TRINE_NATS_URL": nats,
         "TRINE_ARTIFACTS_URL": os.environ.get("TRINE_ARTIFACTS_URL", str(home.artifacts)),
         "TRINE_ENCODER_PATH": os.environ.get("TRINE_ENCODER_PATH", str(encoder_path())),
+        "TRINE_WANDB_DIR": os.environ.get("TRINE_WANDB_DIR", str(home.wandb)),
         "TRINE_HTTP_ADDRESS": f"{LOOPBACK}:{ports['gateway_http']}",
         **{f"TRINE_{name.upper()}_ADDRESS": f"{LOOPBACK}:{ports[name]}" for name in SERVICES},
         **{name: os.environ[name] for name in PASSED_ON if name in os.environ},

@@ -31,6 +31,7 @@ class Home:
         self.config = self.folder / "config"
         self.postgres = self.folder / "postgres"
         self.nats = self.folder / "nats"
+        self.wandb = self.folder / "wandb"
 
     @classmethod
     def from_environment(cls) -> "Home":

@@ -3,8 +3,10 @@
 import dataclasses
 import datetime
 import json
+import math
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,8 @@ from services.gateway.core.announce_jobs import ENDS, announce_jobs
 from services.gateway.core.errors import SchedulerUnavailableError
 from services.gateway.core.manage_endpoints import create_endpoint
 from services.gateway.core.ports import JobStore, WebhookStore
-from services.gateway.core.run import InputFile, Run, RunState, Wish
+from services.gateway.core.run import InputFile, Measured, Run, RunEvent, RunState, Wish
+from services.gateway.core.tracked_run import TrackedRun, tracked_id
 from services.gateway.core.tuning_job import TuningJob
 from services.gateway.core.webhook import EVENT_TYPES, Delivery
 from services.gateway.memory import MemoryFileStore, MemoryJobStore, MemoryWebhookStore
@@ -23,6 +26,11 @@ from services.gateway.postgres import MIGRATIONS, PostgresJobStore, PostgresWebh
 from tests.support.infrastructure import Servers
 
 NOW = datetime.datetime(2026, 5, 17, 12, tzinfo=datetime.UTC)
+MEASURED: dict[str, Any] = {
+    "training_loss": 0.5,
+    "validation_loss": None,
+    "validation_ndcg_at_10": math.nan,
+}
 OPEN = [state for state in RunState if state not in ENDS]
 
 
@@ -46,6 +54,29 @@ class FakeRuns:
             for run_id, state in states.items()
         }
 
+    async def list_events(
+        self, tenant: str, run_id: str, after: str, limit: int
+    ) -> tuple[list[RunEvent], bool]:
+        """Returns two evaluations and the end, newest first."""
+        points = [None, Measured(**MEASURED, step=8), Measured(**MEASURED, step=4)]
+        return [
+            RunEvent(event_id=f"e{n}", create_time=NOW, level="info", message="m", measured=point)
+            for n, point in enumerate(points)
+        ], False
+
+
+class FakeTracker:
+    """Keeps what it is told."""
+
+    installed = True
+
+    def __init__(self) -> None:
+        self.written: list[TrackedRun] = []
+
+    async def write(self, tracked: TrackedRun) -> None:
+        """Keeps a run."""
+        self.written.append(tracked)
+
 
 @dataclass
 class Desk:
@@ -54,9 +85,10 @@ class Desk:
     jobs: JobStore
     webhooks: WebhookStore
     runs: FakeRuns
+    tracker: FakeTracker
     endpoint_id: str = ""
 
-    async def ask(self, number: int, state: RunState) -> TuningJob:
+    async def ask(self, number: int, state: RunState, **given: Any) -> TuningJob:
         """Makes a job whose run is in some state."""
         file = InputFile("a" * 64, 1)
         wish = Wish(
@@ -68,7 +100,7 @@ class Desk:
             wish=wish,
             training_file_id="file-1",
             validation_file_id=None,
-            given={},
+            given=given,
             metadata=None,
             create_time=NOW,
             fingerprint=bytes([number]),
@@ -81,7 +113,8 @@ class Desk:
 
     async def tell(self) -> list[Delivery]:
         """Announces what has ended; returns what is on its way, oldest id first."""
-        await announce_jobs(self.jobs, self.runs, self.webhooks)  # type: ignore[arg-type]
+        runs: Any = self.runs
+        await announce_jobs(self.jobs, runs, self.webhooks, self.tracker)
         found = await self.webhooks.list_deliveries(self.endpoint_id, state="", limit=99)
         return sorted(found, key=lambda each: str(json.loads(each.body)["data"]["id"]))
 
@@ -107,7 +140,7 @@ async def _furnish(jobs: JobStore, webhooks: WebhookStore) -> Desk:
         url="https://acme.example/",
         event_types=EVENT_TYPES,
     )
-    return Desk(jobs, webhooks, FakeRuns(), endpoint.endpoint_id)
+    return Desk(jobs, webhooks, FakeRuns(), FakeTracker(), endpoint.endpoint_id)
 
 
 @pytest.mark.parametrize("state", ENDS)
@@ -152,6 +185,23 @@ async def test_nothing_is_lost_while_the_scheduler_is_away(desk: Desk) -> None:
 
     desk.runs.away = False
     assert len(await desk.tell()) == 1
+
+
+@pytest.mark.parametrize("state", ENDS)
+async def test_what_a_run_has_measured_is_kept_where_its_job_asks_for_it(
+    desk: Desk, state: RunState
+) -> None:
+    wanted = [{"type": "wandb", "wandb": {"project": name, "tags": ["t"]}} for name in "ab"]
+    job = await desk.ask(1, state, integrations=wanted)
+    await desk.ask(2, state, integrations=None)
+    await desk.tell()
+    await desk.tell()
+    first, second = desk.tracker.written
+    assert (first.run_id, second.run_id) == (tracked_id(job, 0), tracked_id(job, 1))
+    assert (first.tenant, first.project, second.project, first.name) == ("acme", "a", "b", None)
+    assert first.measured == [{"step": step, "train_loss": 0.5} for step in (4, 8)]
+    assert first.config == {"model": "b", "seed": 0}
+    assert first.succeeded == (state in {RunState.SUCCEEDED, RunState.STOPPED})
 
 
 async def test_a_repeat_after_a_crash_makes_the_same_event(

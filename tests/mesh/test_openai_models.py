@@ -164,19 +164,3 @@ def test_a_vector_is_base64_of_little_endian_floats(client: openai.OpenAI) -> No
     vector = np.frombuffer(base64.b64decode(raw["data"][0]["embedding"]), "<f4")
     assert vector.shape == (384,)
     assert raw["data"][0]["object"] == "embedding"
-
-
-def test_bad_files_fail_the_job_with_their_lines(client: openai.OpenAI) -> None:
-    content = lines() + b'{"anchor": "a", "positive": "b"}\n'
-    sent = client.files.create(file=("train.jsonl", content), purpose="fine-tune").id
-    made = client.fine_tuning.jobs.create(model=BASE, training_file=sent)
-
-    def look() -> FineTuningJob | None:
-        found = client.fine_tuning.jobs.retrieve(made.id)
-        return found if found.status == "failed" else None
-
-    failed: FineTuningJob = until(look, 60, pause=0.2)
-    assert failed.error is not None
-    assert failed.error.param == "training_file"
-    assert failed.error.code == "invalid_training_file"
-    assert f"line {len(lines().splitlines()) + 1}: negative is missing" in failed.error.message

@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from services.gateway.core.deliver_events import announce
-from services.gateway.core.ports import JobStore, Runs, WebhookStore
+from services.gateway.core.ports import JobStore, Runs, RunTracker, WebhookStore
 from services.gateway.core.run import Run, RunState
+from services.gateway.core.track_run import track_run
 from services.gateway.core.tuning_job import TuningJob
 
 ASKED_MAX = 100
@@ -24,8 +25,10 @@ ENDS: Mapping[RunState, str] = {
 """The event of each state that a run ends in."""
 
 
-async def announce_jobs(jobs: JobStore, runs: Runs, webhooks: WebhookStore) -> None:
-    """Announces every job that has ended since the last time."""
+async def announce_jobs(
+    jobs: JobStore, runs: Runs, webhooks: WebhookStore, tracker: RunTracker
+) -> None:
+    """Announces every job that has ended since the last time, and has its run kept."""
     after = ""
     while found := await jobs.list_unannounced(after=after, limit=ASKED_MAX):
         for job, run in await _with_runs(runs, found):
@@ -39,6 +42,7 @@ async def announce_jobs(jobs: JobStore, runs: Runs, webhooks: WebhookStore) -> N
                 subject_id=job.job_id,
                 now=run.end_time,
             )
+            await track_run(tracker, runs, job, run)
             await jobs.set_announced(job)
         after = found[-1].job_id
 

@@ -16,6 +16,7 @@ from services.gateway.core.api_key import ApiKey
 from services.gateway.core.file import File
 from services.gateway.core.permission import Permission
 from services.gateway.core.run import Checkpoint, Model, Run, RunEvent, Verb, Wish
+from services.gateway.core.tracked_run import TrackedRun
 from services.gateway.core.tuning_job import TuningJob
 from services.gateway.core.upload import Part, Upload, UploadState
 from services.gateway.core.webhook import Attempt, Delivery, Endpoint
@@ -308,6 +309,19 @@ class Runs(Protocol):
 
     async def delete_model(self, tenant: str, model: str) -> None:
         """Deletes a model that a run from files has made."""
+        ...
+
+
+class RunTracker(Protocol):
+    """Where runs that have ended are kept for their owners to look at."""
+
+    @property
+    def installed(self) -> bool:
+        """Whether it can keep any."""
+        ...
+
+    async def write(self, tracked: TrackedRun) -> None:
+        """Keeps a run, once however often it is told; what goes wrong is nobody else's matter."""
         ...
 
 

@@ -84,20 +84,40 @@ def test_metadata_of_the_header_stand_behind_those_of_the_body() -> None:
             read_wish(WISH, wrong)
 
 
+def of_wandb(**changes: Any) -> list[Inner]:
+    """One integration."""
+    return [{"type": "wandb", "wandb": {"project": "p", **changes}}]
+
+
 def test_integrations_are_of_one_kind() -> None:
-    good = {"type": "wandb", "wandb": {"project": "p", "tags": ["a"]}}
-    check_integrations({"integrations": [good] * 5})
-    check_integrations({"integrations": None})
+    wandb = {"project": "p", "name": None, "entity": "e", "tags": ["a"]}
+    good = {"type": "wandb", "wandb": wandb}
+    check_integrations({"integrations": [good] * 5}, installed=True)
+    check_integrations({"integrations": None}, installed=False)
+    check_integrations({"integrations": []}, installed=False)
     for wrong, field in (
         ([good] * 6, "integrations"),
         ({}, "integrations"),
         ([{"type": "other"}], "integrations[0].type"),
         ([good, {"type": "wandb"}], "integrations[1].wandb.project"),
-        ([{"type": "wandb", "wandb": {"project": "p" * 5_000}}], "integrations[0]"),
+        ([good | {"key": "secret"}], "integrations[0].key"),
+        (of_wandb(project="p" * 129), "integrations[0].wandb.project"),
+        (of_wandb(project="a/b"), "integrations[0].wandb.project"),
+        (of_wandb(name="a?"), "integrations[0].wandb.name"),
+        (of_wandb(entity=7), "integrations[0].wandb.entity"),
+        (of_wandb(tags=["a" * 65]), "integrations[0].wandb.tags"),
+        (of_wandb(tags=["a"] * 51), "integrations[0].wandb.tags"),
+        (of_wandb(api_key="secret"), "integrations[0].wandb.api_key"),
     ):
         with pytest.raises(FieldInvalidError) as caught:
-            check_integrations({"integrations": wrong})
+            check_integrations({"integrations": wrong}, installed=True)
         assert caught.value.metadata["field"] == field
+
+
+def test_without_the_library_integrations_are_refused_with_what_to_install() -> None:
+    with pytest.raises(FieldInvalidError, match=r'pip install "trine\[wandb\]"') as caught:
+        check_integrations({"integrations": of_wandb()}, installed=False)
+    assert caught.value.metadata["field"] == "integrations"
 
 
 def test_a_fingerprint_tells_requests_apart_and_repeats_not() -> None:

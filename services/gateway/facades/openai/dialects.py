@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from services.gateway.core.inference import Inference
-from services.gateway.core.ports import Clock, Contents, FileStore, JobStore, Runs
+from services.gateway.core.ports import Clock, Contents, FileStore, JobStore, Runs, RunTracker
 from services.gateway.core.transfers import Transfers
 from services.gateway.facades.openai import statuses
 from services.gateway.facades.openai.answers import refuse
@@ -29,6 +29,7 @@ def dialects(
     *,
     webhooks: Webhooks,
     inference: Inference,
+    tracker: RunTracker,
 ) -> list[Dialect]:
     """Both: they share all but their words for states."""
     shared = [
@@ -37,8 +38,9 @@ def dialects(
         *Uses(inference).routes(),
         *webhooks.routes(),
     ]
-    openai = FineTuning(jobs, files, runs, clock, statuses.OPENAI).routes()
-    truefoundry = FineTuning(jobs, files, runs, clock, statuses.TRUEFOUNDRY).routes()
+    asked = (jobs, files, runs, clock)
+    openai = FineTuning(*asked, tracker=tracker, words=statuses.OPENAI).routes()
+    truefoundry = FineTuning(*asked, tracker=tracker, words=statuses.TRUEFOUNDRY).routes()
     return [
         Dialect("openai", "/v1", [*shared, *openai], refuse, _openai_headers),
         Dialect("truefoundry", "/api/llm", [*shared, *truefoundry], refuse, _truefoundry_headers),

@@ -10,7 +10,7 @@ from services.gateway.core.create_job import create_job
 from services.gateway.core.errors import FieldInvalidError
 from services.gateway.core.ids import check_after
 from services.gateway.core.page import Page, page_of
-from services.gateway.core.ports import Clock, FileStore, JobStore, Runs
+from services.gateway.core.ports import Clock, FileStore, JobStore, Runs, RunTracker
 from services.gateway.core.read_job import Jobs
 from services.gateway.core.run import (
     Checkpoint,
@@ -23,6 +23,7 @@ from services.gateway.core.run import (
     RunState,
     Verb,
 )
+from services.gateway.core.tracked_run import tracked_id
 from services.gateway.core.tuning_job import JOB_ID, TuningJob
 from services.gateway.facades.openai.answers import Json, answer, envelope, unix
 from services.gateway.facades.openai.statuses import Words, status_of
@@ -46,12 +47,20 @@ class FineTuning:
     """Fine-tuning jobs in the words of one dialect."""
 
     def __init__(
-        self, store: JobStore, files: FileStore, runs: Runs, clock: Clock, words: Words
+        self,
+        store: JobStore,
+        files: FileStore,
+        runs: Runs,
+        clock: Clock,
+        *,
+        tracker: RunTracker,
+        words: Words,
     ) -> None:
         self._store = store
         self._files = files
         self._runs = runs
         self._clock = clock
+        self._tracker = tracker
         self._words = words
         self._jobs = Jobs(store, runs, clock)
 
@@ -72,7 +81,7 @@ class FineTuning:
     async def create(self, call: Call) -> web.StreamResponse:
         """The same wish within ten minutes answers the first job: clients repeat in silence."""
         body = await read_body(call.request, FIELDS)
-        check_integrations(body)
+        check_integrations(body, installed=self._tracker.installed)
         headers = call.request.headers
         job, run = await create_job(
             self._store,
@@ -173,7 +182,7 @@ class FineTuning:
             "validation_file": job.validation_file_id,
             "seed": job.wish.seed,
             "estimated_finish": unix(self._clock.now() + left) if status == "running" else None,
-            "integrations": job.given.get("integrations"),
+            "integrations": _integrations(job),
             "method": {
                 "type": method,
                 method: {"hyperparameters": _hyperparameters(used, method)},
@@ -186,6 +195,17 @@ class FineTuning:
 
 def _job_id(call: Call) -> str:
     return call.request.match_info["job_id"]
+
+
+def _integrations(job: TuningJob) -> list[Json] | None:
+    """As they were given, and what the runs are called there."""
+    given: list[Json] | None = job.given.get("integrations")
+    if given is None:
+        return None
+    return [
+        {**each, each["type"]: {**each[each["type"]], "run_id": tracked_id(job, index)}}
+        for index, each in enumerate(given)
+    ]
 
 
 def _failure(failure: Failure) -> Json:

@@ -1,6 +1,7 @@
 """Reading what a caller wants of a fine-tuning job."""
 
 import json
+import re
 from typing import Any
 
 from services.gateway.core.create_job import Request
@@ -12,6 +13,7 @@ from services.gateway.facades.requests import (
     read_object,
     read_optional_text,
     read_text,
+    read_texts,
     refuse_unknown,
 )
 
@@ -31,10 +33,17 @@ BATCH_MAX = 256
 RATE_MULTIPLIER_MAX = 100
 BETA_MAX = 2
 INTEGRATIONS_MAX = 5
-INTEGRATION_BYTES_MAX = 4 * 1024
+TRACKED_CHARACTERS_MAX = 128
+TAGS_MAX = 50
+TAG_CHARACTERS_MAX = 64
 HEADER_VALUE_CHARACTERS_MAX = 128
 """Of a value in the header x-tfy-metadata."""
 AUTO = "auto"
+_NOT_INSTALLED = (
+    'absent: runs are kept by the package wandb, which is not there: pip install "trine[wandb]"'
+)
+_TRACKED = re.compile(r"[^/\\#?%:\x00-\x1f]+")
+_TRACKED_RULE = f"at most {TRACKED_CHARACTERS_MAX} characters without / \\ # ? % :"
 _COMMON = ("batch_size", "learning_rate_multiplier", "n_epochs")
 _CHOICES = {
     Method.SUPERVISED: _COMMON,
@@ -68,8 +77,8 @@ def read_wish(body: Json, header_metadata: str) -> Request:
     )
 
 
-def check_integrations(body: Json) -> None:
-    """Refuses integrations of another form. They are kept and shown: nothing is sent to them."""
+def check_integrations(body: Json, *, installed: bool) -> None:
+    """Refuses integrations of another form, and any where the library that writes them is not."""
     given = body.get("integrations")
     if given is None:
         return
@@ -79,10 +88,26 @@ def check_integrations(body: Json) -> None:
         name = f"integrations[{index}]"
         if not isinstance(integration, dict) or integration.get("type") != "wandb":
             raise FieldInvalidError(f"{name}.type", "wandb")
-        wandb = read_object(integration, "wandb")
-        read_text(wandb or {}, "project", f"{name}.wandb.")
-        if len(json.dumps(integration)) > INTEGRATION_BYTES_MAX:
-            raise FieldInvalidError(name, f"at most {INTEGRATION_BYTES_MAX} bytes")
+        refuse_unknown(integration, ("type", "wandb"), f"{name}.")
+        _check_wandb(read_object(integration, "wandb") or {}, f"{name}.wandb.")
+    if given and not installed:
+        raise FieldInvalidError("integrations", _NOT_INSTALLED)
+
+
+def _check_wandb(wandb: Json, inside: str) -> None:
+    """Refuses what Weights & Biases would refuse, and what nobody would find again."""
+    refuse_unknown(wandb, ("entity", "name", "project", "tags"), inside)
+    texts = {"project": read_text(wandb, "project", inside)}
+    for name in ("entity", "name"):
+        if wandb.get(name) is not None:
+            texts[name] = read_text(wandb, name, inside)
+    for name, text in texts.items():
+        if len(text) > TRACKED_CHARACTERS_MAX or not _TRACKED.fullmatch(text):
+            raise FieldInvalidError(f"{inside}{name}", _TRACKED_RULE)
+    tags = [] if wandb.get("tags") is None else read_texts(wandb, "tags", inside)
+    if len(tags) > TAGS_MAX or not all(1 <= len(tag) <= TAG_CHARACTERS_MAX for tag in tags):
+        rule = f"at most {TAGS_MAX} of 1 to {TAG_CHARACTERS_MAX} characters"
+        raise FieldInvalidError(f"{inside}tags", rule)
 
 
 def _read_method(body: Json) -> tuple[Method, Hyperparameters]:
