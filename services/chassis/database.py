@@ -21,6 +21,8 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 POOL_CONNECTIONS_MAX = 16
 COMMAND_SECONDS_MAX = 60.0
+DURABLE_SETTINGS = ("fsync", "full_page_writes", "synchronous_commit")
+"""What a server that keeps its word does not turn off."""
 _MIGRATION_LOCK = 0x7472696E65  # "trine"
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
@@ -99,6 +101,6 @@ async def _migrate(dsn: str, schema: str, migrations: Sequence[Path]) -> None:
 
 
 async def _refuse_unsafe(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+    for setting in DURABLE_SETTINGS:
         if await connection.fetchval(f"show {setting}") == "off":
             raise UnsafeDatabaseError(f"PostgreSQL runs with {setting} = off")

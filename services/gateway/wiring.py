@@ -13,6 +13,8 @@ from services.chassis.channel import open_channel
 from services.chassis.clock import SystemClock
 from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
+from services.chassis.invariants import SERVICE as INVARIANTS
+from services.chassis.invariants import Invariants, add_invariants
 from services.chassis.limits import CallLimits
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
 from services.chassis.tasks import background, every
@@ -30,6 +32,7 @@ from services.gateway.facades.openai.dialects import dialects
 from services.gateway.facades.openai.webhooks import Webhooks
 from services.gateway.health import ASK_SECONDS, MeshHealth
 from services.gateway.http import listening
+from services.gateway.invariants import gateway_rules
 from services.gateway.postgres import (
     MIGRATIONS,
     SCHEMA,
@@ -61,18 +64,16 @@ async def run_gateway(config: Config) -> None:
         authenticator = Authenticator(_local_resolver(store, clock), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
 
+        invariants = Invariants(gateway_rules(pool))
+
         def register(server: grpc.aio.Server) -> None:
             servicer = AccessServicer(store, clock)
             access_service_pb2_grpc.add_AccessServiceServicer_to_server(servicer, server)
+            add_invariants(server, invariants)
 
-        servicer = await enter(
-            serving(
-                config.grpc_address,
-                CallInterceptor(authenticator, ERRORS, limits),
-                [NAME],
-                register,
-            )
-        )
+        names = [NAME, INVARIANTS]
+        interceptor = CallInterceptor(authenticator, ERRORS, limits)
+        servicer = await enter(serving(config.grpc_address, interceptor, names, register))
         scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
         triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
         match = await enter(open_channel(config.serving_address, config.mesh_token))
@@ -87,7 +88,7 @@ async def run_gateway(config: Config) -> None:
             *archetype_dialects(*shared, secret=config.mesh_token.encode()),
         ]
         await enter(listening(config.http_address, authenticator, ERRORS, limits, spoken))
-        await set_health(servicer, [NAME], serving=True)
+        await set_health(servicer, names, serving=True)
         health = MeshHealth(
             servicer,
             {
@@ -103,6 +104,7 @@ async def run_gateway(config: Config) -> None:
         )
         await enter(
             background(
+                invariants.watch(),
                 every(ASK_SECONDS, "mesh_health", health.refresh),
                 every(DROP_SECONDS, "drop_unfinished", contents.drop_unfinished),
                 every(ADOPT_SECONDS, "adopt_jobs", lambda: adopt_jobs(jobs, runs)),

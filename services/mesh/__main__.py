@@ -1,15 +1,17 @@
-"""The command line: trine up, down, status, demo, import, keys, train-domain, roll-back-domain."""
+"""The command line: trine up, down, status, demo, import, verify, and what operators ask for."""
 
 import asyncio
+import dataclasses
 import json
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import grpc
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from services.mesh import fleet
@@ -24,6 +26,7 @@ from services.mesh.launch import bring_down, bring_up
 from services.mesh.operator import NoMeshError
 from services.mesh.rows import FileFormatError
 from services.mesh.shared_domains import roll_back_shared_head, train_shared_domain
+from services.mesh.verify import Checked, verify_mesh
 
 app = typer.Typer(help="The Trine mesh on one machine.", no_args_is_help=True, add_completion=False)
 imports = typer.Typer(help="Brings files of people or outcomes in.", no_args_is_help=True)
@@ -171,6 +174,32 @@ def roll_back_domain(
     """Puts an earlier domain head back in use, for all tenants at once."""
     now, before = _operate(roll_back_shared_head(Home.from_environment(), domain, head))
     console.print(f"{before} → {now}")
+
+
+@app.command()
+def verify(
+    output: Annotated[str, typer.Option("--output", "-o", help="text or json.")] = "text",
+) -> None:
+    """Checks what must always hold in every service, and fails if something does not."""
+    if output not in ("text", "json"):
+        raise typer.BadParameter("must be text or json", param_hint="--output")
+    checked = _operate(verify_mesh(Home.from_environment()))
+    if output == "json":
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in checked], indent=1))
+    else:
+        _print_checked(checked)
+    if any(one.result == "violated" or not one.invariant for one in checked):
+        raise typer.Exit(1)
+
+
+def _print_checked(checked: Sequence[Checked]) -> None:
+    colours = {"ok": "green", "violated": "red", "unchecked": "yellow"}
+    for one in checked:
+        said = f"[{colours[one.result]}]{one.result:<9}[/]"
+        line = f"{one.invariant or '-':<4}{said} {one.service:<10}{escape(one.rule)}"
+        console.print(line, soft_wrap=True)
+        for word in (*one.offenders, *([one.reason] if one.reason else [])):
+            console.print(f"{'':<14}{escape(word)}", soft_wrap=True)
 
 
 def _operate(work: Coroutine[Any, Any, Answer]) -> Answer:

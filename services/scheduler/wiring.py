@@ -24,6 +24,8 @@ from services.chassis.channel import open_channel
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
+from services.chassis.invariants import SERVICE as INVARIANTS
+from services.chassis.invariants import Invariants, add_invariants
 from services.chassis.limits import CallLimits
 from services.chassis.outbox import OutboxRelay
 from services.chassis.replies import prune_replies
@@ -40,6 +42,7 @@ from services.scheduler.core.tell_trained import tell_trained
 from services.scheduler.core.train_domain import consider_training
 from services.scheduler.core.training_policy import TrainingPolicy
 from services.scheduler.events import head_event, rollout_event, run_event
+from services.scheduler.invariants import scheduler_rules
 from services.scheduler.metrics import LEASES_EXPIRED, show_rollouts, show_runs
 from services.scheduler.postgres import MIGRATIONS, SCHEMA, PostgresSchedulerStore
 from services.scheduler.rpc.errors import ERRORS
@@ -138,22 +141,18 @@ async def run_scheduler(config: Config) -> None:
         manifests = open_manifests(config.artifacts_url, config.bundle_public_key)
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
-        health = await enter(
-            serving(
-                config.grpc_address,
-                CallInterceptor(authenticator, ERRORS, limits),
-                NAMES,
-                lambda server: register(
-                    server,
-                    store,
-                    triplets,
-                    manifests,
-                    clock,
-                    policy=policy,
-                    lease_seconds=config.lease_seconds,
-                ),
+        invariants = Invariants(scheduler_rules(pool, config.lease_seconds))
+
+        def add(server: grpc.aio.Server) -> None:
+            seconds = config.lease_seconds
+            register(
+                server, store, triplets, manifests, clock, policy=policy, lease_seconds=seconds
             )
-        )
+            add_invariants(server, invariants)
+
+        names = [*NAMES, INVARIANTS]
+        interceptor = CallInterceptor(authenticator, ERRORS, limits)
+        health = await enter(serving(config.grpc_address, interceptor, names, add))
 
         async def consider() -> None:
             # In this order: what a finished run trained on must not count as pending again.
@@ -177,6 +176,7 @@ async def run_scheduler(config: Config) -> None:
         await enter(
             background(
                 relay.run(),
+                invariants.watch(),
                 every(CONSIDER_SECONDS, "consider_training", consider),
                 every(REAP_SECONDS, "expire_leases", reap),
                 every(ROLLOUT_SECONDS, "advance_rollouts", roll_out),
@@ -184,5 +184,5 @@ async def run_scheduler(config: Config) -> None:
                 every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(pool)),
             )
         )
-        await set_health(health, NAMES, serving=True)
+        await set_health(health, names, serving=True)
         await until_signal()

@@ -27,7 +27,7 @@ from services.serving.core.candidates import FieldSpec, Layout, ProfileRows
 from services.serving.core.errors import ModelNotFoundError, ModelUnavailableError
 from services.serving.core.exposure import Exposure, ExposureLog
 from services.serving.core.follow_profiles import ProfileFollower
-from services.serving.core.ports import DesiredChallenger, DesiredHead, DesiredModel
+from services.serving.core.ports import DesiredChallenger, DesiredHead, DesiredModel, HeadName
 from services.serving.core.seen import PairRows
 from services.serving.core.shadow import TrialJournal
 
@@ -36,6 +36,8 @@ GATHER_SECONDS = 0.2
 """How long exposures gather: one message carries what hundreds of matches have shown."""
 DELIVERIES_MAX = 5
 REPORT_SECONDS = 0.5
+HEADS_MAX = 1_000
+"""As many heads as the scheduler is asked about at once."""
 
 _log = structlog.get_logger()
 
@@ -77,6 +79,25 @@ class SchedulerPromotions:
             token = page.next_page_token
             if not token:
                 return found
+
+
+class SchedulerGate:
+    """The scheduler's word on which heads may rank."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = promotion_service_pb2_grpc.PromotionServiceStub(channel)
+
+    async def unearned(self, heads: Sequence[HeadName]) -> Sequence[HeadName]:
+        """Returns those heads that never passed the gate."""
+        found: list[HeadName] = []
+        for start in range(0, len(heads), HEADS_MAX):
+            named = heads[start : start + HEADS_MAX]
+            request = promotion_service_pb2.FindUnearnedHeadsRequest(
+                heads=[promotion_service_pb2.HeadKey(**name._asdict()) for name in named]
+            )
+            answer = await self._stub.FindUnearnedHeads(request)
+            found += [HeadName(head.tenant, head.head) for head in answer.unearned_heads]
+        return found
 
 
 def _desired(head: promotion_service_pb2.PromotedHead) -> DesiredHead:

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import grpc
@@ -22,12 +21,15 @@ from services.chassis.channel import open_channel
 from services.chassis.chat import Chat
 from services.chassis.clock import SystemClock
 from services.chassis.interceptors import CallInterceptor
+from services.chassis.invariants import SERVICE as INVARIANTS
+from services.chassis.invariants import Invariants, add_invariants
 from services.chassis.limits import CallLimits
 from services.chassis.server import SERVING, exposing_metrics, serving, set_health, until_signal
 from services.chassis.signatures import Verifier
 from services.chassis.tasks import background, every
 from services.serving.artifacts import ArtifactBundles
 from services.serving.clients import (
+    SchedulerGate,
     SchedulerModels,
     SchedulerPromotions,
     follow_profiles,
@@ -43,6 +45,7 @@ from services.serving.core.swap_heads import HeadSwapper, Registry
 from services.serving.encoder import OnnxEncoder
 from services.serving.events import PromotionHints
 from services.serving.index import FaissIndexBuilder
+from services.serving.invariants import serving_rules
 from services.serving.judge import ChatJudge
 from services.serving.metrics import EXPOSURES_DROPPED, observe_shadow, observe_swap, show_registry
 from services.serving.rpc.encoder import EncoderServicer
@@ -124,9 +127,15 @@ async def run_serving(config: Config) -> None:
         )
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
+        invariants = Invariants(serving_rules(registry, SchedulerGate(scheduler)))
+
+        def add(server: grpc.aio.Server) -> None:
+            register(server, registry, models, matches)
+            add_invariants(server, invariants)
+
+        names = [*NAMES, INVARIANTS]
         interceptor = CallInterceptor(authenticator, ERRORS, limits)
-        add = partial(register, registry=registry, models=models, matches=matches)
-        health = await enter(serving(config.grpc_address, interceptor, NAMES, add))
+        health = await enter(serving(config.grpc_address, interceptor, names, add))
         hints = PromotionHints()
         await hints.listen(bus)
 
@@ -138,6 +147,7 @@ async def run_serving(config: Config) -> None:
         await enter(
             background(
                 encoder.run(),
+                invariants.watch(),
                 follow_profiles(triplets, follower, caught_up.set),
                 send_exposures(triplets, exposures),
                 shadow.run(),
@@ -149,5 +159,5 @@ async def run_serving(config: Config) -> None:
         )
         await health.set(ENCODER, SERVING)
         await synced.wait()
-        await set_health(health, NAMES, serving=True)
+        await set_health(health, names, serving=True)
         await until_signal()

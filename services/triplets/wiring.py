@@ -23,6 +23,8 @@ from services.chassis.chat import Chat
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
+from services.chassis.invariants import SERVICE as INVARIANTS
+from services.chassis.invariants import Invariants, add_invariants
 from services.chassis.limits import CallLimits
 from services.chassis.replies import prune_replies
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
@@ -34,6 +36,7 @@ from services.triplets.core.exposure import ExposureStore
 from services.triplets.core.extraction.extract import Extractor
 from services.triplets.core.ports import CountingEncoder, FileShelf, TripletStore
 from services.triplets.gazetteer import GeoNamesGazetteer
+from services.triplets.invariants import triplet_rules
 from services.triplets.postgres import MIGRATIONS, SCHEMA, PostgresTripletStore
 from services.triplets.postgres.exposures import PostgresExposureStore
 from services.triplets.reader import ChatReader
@@ -118,24 +121,22 @@ async def run_triplets(config: Config) -> None:
         extractor = Extractor(encoder, GeoNamesGazetteer(), open_reader(config))
         writer = SafetensorsSnapshots(open_artifacts(config.artifacts_url))
         exposures = PostgresExposureStore(pool)
+        invariants = Invariants(triplet_rules(pool))
 
         def add(server: grpc.aio.Server) -> None:
             register(server, store, encoder, writer, clock, extractor=extractor)
             add_exposures(server, exposures)
+            add_invariants(server, invariants)
 
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
-        health = await enter(
-            serving(
-                config.grpc_address,
-                CallInterceptor(authenticator, ERRORS, limits),
-                NAMES,
-                add,
-            )
-        )
-        await set_health(health, NAMES, serving=True)
+        names = [*NAMES, INVARIANTS]
+        interceptor = CallInterceptor(authenticator, ERRORS, limits)
+        health = await enter(serving(config.grpc_address, interceptor, names, add))
+        await set_health(health, names, serving=True)
         await enter(
             background(
+                invariants.watch(),
                 every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(pool)),
                 every(PRUNE_SECONDS, "prune_exposures", exposures.prune),
             )

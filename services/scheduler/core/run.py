@@ -68,6 +68,20 @@ MOVES: dict[State, frozenset[State]] = {
 """Every legal move. A trainer may report phases late, so it may skip some."""
 
 
+AGE_MAX: dict[State, datetime.timedelta] = {
+    State.QUEUED: datetime.timedelta(days=1),
+    State.STARTING: datetime.timedelta(hours=1),
+    State.RUNNING: datetime.timedelta(days=7),
+    State.EVALUATING: datetime.timedelta(days=1),
+    State.EXPORTING: datetime.timedelta(hours=1),
+    State.PAUSING: datetime.timedelta(hours=1),
+    State.PAUSED: datetime.timedelta(days=90),
+    State.STOPPING: datetime.timedelta(days=1),
+}
+"""How long a run may be in a state before somebody has to look: no trainer came, or one beats its
+heart and gets nowhere."""
+
+
 class Trigger(enum.StrEnum):
     """Why a job exists."""
 

@@ -197,6 +197,20 @@ class PromotionServicer(promotion_service_pb2_grpc.PromotionServiceServicer):
             next_page_token=token,
         )
 
+    async def FindUnearnedHeads(
+        self, request: promotion_service_pb2.FindUnearnedHeadsRequest, context: Context
+    ) -> promotion_service_pb2.FindUnearnedHeadsResponse:
+        if len(request.heads) > PAGE_MAX:
+            raise FieldInvalidError("heads", f"must be {PAGE_MAX} at most")
+        found = [await self._store.read_head(key.tenant, key.head) for key in request.heads]
+        return promotion_service_pb2.FindUnearnedHeadsResponse(
+            unearned_heads=[
+                key
+                for key, head in zip(request.heads, found, strict=True)
+                if head is None or not head.verdict.passed
+            ]
+        )
+
 
 def _challenger(
     challenger: Challenger | None,

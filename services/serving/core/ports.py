@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -121,6 +121,21 @@ class Promotions(Protocol):
 
     async def list(self) -> Sequence[DesiredHead]:
         """Returns every domain with a head, a challenger or an exploration."""
+        ...
+
+
+class HeadName(NamedTuple):
+    """A head by its owner and version."""
+
+    tenant: str
+    head: str
+
+
+class Gate(Protocol):
+    """The scheduler's word on which heads may rank at all."""
+
+    async def unearned(self, heads: Sequence[HeadName]) -> Sequence[HeadName]:
+        """Returns those heads that never passed the gate, or that nobody knows."""
         ...
 
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*trine/scheduler/v1/promotion_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xfc\x02\n\x0cPromotedHead\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xploration\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x45\n\nchallenger\x18\x06 \x01(\x0b\x32+.trine.scheduler.v1.PromotedHead.ChallengerB\x04\xe2\x41\x01\x03\x1a\x96\x01\n\nChallenger\x12\x18\n\nrollout_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05share\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"M\n\x18ListPromotedHeadsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"q\n\x19ListPromotedHeadsResponse\x12\x35\n\x05heads\x18\x01 \x03(\x0b\x32 .trine.scheduler.v1.PromotedHeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x32\x84\x01\n\x10PromotionService\x12p\n\x11ListPromotedHeads\x12,.trine.scheduler.v1.ListPromotedHeadsRequest\x1a-.trine.scheduler.v1.ListPromotedHeadsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*trine/scheduler/v1/promotion_service.proto\x12\x12trine.scheduler.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xfc\x02\n\x0cPromotedHead\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64omain\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xploration\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x45\n\nchallenger\x18\x06 \x01(\x0b\x32+.trine.scheduler.v1.PromotedHead.ChallengerB\x04\xe2\x41\x01\x03\x1a\x96\x01\n\nChallenger\x12\x18\n\nrollout_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05share\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04head\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04tier\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fmanifest_digest\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"M\n\x18ListPromotedHeadsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"q\n\x19ListPromotedHeadsResponse\x12\x35\n\x05heads\x18\x01 \x03(\x0b\x32 .trine.scheduler.v1.PromotedHeadB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"3\n\x07HeadKey\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04head\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"L\n\x18\x46indUnearnedHeadsRequest\x12\x30\n\x05heads\x18\x01 \x03(\x0b\x32\x1b.trine.scheduler.v1.HeadKeyB\x04\xe2\x41\x01\x02\"V\n\x19\x46indUnearnedHeadsResponse\x12\x39\n\x0eunearned_heads\x18\x01 \x03(\x0b\x32\x1b.trine.scheduler.v1.HeadKeyB\x04\xe2\x41\x01\x03\x32\xf6\x01\n\x10PromotionService\x12p\n\x11ListPromotedHeads\x12,.trine.scheduler.v1.ListPromotedHeadsRequest\x1a-.trine.scheduler.v1.ListPromotedHeadsResponse\x12p\n\x11\x46indUnearnedHeads\x12,.trine.scheduler.v1.FindUnearnedHeadsRequest\x1a-.trine.scheduler.v1.FindUnearnedHeadsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,6 +66,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROMOTEDHEADSRESPONSE'].fields_by_name['heads']._serialized_options = b'\342A\001\003'
   _globals['_LISTPROMOTEDHEADSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_LISTPROMOTEDHEADSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
+  _globals['_HEADKEY'].fields_by_name['tenant']._loaded_options = None
+  _globals['_HEADKEY'].fields_by_name['tenant']._serialized_options = b'\342A\001\002'
+  _globals['_HEADKEY'].fields_by_name['head']._loaded_options = None
+  _globals['_HEADKEY'].fields_by_name['head']._serialized_options = b'\342A\001\002'
+  _globals['_FINDUNEARNEDHEADSREQUEST'].fields_by_name['heads']._loaded_options = None
+  _globals['_FINDUNEARNEDHEADSREQUEST'].fields_by_name['heads']._serialized_options = b'\342A\001\002'
+  _globals['_FINDUNEARNEDHEADSRESPONSE'].fields_by_name['unearned_heads']._loaded_options = None
+  _globals['_FINDUNEARNEDHEADSRESPONSE'].fields_by_name['unearned_heads']._serialized_options = b'\342A\001\003'
   _globals['_PROMOTEDHEAD']._serialized_start=100
   _globals['_PROMOTEDHEAD']._serialized_end=480
   _globals['_PROMOTEDHEAD_CHALLENGER']._serialized_start=330
@@ -74,6 +82,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROMOTEDHEADSREQUEST']._serialized_end=559
   _globals['_LISTPROMOTEDHEADSRESPONSE']._serialized_start=561
   _globals['_LISTPROMOTEDHEADSRESPONSE']._serialized_end=674
-  _globals['_PROMOTIONSERVICE']._serialized_start=677
-  _globals['_PROMOTIONSERVICE']._serialized_end=809
+  _globals['_HEADKEY']._serialized_start=676
+  _globals['_HEADKEY']._serialized_end=727
+  _globals['_FINDUNEARNEDHEADSREQUEST']._serialized_start=729
+  _globals['_FINDUNEARNEDHEADSREQUEST']._serialized_end=805
+  _globals['_FINDUNEARNEDHEADSRESPONSE']._serialized_start=807
+  _globals['_FINDUNEARNEDHEADSRESPONSE']._serialized_end=893
+  _globals['_PROMOTIONSERVICE']._serialized_start=896
+  _globals['_PROMOTIONSERVICE']._serialized_end=1142
 # @@protoc_insertion_point(module_scope)

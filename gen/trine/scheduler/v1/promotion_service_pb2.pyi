@@ -161,3 +161,77 @@ class ListPromotedHeadsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPromotedHeadsResponse: _TypeAlias = ListPromotedHeadsResponse  # noqa: Y015
+
+@_typing.final
+class HeadKey(_message.Message):
+    """A head by its owner and version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    head: _builtins.str
+    """Version of the head."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        head: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeadKey: _TypeAlias = HeadKey  # noqa: Y015
+
+@_typing.final
+class FindUnearnedHeadsRequest(_message.Message):
+    """Request of FindUnearnedHeads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def heads(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadKey]:
+        """The heads."""
+
+    def __init__(
+        self,
+        *,
+        heads: _abc.Iterable[Global___HeadKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindUnearnedHeadsRequest: _TypeAlias = FindUnearnedHeadsRequest  # noqa: Y015
+
+@_typing.final
+class FindUnearnedHeadsResponse(_message.Message):
+    """Response of FindUnearnedHeads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNEARNED_HEADS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def unearned_heads(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadKey]:
+        """Those that may not rank."""
+
+    def __init__(
+        self,
+        *,
+        unearned_heads: _abc.Iterable[Global___HeadKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unearned_heads", b"unearned_heads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindUnearnedHeadsResponse: _TypeAlias = FindUnearnedHeadsResponse  # noqa: Y015

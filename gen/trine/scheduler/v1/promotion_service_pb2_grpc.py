@@ -40,6 +40,11 @@ class PromotionServiceStub:
                 request_serializer=trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.ListPromotedHeadsRequest.SerializeToString,
                 response_deserializer=trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.ListPromotedHeadsResponse.FromString,
                 _registered_method=True)
+        self.FindUnearnedHeads = channel.unary_unary(
+                '/trine.scheduler.v1.PromotionService/FindUnearnedHeads',
+                request_serializer=trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.FindUnearnedHeadsRequest.SerializeToString,
+                response_deserializer=trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.FindUnearnedHeadsResponse.FromString,
+                _registered_method=True)
 
 
 class PromotionServiceServicer:
@@ -53,6 +58,13 @@ class PromotionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindUnearnedHeads(self, request, context):
+        """Returns those of some heads that may not rank: they never passed the gate, or nobody knows them. At most 1,000 a call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PromotionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_PromotionServiceServicer_to_server(servicer, server):
                     servicer.ListPromotedHeads,
                     request_deserializer=trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.ListPromotedHeadsRequest.FromString,
                     response_serializer=trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.ListPromotedHeadsResponse.SerializeToString,
+            ),
+            'FindUnearnedHeads': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindUnearnedHeads,
+                    request_deserializer=trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.FindUnearnedHeadsRequest.FromString,
+                    response_serializer=trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.FindUnearnedHeadsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class PromotionService:
             '/trine.scheduler.v1.PromotionService/ListPromotedHeads',
             trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.ListPromotedHeadsRequest.SerializeToString,
             trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.ListPromotedHeadsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindUnearnedHeads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.scheduler.v1.PromotionService/FindUnearnedHeads',
+            trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.FindUnearnedHeadsRequest.SerializeToString,
+            trine_dot_scheduler_dot_v1_dot_promotion__service__pb2.FindUnearnedHeadsResponse.FromString,
             options,
             channel_credentials,
             insecure,

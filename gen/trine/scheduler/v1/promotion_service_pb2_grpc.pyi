@@ -18,6 +18,8 @@ class PromotionServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListPromotedHeads: _aio.UnaryUnaryMultiCallable[_promotion_service_pb2.ListPromotedHeadsRequest, _promotion_service_pb2.ListPromotedHeadsResponse]
     """Returns every domain with a promoted head, a rollout or an exploration: a full list that supersedes the last one."""
+    FindUnearnedHeads: _aio.UnaryUnaryMultiCallable[_promotion_service_pb2.FindUnearnedHeadsRequest, _promotion_service_pb2.FindUnearnedHeadsResponse]
+    """Returns those of some heads that may not rank: they never passed the gate, or nobody knows them. At most 1,000 a call."""
 
 class PromotionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells which heads are promoted. Internal: serving asks at start, on a timer and when an event hints at a change."""
@@ -29,5 +31,13 @@ class PromotionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_promotion_service_pb2.ListPromotedHeadsRequest, _abc.Awaitable[_promotion_service_pb2.ListPromotedHeadsResponse]],
     ) -> _abc.Awaitable[_promotion_service_pb2.ListPromotedHeadsResponse]:
         """Returns every domain with a promoted head, a rollout or an exploration: a full list that supersedes the last one."""
+
+    @_abc_1.abstractmethod
+    def FindUnearnedHeads(
+        self,
+        request: _promotion_service_pb2.FindUnearnedHeadsRequest,
+        context: _aio.ServicerContext[_promotion_service_pb2.FindUnearnedHeadsRequest, _abc.Awaitable[_promotion_service_pb2.FindUnearnedHeadsResponse]],
+    ) -> _abc.Awaitable[_promotion_service_pb2.FindUnearnedHeadsResponse]:
+        """Returns those of some heads that may not rank: they never passed the gate, or nobody knows them. At most 1,000 a call."""
 
 def add_PromotionServiceServicer_to_server(servicer: PromotionServiceServicer, server: _aio.Server) -> None: ...

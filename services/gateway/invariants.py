@@ -1,0 +1,15 @@
+"""What must always hold of keys, files, jobs and webhooks, as rules over the gateway's schema."""
+
+from pathlib import Path
+
+from services.chassis.database import Pool
+from services.chassis.invariants import Rule, durable_rule, sql_rules
+from services.gateway.core.webhook import GONE, PAUSES_SECONDS
+
+INVARIANTS = Path(__file__).parent / "invariants.sql"
+
+
+def gateway_rules(pool: Pool) -> list[Rule]:
+    """The rules."""
+    attempts = {"I16_attempts": [len(PAUSES_SECONDS) + 1, GONE]}
+    return [durable_rule(pool), *sql_rules(pool, INVARIANTS, attempts)]

@@ -1,0 +1,14 @@
+"""What must always hold of people and outcomes, as rules over the triplet store's schema."""
+
+from pathlib import Path
+
+from services.chassis.database import Pool
+from services.chassis.invariants import Rule, durable_rule, sql_rules
+from services.triplets.core.triplet import NEGATIVES_MAX
+
+INVARIANTS = Path(__file__).parent / "invariants.sql"
+
+
+def triplet_rules(pool: Pool) -> list[Rule]:
+    """The rules."""
+    return [durable_rule(pool), *sql_rules(pool, INVARIANTS, {"I3_triplets": [NEGATIVES_MAX]})]

@@ -1,0 +1,134 @@
+"""Checking rules: what is broken is named and counted, what cannot be checked says why."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+
+from services.chassis import invariants as module
+from services.chassis.database import Pool, migrations_of, open_database
+from services.chassis.invariants import (
+    OFFENDERS_MAX,
+    Finding,
+    Invariants,
+    Rule,
+    UncheckableError,
+    durable_rule,
+    sql_rules,
+)
+from tests.contract.test_database import setting_off
+from tests.support.faults import DeliberateError
+from tests.support.infrastructure import Servers
+
+QUERIES = """-- About the file.
+
+-- name: I4_no_things
+-- There are no things,
+-- of whatever kind.
+select name as offender from things where kind = any($1::text[]) order by name
+
+-- name: I5_quick
+-- It is quick.
+select pg_sleep(2)::text as offender;
+"""
+
+
+@pytest.fixture
+async def pool(servers: Servers, schema: str, tmp_path: Path) -> AsyncIterator[Pool]:
+    (tmp_path / "0001_things.sql").write_text("create table things (name text, kind text);")
+    async with open_database(servers.postgres_dsn, schema, migrations_of(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def rules(pool: Pool, tmp_path: Path) -> list[Rule]:
+    path = tmp_path / "invariants.sql"
+    path.write_text(QUERIES)
+    return sql_rules(pool, path, {"I4_no_things": [["big", "small"]]})
+
+
+def counted(invariant: str) -> float | None:
+    name = "trine_invariant_violations_total"
+    return REGISTRY.get_sample_value(name, {"invariant": invariant})
+
+
+async def findings_of(*rules: Rule) -> list[Finding]:
+    return await Invariants(rules).verify()
+
+
+async def test_what_breaks_a_rule_is_named_and_counted(pool: Pool, rules: list[Rule]) -> None:
+    (held,) = await findings_of(rules[0])
+    assert (held.rule.invariant, held.rule.text) == ("I4", "There are no things, of whatever kind.")
+    assert (held.offenders, held.unchecked) == ((), "")
+    before = counted("I4")
+    assert before is not None
+    await pool.execute("insert into things values ('a', 'big'), ('b', 'other'), ('c', 'small')")
+    (broken,) = await findings_of(rules[0])
+    assert broken.offenders == ("a", "c")
+    assert counted("I4") == before + 1
+
+
+async def test_no_more_than_ten_are_named(pool: Pool, rules: list[Rule]) -> None:
+    await pool.execute("insert into things select n, 'big' from generate_series(10, 40) as n")
+    (broken,) = await findings_of(rules[0])
+    assert broken.offenders == tuple(str(number) for number in range(10, 10 + OFFENDERS_MAX))
+
+
+async def test_a_check_that_takes_too_long_is_given_up(
+    pool: Pool, rules: list[Rule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHECK_SECONDS_MAX", 0.1)
+    before = counted("I5") or 0.0
+    held, late = await findings_of(*rules)
+    assert (held.unchecked, late.offenders) == ("", ())
+    assert late.unchecked == "it takes more than 0.1 s"
+    assert counted("I5") == before
+    running = (
+        "select count(*) from pg_stat_activity "
+        "where query like '%pg_sleep(2)%' and state = 'active' and pid <> pg_backend_pid()"
+    )
+    assert await pool.fetchval(running) == 0
+
+
+async def test_what_cannot_be_checked_says_why_and_keeps_nobody_from_the_rest() -> None:
+    async def away() -> Sequence[str]:
+        raise UncheckableError("it is away")
+
+    async def fails() -> Sequence[str]:
+        raise DeliberateError
+
+    async def breaks() -> Sequence[str]:
+        return ["this"]
+
+    rules = [Rule("I9", "3", breaks), Rule("I2", "1", away), Rule("I3", "2", fails)]
+    found = await findings_of(*rules)
+    assert [(f.rule.text, f.unchecked, tuple(f.offenders)) for f in found] == [
+        ("1", "it is away", ()),
+        ("2", "DeliberateError", ()),
+        ("3", "", ("this",)),
+    ]
+
+
+async def test_rules_are_looked_at_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "VERIFY_SECONDS", 0.01)
+    looks = asyncio.Semaphore(0)
+
+    async def find() -> Sequence[str]:
+        looks.release()
+        return []
+
+    watching = asyncio.create_task(Invariants([Rule("I4", "", find)]).watch())
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await looks.acquire()
+    watching.cancel()
+
+
+async def test_a_server_that_begins_to_forget_is_seen(servers: Servers, pool: Pool) -> None:
+    rule = durable_rule(pool)
+    assert not (await findings_of(rule))[0].offenders
+    async with setting_off(servers.postgres_dsn, "fsync"):
+        (found,) = await findings_of(rule)
+    assert found.offenders == ("fsync",)

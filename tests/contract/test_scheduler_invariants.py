@@ -1,0 +1,94 @@
+"""The scheduler's rules: they hold of what use cases leave behind, and each sees what breaks it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.chassis.database import Pool, open_database
+from services.chassis.invariants import Rule
+from services.scheduler.core.lease_run import expire_leases, fail_run
+from services.scheduler.core.ports import SchedulerStore
+from services.scheduler.core.roll_back_head import roll_back_head
+from services.scheduler.core.run import ACTIVE, AGE_MAX, Failure, State
+from services.scheduler.invariants import scheduler_rules
+from services.scheduler.postgres import MIGRATIONS
+from tests.support.infrastructure import Servers
+from tests.support.planted import assert_seen, broken, findings_of, load_plants
+from tests.support.runs import (
+    CLOCK,
+    DOMAIN,
+    LONG_SECONDS,
+    TENANT,
+    beat,
+    bring_to,
+    heartbeat_of,
+    lease,
+    make_head,
+    postgres_setting,
+    queue,
+    queue_files,
+)
+
+PUBLISHED = "update outbox set publish_time = now() where publish_time is null"
+
+PLANTS = load_plants(Path(__file__).parent / "scheduler_violations.sql")
+
+
+def rules_of(pool: Pool) -> list[Rule]:
+    """The rules over the schema; the first, which is dropped, is the server's."""
+    return scheduler_rules(pool, LONG_SECONDS)[1:]
+
+
+@pytest.fixture
+async def pool(servers: Servers, schema: str) -> AsyncIterator[Pool]:
+    """A schema in which much has happened."""
+    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as opened:
+        await live(postgres_setting(opened).store)
+        await opened.execute(PUBLISHED)
+        yield opened
+
+
+async def live(store: SchedulerStore) -> None:
+    """Runs in every state, lost leases, heads promoted, held and rolled back."""
+    for state in State:
+        await bring_to(store, await queue(store, f"in-{state}"), state)
+    for run in [await queue(store), await queue_files(store)]:
+        async with store.begin() as unit:
+            await unit.move_run(run, State.CANCELLED)
+    await drain(store)
+    for promoted in (True, False, True):
+        await make_head(store, promoted=promoted)
+    async with store.begin() as unit:
+        await roll_back_head(unit, CLOCK, TENANT, DOMAIN, "")
+    await queue(store, "lost")
+    for _ in range(2):
+        run = await lease(store)
+        async with store.begin() as unit:
+            failure = Failure("TRAINER_FAILED", "It broke.", retriable=True)
+            await fail_run(unit, TENANT, run.run_id, run.token, failure)
+    await lease(store, seconds=-1)
+    async with store.begin() as unit:
+        assert len(await expire_leases(unit)) == 1
+    await queue(store, "leased")
+    await beat(store, await lease(store), heartbeat_of())
+
+
+async def drain(store: SchedulerStore) -> None:
+    """Takes what waits out of the queue: others come after it."""
+    while (run := (await store.active_run(TENANT, f"in-{State.QUEUED}"))) is not None:
+        async with store.begin() as unit:
+            await unit.move_run(run, State.CANCELLED)
+
+
+async def test_each_violation_is_named_by_its_rule(pool: Pool) -> None:
+    await assert_seen(pool, rules_of, PLANTS)
+
+
+async def test_an_empty_schema_holds(servers: Servers, schema: str) -> None:
+    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as empty:
+        assert broken(await findings_of(rules_of(empty))) == {}
+
+
+def test_every_state_that_is_no_end_has_a_maximum_age() -> None:
+    assert set(AGE_MAX) == ACTIVE
