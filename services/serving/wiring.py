@@ -19,7 +19,7 @@ from services.chassis.auth import Authenticator, resolver
 from services.chassis.bus import open_bus
 from services.chassis.channel import open_channel
 from services.chassis.chat import Chat
-from services.chassis.clock import SystemClock
+from services.chassis.clock import Clock, SystemClock
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.invariants import SERVICE as INVARIANTS
 from services.chassis.invariants import Invariants, add_invariants
@@ -60,6 +60,7 @@ NAMES = [
     "trine.serving.v1.LoadedHeadService",
     "trine.serving.v1.MatchService",
     "trine.serving.v1.ModelService",
+    INVARIANTS,
 ]
 INDEX_SECONDS = 5.0
 SHOW_SECONDS = 1.0
@@ -87,6 +88,19 @@ def open_judge(config: Config) -> ChatJudge | None:
     return ChatJudge(Chat(config.judge_url, config.judge_model, key, seconds))
 
 
+def make_interceptor(config: Config, gateway: grpc.aio.Channel, clock: Clock) -> CallInterceptor:
+    """What stands before every call."""
+    authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
+    limits = CallLimits(config.rates, config.calls_at_once, clock)
+    return CallInterceptor(authenticator, ERRORS, limits)
+
+
+def open_bundles(config: Config) -> ArtifactBundles:
+    """Where heads come from."""
+    verifier = Verifier(config.bundle_public_key)
+    return ArtifactBundles(open_artifacts(config.artifacts_url), verifier)
+
+
 async def run_serving(config: Config) -> None:
     """Serves until a signal."""
     clock = SystemClock()
@@ -100,8 +114,7 @@ async def run_serving(config: Config) -> None:
         encoder = OnnxEncoder(config.encoder, Path(config.encoder_path), config.encoder_threads)
         registry, journal = Registry(clock), TrialJournal(observe_shadow)
         shadow = ShadowRanker(journal)
-        verifier = Verifier(config.bundle_public_key)
-        bundles = ArtifactBundles(open_artifacts(config.artifacts_url), verifier)
+        bundles = open_bundles(config)
         models = ModelShelf(SchedulerModels(scheduler), bundles, encoder, clock)
         swapper = HeadSwapper(
             registry,
@@ -125,17 +138,14 @@ async def run_serving(config: Config) -> None:
             shadow=shadow,
             clock=clock,
         )
-        authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
-        limits = CallLimits(config.rates, config.calls_at_once, clock)
+        interceptor = make_interceptor(config, gateway, clock)
         invariants = Invariants(serving_rules(registry, SchedulerGate(scheduler)))
 
         def add(server: grpc.aio.Server) -> None:
             register(server, registry, models, matches)
             add_invariants(server, invariants)
 
-        names = [*NAMES, INVARIANTS]
-        interceptor = CallInterceptor(authenticator, ERRORS, limits)
-        health = await enter(serving(config.grpc_address, interceptor, names, add))
+        health = await enter(serving(config.grpc_address, interceptor, NAMES, add))
         hints = PromotionHints()
         await hints.listen(bus)
 
@@ -159,5 +169,5 @@ async def run_serving(config: Config) -> None:
         )
         await health.set(ENCODER, SERVING)
         await synced.wait()
-        await set_health(health, names, serving=True)
+        await set_health(health, NAMES, serving=True)
         await until_signal()
