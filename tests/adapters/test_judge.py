@@ -1,11 +1,6 @@
 """The judge's client against an endpoint that answers well, badly, late or not at all."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
@@ -16,64 +11,15 @@ from services.serving.core.errors import JudgeFailedError
 from services.serving.core.facts import Facts
 from services.serving.judge import ChatJudge
 from services.serving.wiring import open_judge
+from tests.support.chats import Endpoint, endpoint, said
 from tests.support.server import free_address
 
 PEOPLE: list[Facts] = [{"age": 30}, {"city": "Oslo"}]
 
 
-class Endpoint(ThreadingHTTPServer):
-    """Answers every request alike."""
-
-    daemon_threads = True
-
-    def __init__(self, status: int, body: bytes, *, late: bool) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answer = (status, body)
-        self.late = late
-        self.released = threading.Event()
-        self.asked: list[tuple[str, str | None, Any]] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def do_POST(self) -> None:  # the library's name
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, self.headers.get("Authorization"), body))
-        if self.server.late:
-            self.server.released.wait(5)
-        status, content = self.server.answer
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *args: Any) -> None:  # it would write to the terminal
-        pass
-
-
-@contextmanager
-def endpoint(status: int = 200, body: bytes = b"", *, late: bool = False) -> Iterator[Endpoint]:
-    """An endpoint at a free port."""
-    server = Endpoint(status, body, late=late)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def judge_at(server: Endpoint, key: str = "", seconds: float = 5.0) -> ChatJudge:
     """A client of an endpoint."""
-    return ChatJudge(Chat(f"http://127.0.0.1:{server.server_port}/v1/", "wise", key, seconds))
-
-
-def said(text: str) -> bytes:
-    """A chat's answer with some words."""
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
+    return ChatJudge(Chat(f"{server.url}/v1/", "wise", key, seconds))
 
 
 async def test_scores_are_read_from_the_chats_answer() -> None:
@@ -134,7 +80,7 @@ async def test_nobody_there_is_a_failure() -> None:
 def test_without_a_url_there_is_no_judge() -> None:
     names = ("grpc", "metrics", "gateway", "scheduler", "triplets")
     told = {f"TRINE_{name.upper()}_ADDRESS": "x" for name in names}
-    others = ("MESH_TOKEN", "NATS_URL", "ARTIFACTS_URL", "ENCODER_PATH")
+    others = ("MESH_TOKEN", "NATS_URL", "ARTIFACTS_URL", "ENCODER_PATH", "BUNDLE_PUBLIC_KEY")
     told |= {f"TRINE_{name}": "x" for name in others}
     assert open_judge(read_environment(Config, told)) is None
     told |= {"TRINE_JUDGE_URL": "http://x", "TRINE_JUDGE_MODEL": "wise"}

@@ -3,6 +3,7 @@
 import datetime
 import json
 import signal
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import httpx
 import nats
 import pytest
 
+from tests.support.chats import Endpoint, endpoint, said
 from tests.support.mesh import PEOPLE, Json, Mesh, run_async, running_mesh, until
 
 MANY = 80
@@ -24,11 +26,19 @@ ENDS = ("succeeded", "failed", "cancelled")
 
 
 @pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+def judge() -> Iterator[Endpoint]:
+    """A language model, as the mesh knows it."""
+    with endpoint() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory, judge: Endpoint) -> Iterator[Mesh]:
     """A mesh that misses a silent trainer soon, with a domain that takes time to learn from."""
     folder = tmp_path_factory.mktemp("faults")
     settings = {"TRINE_TRIPLETS_BUDGET": "1000000", "TRINE_LEASE_SECONDS": "3"}
-    with running_mesh(folder, **settings) as running:
+    settings |= {"TRINE_JUDGE_URL": f"{judge.url}/v1", "TRINE_JUDGE_MODEL": "wise"}
+    with running_mesh(folder, TRINE_JUDGE_SECONDS="0.5", **settings) as running:
         running.fill("long", MANY)
         running.report("long", range(MANY), MANY, likes=by_chance)
         yield running
@@ -167,6 +177,36 @@ def test_events_wait_for_nats_and_heads_do_not(mesh: Mesh) -> None:
     mesh.kill("nats")
     kinds = ["run.queued", "run.started", "run.completed", "head.promoted"]
     assert told_of(mesh, "silent", run["run_id"]) == kinds
+
+
+def test_a_judge_decides_last_and_its_failures_cost_the_order_nothing(
+    mesh: Mesh, judge: Endpoint
+) -> None:
+    asked: Json = {"limit": 3, "stages": {"llm_judge": {"top_k": 3}}}
+    until(lambda: True if mesh.match("u0", "long", limit=3)["matches"] else None)
+    before = [match["user_id"] for match in mesh.match("u0", "long", limit=3)["matches"]]
+    judge.answer = (200, said('{"scores": [0.1, 0.9, 0.5]}'))
+    answer = mesh.match("u0", "long", **asked)
+    assert [match["user_id"] for match in answer["matches"]] == [before[n] for n in (1, 2, 0)]
+    assert answer["matches"][0]["stage_scores"]["llm_judge"] == 0.9
+    assert answer["models_used"]["llm_judge"]["version"] == "wise"
+    _, _, body = judge.asked[-1]
+    read = json.loads(body["messages"][1]["content"])
+    assert read["seeker"] == {"age": 20, "goal": "fun"}  # neither ids nor texts
+    assert len(read["candidates"]) == 3
+
+    def note() -> str:
+        answer = mesh.match("u0", "long", **asked)
+        assert [match["user_id"] for match in answer["matches"]] == before
+        found: str = answer["models_used"]["llm_judge"]["note"]
+        return found
+
+    judge.answer = (500, b"secret text")
+    assert note() == "answered with the status 500"
+    judge.late = True
+    started = time.monotonic()
+    assert "within 0.5 s" in note()
+    assert time.monotonic() - started < 2
 
 
 def test_rolling_back_returns_to_the_head_before(mesh: Mesh) -> None:
