@@ -15,6 +15,8 @@ from typing import Protocol
 
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
+from services.chassis.crashpoint import crashpoint
+
 ARTIFACT_BYTES_MAX = 2 * 1024**3
 CHUNK_BYTES = 4 * 1024**2
 CHUNKS_AT_ONCE_MAX = 2
@@ -96,7 +98,9 @@ class ObjectArtifacts:
             max_concurrency=CHUNKS_AT_ONCE_MAX,
         )
         digest = seen.hash.hexdigest()
+        crashpoint("artifacts.streamed")
         await self._store.rename_async(incoming, _path(digest))
+        crashpoint("artifacts.named")
         return digest, seen.bytes_count
 
     async def stream(self, digest: str) -> AsyncIterator[bytes]:

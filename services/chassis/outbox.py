@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import Gauge
 
 from services.chassis.bus import EVENT_BYTES_MAX, Bus, PublishError
+from services.chassis.crashpoint import crashpoint
 from services.chassis.database import Connection, Pool
 
 BATCH_ROWS_MAX = 100
@@ -128,12 +129,16 @@ class OutboxRelay:
                 "from outbox where publish_time is null order by id limit $1",
                 BATCH_ROWS_MAX,
             )
+            if rows:
+                crashpoint("outbox.read")
             OLDEST_SECONDS.set(rows[0]["age_seconds"] if rows else 0)
             published = await self._publish(rows)
             await connection.execute(
                 "update outbox set publish_time = clock_timestamp() where id = any($1::bigint[])",
                 published,
             )
+            if published:
+                crashpoint("outbox.marked")
         return len(published)
 
     async def prune(self) -> None:
@@ -152,5 +157,6 @@ class OutboxRelay:
             except PublishError as error:
                 _log.warning("publish_failed", error=str(error))
                 break  # in order: the rest waits for this one
+            crashpoint("outbox.published")
             published.append(row["id"])
         return published

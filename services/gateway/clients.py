@@ -14,6 +14,7 @@ from trine.scheduler.v1 import file_run_service_pb2 as pb
 from trine.scheduler.v1 import model_catalog_service_pb2 as catalog_pb
 from trine.serving.v1 import model_service_pb2, model_service_pb2_grpc
 
+from services.chassis.crashpoint import crashpoint
 from services.chassis.errors import read_error_info
 from services.gateway.core.errors import FieldInvalidError, SchedulerUnavailableError
 from services.gateway.core.inference import Embedded, Reranked
@@ -73,7 +74,9 @@ class SchedulerRuns:
             model=wish.model,
         )
         request = pb.CreateFileRunRequest(tenant=tenant, source=source, seed=wish.seed)
-        return _run((await _ask(self._runs.CreateFileRun(request))).file_run)
+        answer = await _ask(self._runs.CreateFileRun(request))
+        crashpoint("gateway.run.made")
+        return _run(answer.file_run)
 
     async def get(self, tenant: str, run_id: str) -> Run:
         """Returns a run."""

@@ -85,8 +85,15 @@ def _service(
             **shared,
             "TRINE_GRPC_ADDRESS": address,
             "TRINE_METRICS_ADDRESS": f"{LOOPBACK}:{ports[f'{name}_metrics']}",
+            **_crash(name),
         },
     )
+
+
+def _crash(name: str) -> dict[str, str]:
+    """The file of a service in TRINE_CRASH, a folder, where that is set: see chassis/crashpoint."""
+    folder = os.environ.get("TRINE_CRASH")
+    return {} if folder is None else {"TRINE_CRASH": str(Path(folder) / name)}
 
 
 async def is_serving(address: str, name: str) -> bool:

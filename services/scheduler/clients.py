@@ -13,6 +13,7 @@ from trine.triplets.v1 import (
     snapshot_service_pb2_grpc,
 )
 
+from services.chassis.crashpoint import crashpoint
 from services.chassis.errors import read_error_info
 from services.scheduler.core.errors import (
     DomainNotFoundError,
@@ -90,6 +91,7 @@ class TripletsClient:
             await self._stub.RecordTraining(request)
         except grpc.aio.AioRpcError as error:
             raise TripletsUnavailableError from error
+        crashpoint("scheduler.trained.told")
 
     async def snapshots_with(
         self, tenant: str, user_id: str, domain: str

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
+from services.chassis.crashpoint import crashpoint
 from services.chassis.database import Connection, Pool, load_queries
 from services.chassis.outbox import CloudEvent, add_to_outbox
 from services.chassis.replies import PostgresReplies
@@ -102,6 +103,7 @@ class PostgresRolloutUnit(PostgresReplies):
     async def emit_rollout(self, rollout: Rollout) -> None:
         """Writes an event about a rollout into the outbox."""
         await add_to_outbox(self._connection, self._rollout_event(rollout))
+        crashpoint("scheduler.rollout.written")
 
 
 def _promoted(row: asyncpg.Record) -> PromotedHead:

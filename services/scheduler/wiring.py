@@ -22,6 +22,7 @@ from services.chassis.auth import Authenticator, resolver
 from services.chassis.bus import open_bus
 from services.chassis.channel import open_channel
 from services.chassis.clock import Clock, SystemClock
+from services.chassis.crashpoint import crashpoint
 from services.chassis.database import open_database
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.invariants import SERVICE as INVARIANTS
@@ -167,6 +168,8 @@ async def run_scheduler(config: Config) -> None:
         async def reap() -> None:
             async with store.begin() as unit:
                 expired = await expire_leases(unit)
+                for _ in expired:
+                    crashpoint("scheduler.expiry.written")
             LEASES_EXPIRED.inc(len(expired))
             show_runs(await store.run_counts())
 

@@ -11,6 +11,7 @@ from safetensors.numpy import load
 from trine.trainer.v1 import head_manifest_pb2
 
 from services.chassis.artifacts import ArtifactError, ArtifactStore
+from services.chassis.crashpoint import crashpoint
 from services.chassis.signatures import SignatureError, Verifier
 from services.serving.core.candidates import Floats
 from services.serving.core.errors import FieldInvalidError, HeadRefusedError
@@ -54,7 +55,10 @@ class ArtifactBundles:
                 factors = await self._fetch(manifest.factors, FACTORS_BYTES_MAX)
         except _UNREADABLE as error:
             raise HeadRefusedError(str(error)) from error
-        return await asyncio.to_thread(_open, manifest, parts, golden, table, factors)
+        crashpoint("serving.head.fetched")
+        bundle = await asyncio.to_thread(_open, manifest, parts, golden, table, factors)
+        crashpoint("serving.head.checked")
+        return bundle
 
     async def load_map(self, desired: DesiredModel, space: tuple[str, int]) -> OnnxTextMap:
         """Fetches, checks and opens the query map of a head or of a model, and nothing else."""
@@ -71,7 +75,9 @@ class ArtifactBundles:
             query_map, golden = await self._fetch(maps[0]), await self._fetch(manifest.golden)
         except _UNREADABLE as error:
             raise HeadRefusedError(str(error)) from error
-        return await asyncio.to_thread(_open_map, query_map, golden, len(manifest.columns))
+        opened = await asyncio.to_thread(_open_map, query_map, golden, len(manifest.columns))
+        crashpoint("serving.model.checked")
+        return opened
 
     async def _read_manifest(self, digest: str) -> Manifest:
         content = self._verifier.open(await self._artifacts.get(digest, MANIFEST_BYTES_MAX))

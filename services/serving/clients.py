@@ -23,6 +23,7 @@ from trine.triplets.v1 import (
     schema_pb2,
 )
 
+from services.chassis.crashpoint import crashpoint
 from services.serving.core.candidates import FieldSpec, Layout, ProfileRows
 from services.serving.core.errors import ModelNotFoundError, ModelUnavailableError
 from services.serving.core.exposure import Exposure, ExposureLog
@@ -145,10 +146,12 @@ async def send_exposures(channel: grpc.aio.Channel, log: ExposureLog) -> None:
     while True:
         await asyncio.sleep(GATHER_SECONDS)
         exposures = await log.take()
+        crashpoint("serving.exposures.taken")
         request = exposure_service_pb2.RecordExposuresRequest(exposures=map(_exposure, exposures))
         for attempt in range(DELIVERIES_MAX):
             try:
                 await stub.RecordExposures(request)
+                crashpoint("serving.exposures.sent")
                 break
             except grpc.aio.AioRpcError as error:
                 _log.warning("exposures_not_delivered", code=error.code().name, attempt=attempt)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from services.chassis.crashpoint import crashpoint
 from services.serving.core.loaded_head import DOMAIN_TIER, TENANT_TIER
 from services.serving.core.shadow import Comparison
 from services.serving.core.swap_heads import Registry
@@ -76,6 +77,7 @@ def observe_swap(result: str, seconds: float) -> None:
     SWAPS.labels(result).inc()
     if result == "loaded":
         SWAP_SECONDS.observe(seconds)
+    crashpoint("serving.head.swapped")
 
 
 async def show_registry(registry: Registry) -> None:

@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from trine.trainer.v1 import head_manifest_pb2
 
 from services.chassis.artifacts import ArtifactStore
+from services.chassis.crashpoint import crashpoint
 from services.chassis.signatures import Signer, Verifier
 from services.trainer.core.ports import (
     BaseModel,
@@ -44,11 +45,15 @@ class ArtifactHeads:
 
     async def read(self, digest: str) -> bytes:
         """Returns an artifact."""
-        return await self._artifacts.get(digest)
+        content = await self._artifacts.get(digest)
+        crashpoint("trainer.artifact.read")
+        return content
 
     async def write(self, content: bytes) -> str:
         """Stores an artifact and returns its digest."""
-        return await self._artifacts.put(content)
+        digest = await self._artifacts.put(content)
+        crashpoint("trainer.artifact.written")
+        return digest
 
     async def read_head(self, manifest_digest: str) -> HeadFiles:
         """Returns the files of a head."""
@@ -105,7 +110,10 @@ class ArtifactHeads:
             twins=[await self._put_twin(twin) for twin in files.twins],
             twins_agreement=head.twins_agreement,
         )
-        return await self._artifacts.put(self._signer.sign(_canonical(manifest)))
+        crashpoint("trainer.head.parts_written")
+        digest = await self._artifacts.put(self._signer.sign(_canonical(manifest)))
+        crashpoint("trainer.head.written")
+        return digest
 
     async def _read_twin(self, twin: Manifest.Twin) -> TwinFiles:
         return TwinFiles(
@@ -164,7 +172,10 @@ class ArtifactHeads:
             code_version=self._code_version,
             rule_version=FILE_RULE_VERSION,
         )
-        return await self._artifacts.put(self._signer.sign(_canonical(manifest)))
+        crashpoint("trainer.model.parts_written")
+        digest = await self._artifacts.put(self._signer.sign(_canonical(manifest)))
+        crashpoint("trainer.model.written")
+        return digest
 
     async def _read_manifest(self, digest: str) -> Manifest:
         content = self._verifier.open(await self._artifacts.get(digest, MANIFEST_BYTES_MAX))

@@ -1,6 +1,10 @@
 """What the trainer asks of others: runs of the scheduler, snapshots of the triplet store."""
 
+import asyncio
 import dataclasses
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import grpc
 from trine.scheduler.v1 import (
@@ -17,6 +21,7 @@ from trine.triplets.v1 import (
     snapshot_service_pb2_grpc,
 )
 
+from services.chassis.crashpoint import crashpoint
 from services.chassis.errors import read_error_info
 from services.trainer.core.errors import LeaseLostError, RunInvalidError
 from services.trainer.core.ports import (
@@ -35,6 +40,10 @@ COMPLETE_SECONDS_MAX = 120.0
 FILE_SNAPSHOT_SECONDS_MAX = 3600.0
 """A large file has a hundred thousand texts to be encoded."""
 
+AWAY_SECONDS_MAX = 60.0
+"""So long a service may be away before the attempt is given up: meanwhile the lease is kept."""
+LOOK_AGAIN_SECONDS = 0.5
+
 FILE_REASONS = {"INVALID_TRAINING_FILE", "INVALID_VALIDATION_FILE"}
 """What the triplet store says of files that nobody can learn from."""
 
@@ -44,6 +53,7 @@ METHODS = {
     file_run_pb2.FileSource.METHOD_DPO: "dpo",
     file_run_pb2.FileSource.METHOD_TRIPLET: "triplet",
 }
+Answer = TypeVar("Answer")
 _METHOD_NUMBERS = {name: number for number, name in METHODS.items()}
 
 PHASES = {
@@ -72,6 +82,7 @@ class SchedulerClient:
         if not response.HasField("run"):
             return None
         run = response.run
+        crashpoint("trainer.run.leased")
         return LeasedRun(
             tenant=run.tenant,
             domain=run.domain,
@@ -120,6 +131,7 @@ class SchedulerClient:
             response = await self._stub.HeartbeatRun(request)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from error
+        crashpoint("trainer.heartbeat.sent")
         return DIRECTIVES.get(response.directive, Directive.CONTINUE)
 
     async def complete(
@@ -147,9 +159,12 @@ class SchedulerClient:
             result=None if outcome is None else _result(outcome),
         )
         try:
-            response = await self._stub.CompleteRun(request, timeout=COMPLETE_SECONDS_MAX)
+            response = await _patiently(
+                lambda: self._stub.CompleteRun(request, timeout=COMPLETE_SECONDS_MAX)
+            )
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from error
+        crashpoint("trainer.run.completed")
         return response.verdict.result
 
     async def release(self, run: LeasedRun) -> None:
@@ -159,6 +174,7 @@ class SchedulerClient:
             await self._stub.ReleaseRun(request)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from error
+        crashpoint("trainer.run.released")
 
     async def fail(self, run: LeasedRun, reason: str, message: str, *, retriable: bool) -> None:
         """Gives the attempt up."""
@@ -186,7 +202,10 @@ class TripletsClient:
         request = snapshot_service_pb2.CreateSnapshotRequest(
             tenant=run.tenant, domain=run.domain, revision=run.revision
         )
-        response = await self._stub.CreateSnapshot(request, timeout=SNAPSHOT_SECONDS_MAX)
+        response = await _patiently(
+            lambda: self._stub.CreateSnapshot(request, timeout=SNAPSHOT_SECONDS_MAX)
+        )
+        crashpoint("trainer.snapshot.made")
         return response.digest
 
     async def create_from_files(self, run: LeasedRun) -> tuple[str, FileDataset]:
@@ -199,14 +218,15 @@ class TripletsClient:
             method=run.files.method,
         )
         try:
-            response = await self._files.CreateFileSnapshot(
-                request, timeout=FILE_SNAPSHOT_SECONDS_MAX
+            response = await _patiently(
+                lambda: self._files.CreateFileSnapshot(request, timeout=FILE_SNAPSHOT_SECONDS_MAX)
             )
         except grpc.aio.AioRpcError as error:
             reason = read_error_info(error).reason
             if reason in FILE_REASONS:
                 raise RunInvalidError(reason, error.details() or reason) from error
             raise
+        crashpoint("trainer.file_snapshot.made")
         dataset = FileDataset(
             training_lines_count=response.training_lines_count,
             validation_lines_count=response.validation_lines_count,
@@ -216,6 +236,18 @@ class TripletsClient:
             method=response.method,
         )
         return response.digest, dataset
+
+
+async def _patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Calls until the other side is there. Three attempts would otherwise be over in seconds."""
+    deadline = time.monotonic() + AWAY_SECONDS_MAX
+    while True:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
 def _wish(source: file_run_pb2.FileSource) -> FileWish:

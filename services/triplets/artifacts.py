@@ -10,6 +10,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from services.chassis.artifacts import ArtifactError, ObjectArtifacts
+from services.chassis.crashpoint import crashpoint
 from services.triplets.core.file_dataset import FileArrays
 from services.triplets.core.ports import DomainArrays, FileGoneError
 from services.triplets.core.triplet import RULE_VERSION, Triplets
@@ -26,7 +27,9 @@ class SafetensorsSnapshots:
 
     async def write(self, arrays: DomainArrays, triplets: Triplets) -> str:
         """Stores a snapshot and returns its digest."""
-        return await self._artifacts.put(await asyncio.to_thread(_pack, arrays, triplets))
+        digest = await self._artifacts.put(await asyncio.to_thread(_pack, arrays, triplets))
+        crashpoint("triplets.snapshot.stored")
+        return digest
 
     async def erase(self, digest: str) -> None:
         """Deletes a snapshot, if it is there."""
@@ -34,7 +37,9 @@ class SafetensorsSnapshots:
 
     async def write_files(self, arrays: FileArrays) -> str:
         """Stores a snapshot of files, as CreateFileSnapshotResponse describes it."""
-        return await self._artifacts.put(await asyncio.to_thread(_pack_files, arrays))
+        digest = await self._artifacts.put(await asyncio.to_thread(_pack_files, arrays))
+        crashpoint("triplets.file_snapshot.stored")
+        return digest
 
     async def stream_file(self, digest: str) -> AsyncIterator[bytes]:
         """Yields a training file's bytes, chunk by chunk."""

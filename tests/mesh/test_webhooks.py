@@ -1,8 +1,6 @@
 """Webhook endpoints as the unmodified openai client sees them, through Envoy."""
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Final
 
 import httpx
@@ -12,44 +10,17 @@ from openai.types.webhooks import FineTuningJobFailedWebhookEvent
 
 from tests.support.clients import client_of, new_key
 from tests.support.mesh import Mesh, until
+from tests.support.receiver import Receiver, receiving
 
 FAILED: Final = "fine_tuning.job.failed"
 SUCCEEDED: Final = "fine_tuning.job.succeeded"
 
 
-class Receiver(HTTPServer):
-    """Keeps what it is sent."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}/hook"
-        self.heard: list[tuple[bytes, dict[str, str]]] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers["content-length"]))
-        self.server.heard.append((content, dict(self.headers)))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """An HTTP server beside the mesh."""
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with receiving() as made:
+        yield made
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
+from services.chassis.crashpoint import crashpoint
 from services.chassis.database import Connection, Pool
 from services.gateway.core.errors import FileNameTakenError, QuotaExceededError, UploadStateError
 from services.gateway.core.file import FILES_MAX, KEEP, File
@@ -22,6 +23,7 @@ class PostgresFileStore:
         """Adds a file."""
         async with self._pool.acquire() as connection, connection.transaction():
             await _add_file(connection, file)
+        crashpoint("gateway.file.committed")
 
     async def find_file(self, tenant: str, file_id: str, now: datetime.datetime) -> File | None:
         """Returns a file that has not expired."""
@@ -102,6 +104,7 @@ class PostgresFileStore:
             await connection.execute(SQL["lock_digest"], part.digest)
             values = (part.part_id, part.upload_id, part.digest, part.bytes_count)
             await connection.execute(SQL["add_part"], *values, part.create_time, part.number)
+        crashpoint("gateway.part.committed")
 
     async def list_parts(self, upload_id: str) -> list[Part]:
         """Returns the parts of an upload."""
@@ -119,6 +122,7 @@ class PostgresFileStore:
             values = (upload.upload_id, UploadState.COMPLETED, file.file_id)
             await connection.execute(SQL["end_upload"], *values)
             await connection.execute(SQL["drop_parts"], upload.upload_id, file.create_time + KEEP)
+        crashpoint("gateway.upload.committed")
 
     async def end_upload(self, upload: Upload, state: UploadState, now: datetime.datetime) -> None:
         """Ends a pending upload without a file."""
@@ -141,6 +145,7 @@ class PostgresFileStore:
     async def release(self, digest: str, now: datetime.datetime) -> None:
         """Says that bytes may be named by nothing."""
         await self._pool.execute(SQL["release"], digest, now + KEEP)
+        crashpoint("gateway.bytes.released")
 
     async def list_due(self, now: datetime.datetime, limit: int) -> list[str]:
         """Returns digests of bytes that have been due for long enough."""

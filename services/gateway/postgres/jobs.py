@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from services.chassis.crashpoint import crashpoint
 from services.chassis.database import Connection, Pool
 from services.gateway.core.errors import QuotaExceededError
 from services.gateway.core.file import File
@@ -31,6 +32,7 @@ class PostgresJobStore:
             if row is not None:
                 return _job(row)
             await connection.execute(SQL["add_job"], *_values(job))
+        crashpoint("gateway.job.committed")
         return job
 
     async def drop_job(self, job: TuningJob) -> None:
@@ -73,10 +75,12 @@ class PostgresJobStore:
     async def set_announced(self, job: TuningJob) -> None:
         """Notes that the end of a job has been told."""
         await self._pool.execute(SQL["set_announced"], job.job_id)
+        crashpoint("gateway.end.noted")
 
     async def set_run(self, job: TuningJob, run_id: str) -> None:
         """Notes the run of a job."""
         await self._pool.execute(SQL["set_run"], job.job_id, run_id)
+        crashpoint("gateway.run.noted")
 
     async def set_result(self, job: TuningJob, file: File) -> str:
         """Keeps the file that a run has made, unless the job has one."""
@@ -86,6 +90,7 @@ class PostgresJobStore:
                 return str(known)
             await insert_file(connection, file)
             await connection.execute(SQL["set_result"], job.job_id, file.file_id)
+            crashpoint("gateway.result.written")
         return file.file_id
 
     async def release_wish(self, job: TuningJob) -> None:

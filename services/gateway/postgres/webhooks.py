@@ -4,6 +4,7 @@ import datetime
 
 import asyncpg
 
+from services.chassis.crashpoint import crashpoint
 from services.chassis.database import Pool
 from services.gateway.core.errors import QuotaExceededError
 from services.gateway.core.webhook import ENDPOINTS_MAX, Delivery, DeliveryState, Endpoint
@@ -73,6 +74,7 @@ class PostgresWebhookStore:
     ) -> None:
         """Puts an event on its way."""
         await self._pool.execute(SQL["add_deliveries"], tenant, event_id, event_type, body, now)
+        crashpoint("gateway.webhook.announced")
 
     async def hold_due(
         self, now: datetime.datetime, limit: int, held: datetime.timedelta
@@ -82,6 +84,8 @@ class PostgresWebhookStore:
             rows = await connection.fetch(SQL["hold_due"], now, limit, now + held)
             ids = list({row["endpoint_id"] for row in rows})
             found = await connection.fetch(SQL["endpoints_of"], ids)
+        if rows:
+            crashpoint("gateway.webhook.held")
         endpoints = {row["endpoint_id"]: _endpoint(row) for row in found}
         return [(_delivery(row), endpoints[row["endpoint_id"]]) for row in rows]
 
@@ -103,6 +107,8 @@ class PostgresWebhookStore:
             )
             if disable:
                 await connection.execute(SQL["disable_endpoint"], delivery.endpoint_id)
+            crashpoint("gateway.webhook.written")
+        crashpoint("gateway.webhook.settled")
 
     async def list_deliveries(self, endpoint_id: str, *, state: str, limit: int) -> list[Delivery]:
         """Returns an endpoint's deliveries, newest first."""

@@ -11,6 +11,7 @@ from trine.scheduler.v1 import file_run_service_pb2 as pb
 from trine.scheduler.v1 import model_catalog_service_pb2 as catalog_pb
 
 from services.chassis.clock import Clock
+from services.chassis.crashpoint import crashpoint
 from services.chassis.interceptors import Context
 from services.scheduler.core.cancel_run import cancel_run
 from services.scheduler.core.create_file_run import create_file_run
@@ -64,6 +65,7 @@ class FileRunServicer(file_run_service_pb2_grpc.FileRunServiceServicer):
         base = await find_model(self._store, self._triplets, request.tenant, source.base_model)
         async with self._store.begin() as unit:
             run = await create_file_run(unit, request.tenant, source, base, request.seed)
+        crashpoint("scheduler.file_run.committed")
         return pb.CreateFileRunResponse(file_run=await self._to_proto(run))
 
     async def GetFileRun(

@@ -12,6 +12,7 @@ from trine.scheduler.v1 import (
 )
 
 from services.chassis.auth import current_tenant
+from services.chassis.crashpoint import crashpoint
 from services.chassis.interceptors import Context
 from services.scheduler.core.compare_heads import compare_heads
 from services.scheduler.core.errors import (
@@ -122,6 +123,8 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
             head, rolled_back = await roll_back_head(
                 unit, self._clock, tenant, domain, request.head
             )
+            crashpoint("scheduler.rollback.written")
+        crashpoint("scheduler.rollback.committed")
         ROLLBACKS.inc()
         return head_service_pb2.RollBackHeadResponse(
             domain=domain, head=head, rolled_back_head=rolled_back

@@ -9,6 +9,7 @@ from trine.scheduler.v1 import lease_service_pb2 as pb
 from trine.scheduler.v1 import lease_service_pb2_grpc
 
 from services.chassis.clock import Clock
+from services.chassis.crashpoint import crashpoint
 from services.chassis.interceptors import Context
 from services.scheduler.core.complete_run import complete_run
 from services.scheduler.core.counterfactual import weigh_pages
@@ -72,8 +73,11 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
     async def LeaseRun(self, request: pb.LeaseRunRequest, context: Context) -> pb.LeaseRunResponse:
         async with self._store.begin() as unit:
             lease = await lease_run(unit, request.trainer, self._lease_seconds)
+            if lease is not None:
+                crashpoint("scheduler.lease.written")
         if lease is None:
             return pb.LeaseRunResponse()
+        crashpoint("scheduler.lease.committed")
         return pb.LeaseRunResponse(run=_leased(lease, self._lease_seconds))
 
     async def HeartbeatRun(
@@ -98,6 +102,8 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
                 directive = await heartbeat_run(
                     unit, *key, seconds=self._lease_seconds, heartbeat=heartbeat
                 )
+                crashpoint("scheduler.heartbeat.written")
+        crashpoint("scheduler.heartbeat.committed")
         return pb.HeartbeatRunResponse(directive=DIRECTIVES[directive])
 
     async def ReleaseRun(
@@ -106,6 +112,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         with _counting_stale_tokens():
             async with self._store.begin() as unit:
                 await release_run(unit, request.tenant, request.run_id, request.token)
+        crashpoint("scheduler.release.committed")
         return pb.ReleaseRunResponse()
 
     async def CompleteRun(
@@ -125,6 +132,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         incumbent = GENERAL if unfit else run.incumbent or GENERAL
         explored = await asyncio.to_thread(weigh_pages, pages)
         verdict = await asyncio.to_thread(judge, evaluation, incumbent, run.job.seed, explored)
+        crashpoint("scheduler.completion.judged")
         with _counting_stale_tokens():
             async with self._store.begin() as unit:
                 verdict = await complete_run(
@@ -137,6 +145,8 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
                     verdict=verdict,
                     result=result,
                 )
+                crashpoint("scheduler.completion.written")
+        crashpoint("scheduler.completion.committed")
         self._count(run, verdict)
         return pb.CompleteRunResponse(verdict=verdict_to_proto(verdict))
 
@@ -149,6 +159,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         with _counting_stale_tokens():
             async with self._store.begin() as unit:
                 run = await fail_run(unit, request.tenant, request.run_id, request.token, failure)
+        crashpoint("scheduler.failure.committed")
         if run.state is State.FAILED:
             RUN_SECONDS.labels("failed").observe(self._seconds(run))
         return pb.FailRunResponse()

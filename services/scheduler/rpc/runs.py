@@ -7,6 +7,7 @@ from trine.scheduler.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
 
 from services.chassis.auth import current_tenant
 from services.chassis.clock import Clock
+from services.chassis.crashpoint import crashpoint
 from services.chassis.interceptors import Context
 from services.scheduler.core.cancel_run import cancel_run
 from services.scheduler.core.errors import RunNotFoundError
@@ -79,6 +80,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
     async def _steer(self, act: Steer, run_id: str) -> run_pb2.Run:
         async with self._store.begin() as unit:
             run = await act(unit, current_tenant(), run_id)
+        crashpoint("scheduler.steering.committed")
         return self._to_proto(run, await self._store.past_runs(HISTORY_RUNS))
 
     def _to_proto(self, run: Run, history: list[PastRun]) -> run_pb2.Run:

@@ -4,6 +4,7 @@ from trine.scheduler.v1 import training_service_pb2 as pb
 from trine.scheduler.v1 import training_service_pb2_grpc
 
 from services.chassis.auth import current_tenant
+from services.chassis.crashpoint import crashpoint
 from services.chassis.interceptors import Context
 from services.chassis.replies import answer_once
 from services.scheduler.core.errors import FieldInvalidError
@@ -47,6 +48,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
 
         async def act(unit: SchedulerUnit) -> pb.TrainDomainResponse:
             run = await train_domain(unit, counts, policy, force=request.force)
+            crashpoint("scheduler.run.written")
             return pb.TrainDomainResponse(
                 domain=run.job.domain,
                 status=run.state,
@@ -56,7 +58,9 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
             )
 
         kind = pb.TrainDomainResponse
-        return await answer_once(self._store.begin(), request, context, kind, act)
+        response = await answer_once(self._store.begin(), request, context, kind, act)
+        crashpoint("scheduler.run.committed")
+        return response
 
     async def GetTrainingPolicy(
         self, request: pb.GetTrainingPolicyRequest, context: Context

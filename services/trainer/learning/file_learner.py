@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from services.chassis.crashpoint import crashpoint
 from services.trainer.core.errors import RunPausedError
 from services.trainer.core.ports import (
     BaseModel,
@@ -97,6 +98,7 @@ class TorchFileLearner:
             watch.add_point(point)
             files = package_model(arrays, sources, everyone, training.model, base)
             watch.offer_model(point, files)
+            crashpoint("trainer.epoch.done")
             if watch.pausing or time.monotonic() - offered_at > CHECKPOINT_SECONDS:
                 offered_at = time.monotonic()
                 watch.offer_checkpoint(_write_checkpoint(progress, training))
@@ -106,7 +108,9 @@ class TorchFileLearner:
         watch.enter(Phase.EVALUATING)
         if chosen.n_epochs is None and progress.best_epoch:
             training.model.load_state_dict(progress.best)
+        crashpoint("trainer.model.learned")
         evaluation = _evaluate(arrays, sources, training)
+        crashpoint("trainer.model.evaluated")
         watch.enter(Phase.EXPORTING)
         used = dataclasses.replace(
             chosen,

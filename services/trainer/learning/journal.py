@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from services.chassis.crashpoint import crashpoint
 from services.trainer.core.errors import RunPausedError
 from services.trainer.core.watch import LossPoint, Watch
 
@@ -56,6 +57,7 @@ class Journal:
             RunPausedError: the run is to go on later, from here.
         """
         stage.done += 1
+        crashpoint("trainer.step.done")
         if point is not None:
             self._watch.add_point(point)
         self._watch.step(self.steps_done, self._steps_count)

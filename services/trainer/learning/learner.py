@@ -4,6 +4,7 @@ import dataclasses
 
 import torch
 
+from services.chassis.crashpoint import crashpoint
 from services.trainer.core.ports import Evaluation, HeadFiles, LearnedHead
 from services.trainer.core.recipe import DEFAULT_RECIPE, Recipe
 from services.trainer.core.watch import Phase, Watch
@@ -60,11 +61,14 @@ class TorchLearner:
         watch.enter(Phase.EVALUATING)
         done = training.journal.steps_done
         watch.step(done, done)  # the rest was stopped early
+        crashpoint("trainer.head.learned")
         evaluation = training.evaluate(incumbent)
         watch.check()
+        crashpoint("trainer.head.evaluated")
 
         watch.enter(Phase.EXPORTING)
         files, golden = training.package()
+        crashpoint("trainer.head.exported")
         stopped = {"stopped_after_steps": done} if training.journal.stopping else {}
         device = {"seed": seed, "device": self._device.type}
         learned = LearnedHead(

@@ -9,6 +9,7 @@ from trine.triplets.v1 import (
     snapshot_service_pb2_grpc,
 )
 
+from services.chassis.crashpoint import crashpoint
 from services.chassis.interceptors import Context
 from services.triplets.core.create_snapshot import create_snapshot
 from services.triplets.core.erase_user import hash_id
@@ -76,6 +77,7 @@ class DomainServicer(domain_service_pb2_grpc.DomainServiceServicer):
         else:
             async with self._store.open_domain(request.tenant, request.domain) as unit:
                 await unit.save_trained_count(count)
+                crashpoint("triplets.training.written")
         return domain_service_pb2.RecordTrainingResponse()
 
     async def _counts(self, tenant: str, domain: str) -> DomainCounts:
@@ -110,6 +112,7 @@ class SnapshotServicer(snapshot_service_pb2_grpc.SnapshotServiceServicer):
         snapshot = await create_snapshot(
             self._store, self._writer, request.tenant, request.domain, request.revision
         )
+        crashpoint("triplets.snapshot.recorded")
         return snapshot_service_pb2.CreateSnapshotResponse(
             digest=snapshot.digest,
             users_count=snapshot.users_count,
@@ -150,6 +153,7 @@ class SnapshotServicer(snapshot_service_pb2_grpc.SnapshotServiceServicer):
         self, request: snapshot_service_pb2.DropSnapshotRequest, context: Context
     ) -> snapshot_service_pb2.DropSnapshotResponse:
         await self._writer.erase(request.digest)
+        crashpoint("triplets.snapshot.erased")
         await self._store.drop_snapshot(request.digest)
         return snapshot_service_pb2.DropSnapshotResponse()
 

@@ -8,6 +8,7 @@ from trine.triplets.v1 import exposure_service_pb2 as pb
 from trine.triplets.v1 import exposure_service_pb2_grpc
 
 from services.chassis.auth import current_tenant
+from services.chassis.crashpoint import crashpoint
 from services.chassis.interceptors import Context
 from services.triplets.core.errors import FieldInvalidError, MatchNotFoundError
 from services.triplets.core.exposure import (
@@ -44,6 +45,7 @@ class ExposureServicer(exposure_service_pb2_grpc.ExposureServiceServicer):
         if not 1 <= len(request.exposures) <= EXPOSURES_MAX:
             raise FieldInvalidError("exposures", f"must be 1 to {EXPOSURES_MAX}")
         await self._store.record([_from_proto(exposure) for exposure in request.exposures])
+        crashpoint("triplets.exposures.recorded")
         return pb.RecordExposuresResponse()
 
     async def CountArms(

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from trine.triplets.v1 import user_service_pb2 as pb
 
 from services.chassis.clock import Clock
+from services.chassis.crashpoint import crashpoint
 from services.chassis.errors import describe
 from services.chassis.structs import read_struct
 from services.triplets.core.errors import DomainNotFoundError, FieldInvalidError
@@ -43,6 +44,8 @@ async def import_users(
         batch = await prepare_batch(schema, encoder, rows, vectors, clock.now())
         async with store.open_domain(tenant, request.domain) as unit:
             await save_batch(unit, batch)
+            crashpoint("triplets.import.written")
+        crashpoint("triplets.import.committed")
         response.imported += len(rows) - len(batch.errors)
         response.rejected += len(batch.errors)
         room = ERRORS_MAX - len(response.errors)

@@ -7,6 +7,7 @@ from trine.triplets.v1 import outcome_service_pb2_grpc
 
 from services.chassis.auth import current_tenant
 from services.chassis.clock import Clock
+from services.chassis.crashpoint import crashpoint
 from services.chassis.errors import describe
 from services.chassis.interceptors import Context
 from services.chassis.replies import answer_once
@@ -36,6 +37,7 @@ class OutcomeServicer(outcome_service_pb2_grpc.OutcomeServiceServicer):
 
         async def act(unit: DomainUnit) -> pb.ReportOutcomesResponse:
             result = await report_outcomes(unit, drafts, sieve)
+            crashpoint("triplets.outcomes.written")
             return pb.ReportOutcomesResponse(
                 accepted=result.accepted_count,
                 triplets_generated=result.triplets_generated_count,
@@ -44,7 +46,9 @@ class OutcomeServicer(outcome_service_pb2_grpc.OutcomeServiceServicer):
             )
 
         opening = self._store.open_domain(current_tenant(), request.domain)
-        return await answer_once(opening, request, context, pb.ReportOutcomesResponse, act)
+        response = await answer_once(opening, request, context, pb.ReportOutcomesResponse, act)
+        crashpoint("triplets.outcomes.committed")
+        return response
 
 
 def _draft(item: pb.ReportOutcomesRequest.Item, now: datetime.datetime) -> OutcomeDraft:

@@ -11,6 +11,7 @@ from trine.triplets.v1 import user_service_pb2 as pb
 
 from services.chassis.auth import current_tenant
 from services.chassis.clock import Clock
+from services.chassis.crashpoint import crashpoint
 from services.chassis.interceptors import Context as CallContext
 from services.chassis.replies import answer_once, forget_answers
 from services.chassis.structs import read_struct
@@ -69,9 +70,11 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             return _to_proto(await save_profile(unit, profile))
 
         opening = self._store.open_domain(tenant, domain)
-        return await answer_once(
+        user = await answer_once(
             opening, request, context, user_pb2.User, act, about=_about(request)
         )
+        crashpoint("triplets.user.committed")
+        return user
 
     async def ImportUsers(
         self, request_iterator: AsyncIterator[pb.ImportUsersRequest], context: CallContext
@@ -132,14 +135,17 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             )
 
         opening = self._store.open_domain(tenant, domain)
-        kind = pb.AppendContextResponse
-        return await answer_once(opening, request, context, kind, act, about=_about(request))
+        kind, about = pb.AppendContextResponse, _about(request)
+        response = await answer_once(opening, request, context, kind, act, about=about)
+        crashpoint("triplets.context.committed")
+        return response
 
     async def DeleteUser(
         self, request: pb.DeleteUserRequest, context: CallContext
     ) -> pb.DeleteUserResponse:
         async def act(unit: DomainUnit) -> pb.DeleteUserResponse:
             erasure = await erase_user(unit, request.user_id)
+            crashpoint("triplets.erasure.written")
             await forget_answers(unit, _about(request))
             return pb.DeleteUserResponse(
                 outcomes_removed=erasure.outcomes_count,
@@ -148,6 +154,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
 
         opening = self._store.open_domain(current_tenant(), request.domain)
         response = await answer_once(opening, request, context, pb.DeleteUserResponse, act)
+        crashpoint("triplets.erasure.committed")
         # Not in the answer that is kept for repeats: it would name whoever has been erased.
         response.heads = f"/v1/users/{quote(request.user_id, '')}/heads?domain={request.domain}"
         return response
