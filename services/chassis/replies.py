@@ -8,7 +8,7 @@ forgotten before its time; the id stays used up, so that no repeat undoes what m
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, cast
 
 from google.protobuf.message import Message
@@ -175,11 +175,11 @@ async def prune_replies(pool: Pool) -> None:
     )
 
 
+@dataclass
 class MemoryReplies:
     """First answers in a dictionary."""
 
-    def __init__(self) -> None:
-        self._replies: dict[tuple[str, str], tuple[bytes, bytes, str]] = {}
+    _replies: dict[tuple[str, str], tuple[bytes, bytes, str]] = field(default_factory=dict)
 
     async def recall(self, key: RequestKey) -> bytes | None:
         """Returns the first answer, or None."""

@@ -1,13 +1,13 @@
 """The scheduler's store in dictionaries, with a clock that a test may move."""
 
 import asyncio
-import copy
 import dataclasses
 import datetime
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from services.chassis.copies import copy_changeable
 from services.chassis.replies import MemoryReplies
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
@@ -95,7 +95,7 @@ class MemorySchedulerStore(MemoryRollouts):
         """Opens a unit."""
         async with self._lock:
             # A unit works on a copy, so that a failure leaves nothing half done.
-            state = copy.deepcopy(self._state)
+            state = copy_changeable(self._state)
             yield MemorySchedulerUnit(state, self._clock)
             self._state = state
 

@@ -1,7 +1,6 @@
 """The triplet store in dictionaries, for tests and for a mesh in one process."""
 
 import asyncio
-import copy
 import dataclasses
 import datetime
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from services.chassis.copies import copy_changeable
 from services.chassis.replies import MemoryReplies
 from services.triplets.core.change_bell import ChangeBell
 from services.triplets.core.context import Context
@@ -131,8 +131,8 @@ class MemoryTripletStore:
             if (tenant, domain) not in self._domains:
                 raise DomainNotFoundError(domain)
             # A unit works on copies, so that a failure leaves nothing half done.
-            replies = copy.deepcopy(self._replies)
-            unit = MemoryDomainUnit(tenant, copy.deepcopy(self._domains[tenant, domain]), replies)
+            replies = copy_changeable(self._replies)
+            unit = MemoryDomainUnit(tenant, copy_changeable(self._domains[tenant, domain]), replies)
             yield unit
             if self._domains[tenant, domain].shared and not unit.shared:
                 self._shared_trained.pop(domain, None)

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 
 from tests.long.mutations import measure_mutations
 from tests.long.record import Record
+from tests.long.simulation import measure_simulation
 
 PARTS: Mapping[str, Callable[[Record], bool]] = {
     "mutations": measure_mutations,
+    "simulation": measure_simulation,
 }
 """Each adds its figures to the record and says whether everything held."""
 

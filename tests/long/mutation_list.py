@@ -57,4 +57,133 @@ MUTATIONS: tuple[Mutation, ...] = (
         new="if False:",
         test="tests/adapters/test_heads.py -k says_something_else",
     ),
+    Mutation(
+        invariant="I6",
+        name="any token holds a run",
+        path="services/scheduler/core/lease_run.py",
+        old=(
+            "    if run.token != token or run.state is State.QUEUED:\n        raise LeaseLostError"
+        ),
+        new="    if run.state is State.QUEUED:\n        raise LeaseLostError",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I5",
+        name="an expired run of a trainer is left where it is",
+        path="services/scheduler/core/lease_run.py",
+        old="for run in await unit.lock_expired_runs()]",
+        new="for run in await unit.lock_expired_runs() if run.token < 0]",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I5",
+        name="a run that is pausing never comes back from a silent trainer",
+        path="services/scheduler/core/run.py",
+        old="State.PAUSING: frozenset({State.PAUSED, ",
+        new="State.PAUSING: frozenset({",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I15",
+        name="a run that lost its trainer stays in its attempt",
+        path="services/scheduler/core/run.py",
+        old="    return run.attempt + (run.state in LEASED and state is State.QUEUED)",
+        new="    return run.attempt",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I15",
+        name="a cancelled run may be cancelled by its own repeat",
+        path="services/scheduler/core/cancel_run.py",
+        old="    if run.state is State.CANCELLED:\n        return run\n",
+        new="",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I9",
+        name="a head that failed the gate is put in use",
+        path="services/scheduler/core/complete_run.py",
+        old="    if verdict.promoted:\n",
+        new="    if verdict.rules:\n",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I9",
+        name="a head is promoted over one that it was not measured against",
+        path="services/scheduler/core/complete_run.py",
+        old="    if run.incumbent != previous:\n",
+        new="    if run.incumbent is None:\n",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I9",
+        name="a promotion moves a pinned pointer",
+        path="services/scheduler/core/complete_run.py",
+        old="    if await unit.is_pinned(run.job.tenant, run.job.domain):\n",
+        new="    if not in_use and await unit.is_pinned(run.job.tenant, run.job.domain):\n",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I13",
+        name="the relay marks an event before it is published",
+        path="services/chassis/outbox.py",
+        old="        published: list[int] = []\n        for row in rows:\n",
+        new=(
+            "        published: list[int] = []\n"
+            "        for row in rows:\n"
+            '            published.append(row["id"])\n'
+        ),
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I13",
+        name="the relay goes on behind an event that was refused",
+        path="services/chassis/outbox.py",
+        old="                break  # in order: the rest waits for this one",
+        new="                continue",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I13",
+        name="a run that a silent trainer leaves failed is told to nobody",
+        path="services/scheduler/core/lease_run.py",
+        old=(
+            "    failed = await unit.move_run(run, State.FAILED, failure=failure)\n"
+            '    await unit.emit_run("failed", failed)\n'
+        ),
+        new="    failed = await unit.move_run(run, State.FAILED, failure=failure)\n",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I10",
+        name="a swap keeps the probes of the head before",
+        path="services/serving/core/swap_heads.py",
+        old="        probes_count=probes_count,\n        recall=recall,\n        factor_index",
+        new="        recall=recall,\n        factor_index",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I10",
+        name="an index that was built meanwhile brings back a head out of use",
+        path="services/serving/core/swap_heads.py",
+        old="is served:  # else a head out of use would be back",
+        new="is not None:",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I9",
+        name="a refused head is never tried again",
+        path="services/serving/core/swap_heads.py",
+        old="            and self._clock.monotonic() - failed.failed_at < RETRY_SECONDS\n",
+        new="",
+        test="tests/unit/simulation",
+    ),
+    Mutation(
+        invariant="I9",
+        name="serving keeps a head that was rolled back to none",
+        path="services/serving/core/swap_heads.py",
+        old="            if wanted is None or not wanted.head:\n",
+        new="            if wanted is not None and not wanted.head:\n",
+        test="tests/unit/simulation",
+    ),
 )

@@ -203,12 +203,18 @@ class HeadSwapper:
             self._observe(result, time.perf_counter() - started)
 
     async def refresh_indexes(self) -> None:
-        """Builds the index of each domain that has outgrown its own."""
+        """Builds the index of each domain that has outgrown its own.
+
+        If anything was swapped meanwhile, nothing is done: the next pass sees it.
+        """
         for key, served in list(self._registry.domains.items()):
             if _needs_index(served):
                 view = served.partition.view
                 index = await asyncio.to_thread(self._builder.build, view)
-                await self._swap(key, dataclasses.replace(served, index=index), served.head)
+                indexed = dataclasses.replace(served, index=index)
+                prepared = await asyncio.to_thread(_prepare, indexed, served.head, self._builder)
+                if self._registry.domains[key] is served:  # else a head out of use would be back
+                    self._registry.put(key, prepared)
 
     async def _sync_trial(self, key: DomainKey, wanted: DesiredHead | None) -> None:
         """Puts the wanted challenger beside the head in use, or takes away what is not wanted."""

@@ -1,6 +1,8 @@
 """Heads follow the scheduler's word; whatever goes wrong leaves the head in use where it is."""
 
+import asyncio
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,6 +183,31 @@ async def test_an_index_is_built_anew_when_too_many_are_newer(
     newer = world.registry.domains[KEY].index
     assert newer is not None
     assert newer.rows == 12
+
+
+async def test_an_index_brings_no_head_back_that_went_out_of_use_while_it_was_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(swap_heads, "INDEX_ROWS_MIN", 5)
+    world = World()
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    world.desired = []
+    build = asyncio.to_thread
+
+    async def slowly(call: Any, *arguments: Any) -> Any:
+        built = await build(call, *arguments)
+        if world.in_use == HEAD_1.head:
+            monkeypatch.setattr(asyncio, "to_thread", build)
+            await world.swapper.sync()
+        return built
+
+    monkeypatch.setattr(asyncio, "to_thread", slowly)
+    await world.swapper.refresh_indexes()
+    assert world.in_use == "test"
+    await world.swapper.refresh_indexes()
+    assert world.registry.domains[KEY].index is not None
+    assert world.in_use == "test"
 
 
 async def test_candidates_replaced_during_a_load_are_not_overwritten() -> None:
