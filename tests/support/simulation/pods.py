@@ -10,7 +10,6 @@ import numpy as np
 
 from services.scheduler.core.head import PromotedHead
 from services.scheduler.memory import MemorySchedulerStore
-from services.serving.core import swap_heads
 from services.serving.core.candidates import Floats, Mask, Partition, Rows, View
 from services.serving.core.errors import HeadRefusedError
 from services.serving.core.loaded_head import GENERAL, ServedDomain
@@ -248,8 +247,3 @@ def check_whole(served: ServedDomain) -> None:
         check_whole(challenger)
     else:
         require(served.arm.name in ("", "challenger"), "I10", "an arm without a trial")
-
-
-def patched() -> tuple[object, str, int]:
-    """The module, the name and the value that make small domains have indexes."""
-    return swap_heads, "INDEX_ROWS_MIN", INDEX_ROWS_MIN
