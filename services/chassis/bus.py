@@ -4,9 +4,12 @@ An event is a copy of something that PostgreSQL already holds. Whoever publishes
 whoever listens takes a message as a hint to look at the owner's API.
 """
 
+import asyncio
+import json
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import nats
 import nats.errors
@@ -21,11 +24,20 @@ EVENTS_MAX_AGE_SECONDS = 14 * 24 * 3600
 EVENTS_BYTES_MAX = 1024**3
 EVENT_BYTES_MAX = 20 * 1024
 PUBLISH_SECONDS_MAX = 5.0
+MONITOR_SECONDS_MAX = 2.0
 
 Hint = Callable[[str], Awaitable[None]]
 """Called with a subject when something may have changed there."""
 
 _log = structlog.get_logger()
+
+
+class Kept(NamedTuple):
+    """What a bus keeps."""
+
+    events_count: int
+    complete: bool
+    """False near the size at which the oldest make room for the newest."""
 
 
 class Bus(Protocol):
@@ -45,9 +57,54 @@ class Bus(Protocol):
         """Calls `hint` for messages on the subject (wildcards allowed). Some may be missed."""
         ...
 
+    async def kept(self) -> Kept:
+        """Says how much is kept; nothing where the stream itself is gone."""
+        ...
+
+    async def last(self, subject: str) -> bytes | None:
+        """Returns the newest event kept on a subject."""
+        ...
+
+    async def purge(self) -> None:
+        """Forgets all events. The ids of the last two minutes stay used up."""
+        ...
+
 
 class PublishError(Exception):
     """The bus did not acknowledge."""
+
+
+class UnsafeBusError(Exception):
+    """The server may forget what it has acknowledged."""
+
+
+async def refuse_forgetful(monitor_url: str) -> None:
+    """Refuses a NATS server that acknowledges before its disk has written.
+
+    It is asked at its monitoring address; empty, for a server whose operator gives none, asks
+    nobody.
+
+    Raises:
+        UnsafeBusError: the server's settings risk acknowledged events.
+    """
+    if monitor_url and not await syncs_always(monitor_url):
+        raise UnsafeBusError("NATS runs without sync_interval: always")
+
+
+async def syncs_always(monitor_url: str) -> bool:
+    """Whether a NATS server says that an acknowledged message is on disk.
+
+    Raises:
+        OSError: it does not answer.
+    """
+    content = await asyncio.to_thread(_monitored, f"{monitor_url}/varz")
+    return bool(content.get("jetstream", {}).get("config", {}).get("sync_always"))
+
+
+def _monitored(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=MONITOR_SECONDS_MAX) as response:  # noqa: S310  # configured
+        content: dict[str, Any] = json.load(response)
+    return content
 
 
 class NatsBus:
@@ -78,7 +135,12 @@ class NatsBus:
         """Publishes an event and returns once it is on disk."""
         headers = {"Nats-Msg-Id": message_id, "content-type": "application/cloudevents+json"}
         try:
-            await self._jetstream.publish(subject, payload, headers=headers)
+            try:
+                await self._jetstream.publish(subject, payload, headers=headers)
+            except nats.js.errors.NoStreamResponseError:
+                # Its store was lost under a running mesh.
+                await self.declare_stream()
+                await self._jetstream.publish(subject, payload, headers=headers)
         except (nats.errors.Error, TimeoutError) as error:
             raise PublishError(f"{subject}: {error!r}") from error
 
@@ -89,6 +151,26 @@ class NatsBus:
             await hint(message.subject)
 
         await self._client.subscribe(subject, cb=heard)
+
+    async def kept(self) -> Kept:
+        """Says how much is kept."""
+        try:
+            state = (await self._jetstream.stream_info(STREAM)).state
+        except nats.js.errors.NotFoundError:
+            return Kept(0, complete=True)
+        return Kept(state.messages, complete=state.bytes < EVENTS_BYTES_MAX * 0.9)
+
+    async def last(self, subject: str) -> bytes | None:
+        """Returns the newest event kept on a subject."""
+        try:
+            return (await self._jetstream.get_last_msg(STREAM, subject)).data
+        except nats.js.errors.NotFoundError:
+            return None
+
+    async def purge(self) -> None:
+        """Forgets all events."""
+        await self.declare_stream()
+        await self._jetstream.purge_stream(STREAM)
 
 
 @asynccontextmanager
@@ -136,6 +218,18 @@ class MemoryBus:
     async def on_hint(self, subject: str, hint: Hint) -> None:
         """Calls `hint` for each message on the subject."""
         self._hints.append((subject, hint))
+
+    async def kept(self) -> Kept:
+        """Says how much is kept."""
+        return Kept(len(self.published), complete=True)
+
+    async def last(self, subject: str) -> bytes | None:
+        """Returns the newest event kept on a subject."""
+        return next((content for at, content in self.published[::-1] if at == subject), None)
+
+    async def purge(self) -> None:
+        """Forgets all events."""
+        self.published.clear()
 
 
 def _matches(pattern: list[str], subject: list[str]) -> bool:

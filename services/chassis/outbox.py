@@ -13,6 +13,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
+import asyncpg
 import structlog
 from prometheus_client import Gauge
 
@@ -25,7 +26,13 @@ POLL_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 PRUNE_SECONDS = 3600.0
 KEEP_DAYS = 30  # longer than the stream keeps its messages, so that the stream can be rebuilt
-_RELAY_LOCK = "select pg_try_advisory_xact_lock(hashtext(current_schema() || '.outbox'))"
+RELAY_LOCK = "select pg_advisory_xact_lock(hashtext(current_schema() || '.outbox'))"
+"""Held by whoever publishes, until the end of the transaction."""
+_TRY_RELAY_LOCK = RELAY_LOCK.replace("pg_advisory", "pg_try_advisory")
+_NEXT_SEQUENCE = """
+insert into outbox_sequences (about, tenant, last) values ($1, $2, 1)
+on conflict (about) do update set last = outbox_sequences.last + 1 returning last
+"""
 
 OLDEST_SECONDS = Gauge("trine_outbox_oldest_seconds", "Age of the oldest event not yet published.")
 
@@ -50,8 +57,17 @@ class CloudEvent:
         """Where the event is published."""
         return f"{self.type}.{self.tenant}.{self.domain}"
 
-    def to_json(self, event_id: str) -> str:
-        """The event in the structured mode of the JSON event format."""
+    @property
+    def about(self) -> str:
+        """The resource among all of the mesh."""
+        return f"{self.tenant}/{self.domain}/{self.subject}"
+
+    def to_json(self, event_id: str, sequence: int) -> str:
+        """The event in the structured mode of the JSON event format.
+
+        `sequence` is that of the extension of this name: events of one resource are numbered from
+        1 on, in digits that sort as they count.
+        """
         return json.dumps(
             {
                 "specversion": "1.0",
@@ -60,6 +76,7 @@ class CloudEvent:
                 "source": self.source,
                 "subject": self.subject,
                 "time": self.time.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z"),
+                "sequence": f"{sequence:010d}",
                 "datacontenttype": "application/json",
                 "data": self.data,
             },
@@ -71,13 +88,17 @@ class CloudEvent:
 async def add_to_outbox(connection: Connection, event: CloudEvent) -> None:
     """Writes an event in the caller's transaction."""
     event_id = uuid.uuid4()
-    payload = event.to_json(str(event_id))
+    sequence = await connection.fetchval(_NEXT_SEQUENCE, event.about, event.tenant)
+    payload = event.to_json(str(event_id), sequence)
     if len(payload.encode()) > EVENT_BYTES_MAX:
         # The bus would refuse it for ever, and everything behind it would wait.
         raise ValueError(f"an event of the type {event.type} is too large")
     await connection.execute(
-        "insert into outbox (event_id, subject, payload) values ($1, $2, $3)",
+        "insert into outbox (event_id, about, sequence, subject, payload) "
+        "values ($1, $2, $3, $4, $5)",
         event_id,
+        event.about,
+        sequence,
         event.bus_subject,
         payload,
     )
@@ -121,10 +142,10 @@ class OutboxRelay:
     async def publish_batch(self) -> int:
         """Publishes the oldest events and returns how many."""
         async with self._pool.acquire() as connection, connection.transaction():
-            if not await connection.fetchval(_RELAY_LOCK):
+            if not await connection.fetchval(_TRY_RELAY_LOCK):
                 return 0
             rows = await connection.fetch(
-                "select id, event_id, subject, payload, "
+                "select id, event_id, epoch, subject, payload, "
                 "extract(epoch from clock_timestamp() - create_time) as age_seconds "
                 "from outbox where publish_time is null order by id limit $1",
                 BATCH_ROWS_MAX,
@@ -151,12 +172,15 @@ class OutboxRelay:
         published: list[int] = []
         for row in rows:
             try:
-                await self._bus.publish(
-                    row["subject"], row["payload"].encode(), str(row["event_id"])
-                )
+                await self._bus.publish(row["subject"], row["payload"].encode(), _message_id(row))
             except PublishError as error:
                 _log.warning("publish_failed", error=str(error))
                 break  # in order: the rest waits for this one
             crashpoint("outbox.published")
             published.append(row["id"])
         return published
+
+
+def _message_id(row: asyncpg.Record) -> str:
+    """The event's id, and in a later epoch one that the bus has not had yet."""
+    return f"{row['event_id']}.{row['epoch']}" if row["epoch"] else str(row["event_id"])

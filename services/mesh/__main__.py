@@ -26,6 +26,7 @@ from services.mesh.launch import bring_down, bring_up
 from services.mesh.operator import NoMeshError
 from services.mesh.rows import FileFormatError
 from services.mesh.shared_domains import roll_back_shared_head, train_shared_domain
+from services.mesh.streams import rebuild_stream
 from services.mesh.verify import Checked, verify_mesh
 
 app = typer.Typer(help="The Trine mesh on one machine.", no_args_is_help=True, add_completion=False)
@@ -200,6 +201,13 @@ def _print_checked(checked: Sequence[Checked]) -> None:
         console.print(line, soft_wrap=True)
         for word in (*one.offenders, *([one.reason] if one.reason else [])):
             console.print(f"{'':<14}{escape(word)}", soft_wrap=True)
+
+
+@app.command(name="rebuild-stream")
+def rebuild() -> None:
+    """Publishes all events of the last 14 days again, once NATS has lost them."""
+    count = _operate(rebuild_stream(Home.from_environment()))
+    console.print(f"{count:,} events are published again.")
 
 
 def _operate(work: Coroutine[Any, Any, Answer]) -> Answer:

@@ -52,6 +52,7 @@ def services(
         "TRINE_BUNDLE_PUBLIC_KEY": _public_keys(secrets),
         "TRINE_POSTGRES_DSN": postgres,
         "TRINE_NATS_URL": nats,
+        "TRINE_NATS_MONITOR_URL": _nats_monitor(ports),
         "TRINE_ARTIFACTS_URL": os.environ.get("TRINE_ARTIFACTS_URL", str(home.artifacts)),
         "TRINE_ENCODER_PATH": os.environ.get("TRINE_ENCODER_PATH", str(encoder_path())),
         "TRINE_WANDB_DIR": os.environ.get("TRINE_WANDB_DIR", str(home.wandb)),
@@ -64,6 +65,12 @@ def services(
     }
     own = {"trainer": {"TRINE_BUNDLE_SIGNING_KEY": secrets.bundle_signing_key}}
     return [_service(home, name, ports, {**shared, **own.get(name, {})}) for name in SERVICES]
+
+
+def _nats_monitor(ports: Mapping[str, int]) -> str:
+    """Where the mesh's own NATS says how it runs; whoever brings another says where, or nowhere."""
+    given = os.environ.get("TRINE_NATS_MONITOR_URL", "")
+    return given if "TRINE_NATS_URL" in os.environ else f"http://{LOOPBACK}:{ports['nats_monitor']}"
 
 
 def _public_keys(secrets: Secrets) -> str:

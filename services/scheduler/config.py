@@ -24,3 +24,5 @@ class Config:
     """Calls per second and tenant, by the scope that they need; "*" is every other."""
     calls_at_once: int = 256
     """From outside, of all tenants; more are told to come again."""
+    nats_monitor_url: str = ""
+    """Where NATS says how it runs: whether it keeps what it acknowledges. Empty: nobody looks."""

@@ -72,6 +72,26 @@ where
 select event_id::text as offender from outbox
 where publish_time is null and create_time < clock_timestamp() - interval '1 minute' order by id
 
+-- name: I13_order
+-- The events of a resource are numbered without a gap as they came to be, and none is published before an earlier one.
+with newest as (
+    select id, about, sequence, publish_time from outbox where about <> '' order by id desc limit 20000
+),
+
+pairs as (
+    select
+        about, sequence, publish_time,
+        lag(sequence) over (partition by about order by id) as before,
+        lag(publish_time) over (partition by about order by id) as published_before
+    from newest
+)
+
+select distinct about as offender from pairs
+where before is not null and (sequence <> before + 1 or (publish_time is not null and published_before is null))
+union
+select n.about from newest as n join outbox_sequences as s using (about)
+group by n.about, s.last having max(n.sequence) <> s.last
+
 -- name: I15_runs
 -- A run's history is a row of legal moves from "queued" on, and its last move is the run's state.
 with newest as (select tenant, run_id, state, attempt, token from runs order by create_time desc limit 5000),

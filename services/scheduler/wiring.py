@@ -1,6 +1,7 @@
 """Builds the scheduler from its parts."""
 
 import datetime
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import grpc
@@ -15,11 +16,12 @@ from trine.scheduler.v1 import (
     rollout_service_pb2_grpc,
     run_service_pb2_grpc,
     shared_domain_service_pb2_grpc,
+    stream_service_pb2_grpc,
     training_service_pb2_grpc,
 )
 
 from services.chassis.auth import Authenticator, resolver
-from services.chassis.bus import open_bus
+from services.chassis.bus import open_bus, refuse_forgetful
 from services.chassis.channel import open_channel
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.crashpoint import crashpoint
@@ -31,6 +33,7 @@ from services.chassis.limits import CallLimits
 from services.chassis.outbox import OutboxRelay
 from services.chassis.replies import prune_replies
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
+from services.chassis.stream import rebuild_stream, stream_rule, syncs_rule
 from services.chassis.tasks import background, every
 from services.scheduler.artifacts import open_manifests
 from services.scheduler.clients import TripletsClient
@@ -54,6 +57,7 @@ from services.scheduler.rpc.matching import MatchingServicer
 from services.scheduler.rpc.rollouts import RolloutServicer
 from services.scheduler.rpc.runs import RunServicer
 from services.scheduler.rpc.shared_domains import SharedDomainServicer
+from services.scheduler.rpc.streams import StreamServicer
 from services.scheduler.rpc.training import TrainingServicer
 
 NAMES = [
@@ -68,6 +72,7 @@ NAMES = [
         "Rollout",
         "Run",
         "SharedDomain",
+        "Stream",
         "Training",
     )
 ]
@@ -121,6 +126,11 @@ def register(
     )
 
 
+def add_stream(server: grpc.aio.Server, rebuild: Callable[[], Awaitable[int]]) -> None:
+    """Puts the servicer of the stream on a server."""
+    stream_service_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(rebuild), server)
+
+
 async def run_scheduler(config: Config) -> None:
     """Serves until a signal."""
     clock = SystemClock()
@@ -132,6 +142,7 @@ async def run_scheduler(config: Config) -> None:
         enter = stack.enter_async_context
         stack.enter_context(exposing_metrics(config.metrics_address))
         pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
+        await refuse_forgetful(config.nats_monitor_url)
         bus = await enter(open_bus(config.nats_url))
         await bus.declare_stream()
         relay = OutboxRelay(pool, bus)
@@ -142,13 +153,21 @@ async def run_scheduler(config: Config) -> None:
         manifests = open_manifests(config.artifacts_url, config.bundle_public_key)
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
-        invariants = Invariants(scheduler_rules(pool, config.lease_seconds))
+        rules = scheduler_rules(pool, config.lease_seconds)
+        watched = (stream_rule(pool, bus), syncs_rule(config.nats_monitor_url))
+        invariants = Invariants([*rules, *watched])
+
+        async def rebuild() -> int:
+            count = await rebuild_stream(pool, bus)
+            relay.wake()
+            return count
 
         def add(server: grpc.aio.Server) -> None:
             seconds = config.lease_seconds
             register(
                 server, store, triplets, manifests, clock, policy=policy, lease_seconds=seconds
             )
+            add_stream(server, rebuild)
             add_invariants(server, invariants)
 
         names = [*NAMES, INVARIANTS]

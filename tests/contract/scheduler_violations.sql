@@ -54,6 +54,19 @@ where head <> '';
 -- named: -
 update outbox set publish_time = null, create_time = now() - interval '2 minutes';
 
+-- breaks: The events of a resource
+-- named: acme/dating/tr_
+update outbox set sequence = sequence + 1 where id = (select max(id) from outbox where about like 'acme/dating/tr_%');
+
+-- breaks: The events of a resource
+-- named: acme/dating/tr_
+update outbox set sequence = sequence + 1 where sequence > 1;
+update outbox_sequences set last = last + 1 where last > 1;
+
+-- breaks: The events of a resource
+-- named: acme/dating/tr_
+update outbox set publish_time = null where sequence = 1;
+
 -- breaks: A run's history
 -- named: acme/tr_
 update runs set state = 'evaluating' where run_id = (select max(run_id) from runs where domain = 'leased');

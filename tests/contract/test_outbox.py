@@ -90,6 +90,7 @@ async def test_an_event_is_a_cloudevent_under_the_id_of_its_message(
         "source": "/trine/tests",
         "subject": "tr_1",
         "time": "2026-05-17T08:00:00Z",
+        "sequence": "0000000001",
         "datacontenttype": "application/json",
         "data": {"number": 1, "text": 'naïve "🙂"\n\0'},
     }

@@ -1,0 +1,93 @@
+"""The stream as a copy of the outbox: whether it is one, and how it is made anew.
+
+NATS is fed from PostgreSQL and may be lost at any time: what the outbox holds can be published
+again. An id comes only once within two minutes on a stream, even when the stream has been emptied
+since; so events that are published again bear ids of a new epoch on the bus. Their own ids, by
+which consumers know them, stay as they are.
+"""
+
+import json
+
+from services.chassis.bus import EVENTS_MAX_AGE_SECONDS, Bus, syncs_always
+from services.chassis.database import Pool
+from services.chassis.invariants import Rule, UncheckableError
+from services.chassis.outbox import RELAY_LOCK
+
+SETTLE_SECONDS = 5.0
+"""What was published so long ago is on the stream for whoever looks now."""
+MARGIN_SECONDS = 24 * 3600.0
+"""What is that close to its end on the stream is not looked for."""
+EVENTS_MAX = 20_000
+SUBJECTS_MAX = 100
+
+_NEWEST = """
+select distinct on (subject) id, event_id, subject from (
+    select id, event_id, subject from outbox
+    where
+        publish_time < clock_timestamp() - make_interval(secs => $1)
+        and publish_time > clock_timestamp() - make_interval(secs => $2)
+    order by id desc limit $3
+) as newest order by subject, id desc limit $4
+"""
+_COUNT = """
+select count(*) from (
+    select from outbox
+    where
+        publish_time < clock_timestamp() - make_interval(secs => $1)
+        and publish_time > clock_timestamp() - make_interval(secs => $2)
+    limit $3
+) as published
+"""
+_PUBLISH_AGAIN = """
+with again as (
+    update outbox set publish_time = null, epoch = epoch + 1
+    where create_time > clock_timestamp() - make_interval(secs => $1) returning 1
+)
+
+select count(*) from again
+"""
+
+
+def syncs_rule(monitor_url: str) -> Rule:
+    """NATS acknowledges what is on disk; its monitoring address says so."""
+
+    async def find() -> list[str]:
+        if not monitor_url:
+            raise UncheckableError("TRINE_NATS_MONITOR_URL is not set")
+        return [] if await syncs_always(monitor_url) else ["sync_interval"]
+
+    return Rule("I1", "NATS has on disk what it has acknowledged.", find)
+
+
+def stream_rule(pool: Pool, bus: Bus) -> Rule:
+    """The stream holds what the outbox has published and it has not yet outlived."""
+
+    async def find() -> list[str]:
+        span = (SETTLE_SECONDS, EVENTS_MAX_AGE_SECONDS - MARGIN_SECONDS, EVENTS_MAX)
+        published = await pool.fetchval(_COUNT, *span)
+        kept = await bus.kept()
+        if kept.complete and kept.events_count < published:
+            return [f"{published - kept.events_count} events are gone"]
+        newest = await pool.fetch(_NEWEST, *span, SUBJECTS_MAX)
+        return [row["subject"] for row in newest if not await _reaches(row["subject"], row["id"])]
+
+    async def _reaches(subject: str, row_id: int) -> bool:
+        payload = await bus.last(subject)
+        if payload is None:
+            return False
+        query = "select id >= $2 from outbox where event_id = $1::text::uuid"
+        return bool(await pool.fetchval(query, json.loads(payload)["id"], row_id))
+
+    return Rule("I14", "The stream holds whatever the outbox has published to it.", find)
+
+
+async def rebuild_stream(pool: Pool, bus: Bus) -> int:
+    """Empties the stream and has the relay publish again what it should hold; returns how many.
+
+    The relay waits meanwhile. Broken off, it can be repeated.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(RELAY_LOCK)
+        await bus.purge()
+        count: int = await connection.fetchval(_PUBLISH_AGAIN, float(EVENTS_MAX_AGE_SECONDS))
+        return count
