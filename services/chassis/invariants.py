@@ -163,13 +163,17 @@ def _asking(pool: Pool, query: str, arguments: Sequence[object]) -> Find:
     )
 
     async def find() -> list[str]:
-        async with pool.acquire() as connection, connection.transaction(readonly=True):
-            limit = f"set local statement_timeout = '{CHECK_SECONDS_MAX:g}s'"
-            await connection.execute(limit)
-            rows = await connection.fetch(bounded, *arguments)
-        return [row["offender"] for row in rows]
+        return [row["offender"] for row in await look(pool, bounded, *arguments)]
 
     return find
+
+
+async def look(pool: Pool, query: str, *arguments: object) -> list[asyncpg.Record]:
+    """The rows of a query that only reads, over all tenants, and is given up when it takes long."""
+    async with pool.acquire() as connection, connection.transaction(readonly=True):
+        limit = f"set local statement_timeout = '{CHECK_SECONDS_MAX:g}s'"
+        await connection.execute(limit)
+        return await connection.fetch(query, *arguments)
 
 
 def _to_proto(finding: Finding) -> pb.CheckedRule:

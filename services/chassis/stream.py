@@ -10,7 +10,7 @@ import json
 
 from services.chassis.bus import EVENTS_MAX_AGE_SECONDS, Bus, syncs_always
 from services.chassis.database import Pool
-from services.chassis.invariants import Rule, UncheckableError
+from services.chassis.invariants import Rule, UncheckableError, look
 from services.chassis.outbox import RELAY_LOCK
 
 SETTLE_SECONDS = 5.0
@@ -64,19 +64,19 @@ def stream_rule(pool: Pool, bus: Bus) -> Rule:
 
     async def find() -> list[str]:
         span = (SETTLE_SECONDS, EVENTS_MAX_AGE_SECONDS - MARGIN_SECONDS, EVENTS_MAX)
-        published = await pool.fetchval(_COUNT, *span)
+        ((published,),) = await look(pool, _COUNT, *span)
         kept = await bus.kept()
         if kept.complete and kept.events_count < published:
             return [f"{published - kept.events_count} events are gone"]
-        newest = await pool.fetch(_NEWEST, *span, SUBJECTS_MAX)
+        newest = await look(pool, _NEWEST, *span, SUBJECTS_MAX)
         return [row["subject"] for row in newest if not await _reaches(row["subject"], row["id"])]
 
     async def _reaches(subject: str, row_id: int) -> bool:
         payload = await bus.last(subject)
         if payload is None:
             return False
-        query = "select id >= $2 from outbox where event_id = $1::text::uuid"
-        return bool(await pool.fetchval(query, json.loads(payload)["id"], row_id))
+        query = "select from outbox where event_id = $1::text::uuid and id >= $2"
+        return bool(await look(pool, query, json.loads(payload)["id"], row_id))
 
     return Rule("I14", "The stream holds whatever the outbox has published to it.", find)
 

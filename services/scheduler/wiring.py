@@ -153,7 +153,7 @@ async def run_scheduler(config: Config) -> None:
         manifests = open_manifests(config.artifacts_url, config.bundle_public_key)
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
-        rules = scheduler_rules(pool, config.lease_seconds)
+        rules = scheduler_rules(pool, manifests, config.lease_seconds)
         watched = (stream_rule(pool, bus), syncs_rule(config.nats_monitor_url))
         invariants = Invariants([*rules, *watched])
 

@@ -95,3 +95,21 @@ where head <> '';
 -- breaks: No lease ends further
 -- named: acme/tr_
 update runs set lease_expire_time = clock_timestamp() + interval '1 hour' where lease_expire_time is not null;
+
+-- breaks: The checkpoint that
+-- named: acme/tr_
+update runs set checkpoint_digest = repeat('0', 64) where domain = 'leased';
+
+-- breaks: The manifest of a head
+-- named: acme/dating u_acme
+update heads set manifest_digest = repeat('0', 64) from pointers as p where p.head = heads.head;
+
+-- breaks: The manifest of a head
+-- named: acme/dating u_acme
+update heads set manifest_digest = (select max(b.manifest_digest) from heads as b where b.head = heads.parent)
+where parent <> '';
+
+-- breaks: The head before
+-- named: acme/dating u_acme
+update heads set manifest_digest = repeat('0', 64)
+where head in (select h.parent from pointers as p join heads as h using (tenant, domain, head));

@@ -1,14 +1,19 @@
 """The scheduler's rules: they hold of what use cases leave behind, and each sees what breaks it."""
 
-from collections.abc import AsyncIterator
+import datetime
+import hashlib
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from services.chassis.database import Pool, open_database
 from services.chassis.invariants import Rule
+from services.scheduler.core.errors import ArtifactsUnavailableError, FieldInvalidError
 from services.scheduler.core.lease_run import expire_leases, fail_run
-from services.scheduler.core.ports import SchedulerStore
+from services.scheduler.core.ports import Manifests, SchedulerStore
 from services.scheduler.core.roll_back_head import roll_back_head
 from services.scheduler.core.run import ACTIVE, AGE_MAX, Failure, State
 from services.scheduler.invariants import scheduler_rules
@@ -30,14 +35,51 @@ from tests.support.runs import (
     queue_files,
 )
 
+DIGESTS = """
+update heads
+set manifest_digest = encode(sha256((tenant || '/' || domain || ' ' || head)::bytea), 'hex')
+"""
 PUBLISHED = "update outbox set publish_time = now() where publish_time is null"
 
 PLANTS = load_plants(Path(__file__).parent / "scheduler_violations.sql")
 
 
-def rules_of(pool: Pool) -> list[Rule]:
+CHECKPOINT = "ee" * 32
+
+
+class StoredManifests:
+    """A store that holds what the digests of a head's name, and of one checkpoint, stand for."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = {hashlib.sha256(name.encode()).hexdigest(): name for name in names}
+        self.reachable = True
+
+    async def has(self, digest: str) -> bool:
+        if not self.reachable:
+            raise ArtifactsUnavailableError(digest)
+        return digest in self._names or digest == CHECKPOINT
+
+    async def read_told(self, digest: str) -> SimpleNamespace:
+        if not await self.has(digest):
+            raise FieldInvalidError("manifest_digest", "is stored nowhere")
+        place, head = self._names[digest].split(" ")
+        tenant, domain = place.split("/")
+        return SimpleNamespace(tenant=tenant, domain=domain, head=head)
+
+
+NAMES = [f"{TENANT}/{DOMAIN} u_{TENANT}.{DOMAIN}.{{}}.{number:03d}" for number in range(100)]
+
+
+def manifests_of_today() -> StoredManifests:
+    """Manifests of whatever heads the test makes."""
+    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    return StoredManifests([name.format(today) for name in NAMES])
+
+
+def rules_of(pool: Pool, manifests: StoredManifests | None = None) -> list[Rule]:
     """The rules over the schema; the first, which is dropped, is the server's."""
-    return scheduler_rules(pool, LONG_SECONDS)[1:]
+    stored = cast("Manifests", manifests or manifests_of_today())
+    return scheduler_rules(pool, stored, LONG_SECONDS)[1:]
 
 
 @pytest.fixture
@@ -46,6 +88,7 @@ async def pool(servers: Servers, schema: str) -> AsyncIterator[Pool]:
     async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as opened:
         await live(postgres_setting(opened).store)
         await opened.execute(PUBLISHED)
+        await opened.execute(DIGESTS)
         yield opened
 
 
@@ -61,6 +104,7 @@ async def live(store: SchedulerStore) -> None:
         await make_head(store, promoted=promoted)
     async with store.begin() as unit:
         await roll_back_head(unit, CLOCK, TENANT, DOMAIN, "")
+    await make_head(store)
     await queue(store, "lost")
     for _ in range(2):
         run = await lease(store)
@@ -71,7 +115,7 @@ async def live(store: SchedulerStore) -> None:
     async with store.begin() as unit:
         assert len(await expire_leases(unit)) == 1
     await queue(store, "leased")
-    await beat(store, await lease(store), heartbeat_of())
+    await beat(store, await lease(store), heartbeat_of(checkpoint_digest=CHECKPOINT))
 
 
 async def drain(store: SchedulerStore) -> None:
@@ -88,6 +132,14 @@ async def test_each_violation_is_named_by_its_rule(pool: Pool) -> None:
 async def test_an_empty_schema_holds(servers: Servers, schema: str) -> None:
     async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as empty:
         assert broken(await findings_of(rules_of(empty))) == {}
+
+
+async def test_artifacts_out_of_reach_leave_their_rules_unchecked(pool: Pool) -> None:
+    manifests = manifests_of_today()
+    manifests.reachable = False
+    found = [f for f in await findings_of(rules_of(pool, manifests)) if f.unchecked]
+    assert [finding.rule.invariant for finding in found] == ["I7", "I8", "I11"]
+    assert {finding.unchecked for finding in found} == {"the artifact store does not answer"}
 
 
 def test_every_state_that_is_no_end_has_a_maximum_age() -> None:

@@ -1,6 +1,8 @@
 """The stream as a copy of the outbox, on every bus: seen when it is none, and made anew."""
 
 import asyncio
+import json
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
