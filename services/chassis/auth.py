@@ -13,13 +13,20 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 from google.protobuf import descriptor_pool
 from trine.gateway.v1 import access_service_pb2, access_service_pb2_grpc, authorization_pb2
 
 from services.chassis.api_key import HashedKey, parse_api_key
+from services.chassis.author import (
+    THE_MESH,
+    Author,
+    key_author,
+    mesh_author,
+    set_current_author,
+)
 from services.chassis.clock import Clock
 from services.chassis.errors import PublicError, RefusedError
 from services.chassis.limits import Guesses, calling_network
@@ -38,6 +45,7 @@ class Caller:
 
     tenant: str
     scopes: frozenset[str]
+    author: Author = field(default=THE_MESH, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,7 @@ def current_tenant() -> str:
 def set_current_caller(caller: Caller) -> None:
     """Remembers the caller for the rest of the running call."""
     _current_caller.set(caller)
+    set_current_author(caller.author)
 
 
 def required_scope(method: str) -> str:
@@ -125,12 +134,13 @@ class Authenticator:
         if not scope:
             token = metadata.get(MESH_TOKEN_KEY, "")
             if hmac.compare_digest(token.encode(), self._mesh_token):
-                return MESH
+                return Caller("", frozenset(), mesh_author(metadata))
             raise _denied(
                 grpc.StatusCode.PERMISSION_DENIED, "INTERNAL_RPC", "This RPC is internal."
             )
-        grant = await self._grant(_bearer(metadata), metadata.get(FORWARDED_KEY, ""))
-        if grant is None or self._expired(grant):
+        key = parse_api_key(_bearer(metadata))
+        grant = await self._grant(key, metadata.get(FORWARDED_KEY, ""))
+        if key is None or grant is None or self._expired(grant):
             raise _denied(
                 grpc.StatusCode.UNAUTHENTICATED,
                 "API_KEY_INVALID",
@@ -139,10 +149,9 @@ class Authenticator:
         if scope not in grant.scopes:
             message = f"The API key lacks the scope {scope}."
             raise _denied(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING", message, scope=scope)
-        return Caller(grant.tenant, grant.scopes)
+        return Caller(grant.tenant, grant.scopes, key_author(key.key_id, metadata))
 
-    async def _grant(self, text: str, forwarded: str) -> Grant | None:
-        key = parse_api_key(text)
+    async def _grant(self, key: HashedKey | None, forwarded: str) -> Grant | None:
         if key is None:
             return None
         entry = self._good.get(key) or self._bad.get(key)

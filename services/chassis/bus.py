@@ -57,6 +57,10 @@ class Bus(Protocol):
         """Calls `hint` for messages on the subject (wildcards allowed). Some may be missed."""
         ...
 
+
+class KeepingBus(Bus, Protocol):
+    """A bus that says what it keeps."""
+
     async def kept(self) -> Kept:
         """Says how much is kept; nothing where the stream itself is gone."""
         ...

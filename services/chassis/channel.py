@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from services.chassis.auth import MESH_TOKEN_KEY
+from services.chassis.author import current_author
 
 DEADLINE_SECONDS = 10.0
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
@@ -54,7 +55,9 @@ class _Identity:
     def _details(
         self, details: grpc.aio.ClientCallDetails, timeout: float | None
     ) -> grpc.aio.ClientCallDetails:
-        metadata = grpc.aio.Metadata(*(details.metadata or ()), self._pair)
+        metadata = grpc.aio.Metadata(
+            *(details.metadata or ()), self._pair, *current_author().as_metadata()
+        )
         return grpc.aio.ClientCallDetails(
             method=details.method,
             timeout=timeout,

@@ -8,7 +8,7 @@ which consumers know them, stay as they are.
 
 import json
 
-from services.chassis.bus import EVENTS_MAX_AGE_SECONDS, Bus, syncs_always
+from services.chassis.bus import EVENTS_MAX_AGE_SECONDS, KeepingBus, syncs_always
 from services.chassis.database import Pool
 from services.chassis.invariants import Rule, UncheckableError, look
 from services.chassis.outbox import RELAY_LOCK
@@ -59,7 +59,7 @@ def syncs_rule(monitor_url: str) -> Rule:
     return Rule("I1", "NATS has on disk what it has acknowledged.", find)
 
 
-def stream_rule(pool: Pool, bus: Bus) -> Rule:
+def stream_rule(pool: Pool, bus: KeepingBus) -> Rule:
     """The stream holds what the outbox has published and it has not yet outlived."""
 
     async def find() -> list[str]:
@@ -81,7 +81,7 @@ def stream_rule(pool: Pool, bus: Bus) -> Rule:
     return Rule("I14", "The stream holds whatever the outbox has published to it.", find)
 
 
-async def rebuild_stream(pool: Pool, bus: Bus) -> int:
+async def rebuild_stream(pool: Pool, bus: KeepingBus) -> int:
     """Empties the stream and has the relay publish again what it should hold; returns how many.
 
     The relay waits meanwhile. Broken off, it can be repeated.

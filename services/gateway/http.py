@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import Counter, Histogram
 
-from services.chassis.auth import FORWARDED_KEY, Authenticator
+from services.chassis.auth import FORWARDED_KEY, MESH, Authenticator, set_current_caller
 from services.chassis.errors import (
     ErrorTable,
     PublicError,
@@ -158,10 +158,16 @@ class _Door:
     async def _admit(self, request: web.Request) -> Call:
         authorization = request.headers.get("authorization", "")
         if not self._route.scope:
+            set_current_caller(MESH)
             return Call(request, "", authorization)
         forwarded = request.headers.get(FORWARDED_KEY, "")
-        metadata = {"authorization": authorization, FORWARDED_KEY: forwarded}
+        metadata = {
+            "authorization": authorization,
+            FORWARDED_KEY: forwarded,
+            REQUEST_ID: request[_ID],
+        }
         caller = await self._authenticator.authenticate(metadata, self._route.scope)
+        set_current_caller(caller)
         self._limits.spend(caller.tenant, self._route.scope)
         return Call(request, caller.tenant, authorization)
 

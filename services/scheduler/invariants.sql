@@ -140,3 +140,13 @@ select tenant || '/' || domain from (
 -- No lease ends further ahead than leases last, by the database's clock.
 select tenant || '/' || run_id as offender from runs
 where lease_expire_time > clock_timestamp() + make_interval(secs => $1::double precision + 1)
+
+-- name: I22_authors
+-- Every move of a run and of a pointer has an author, from an hour after the release that keeps them.
+with since as (select apply_time + interval '1 hour' as moment from migrations where name = '0010_authors')
+
+select t.tenant || '/' || t.run_id || ' ' || t.state as offender from transitions as t, since as s
+where t.move_time > s.moment and t.author in ('', 'unknown')
+union all
+select p.tenant || '/' || p.domain || ' ' || p.head from promotions as p, since as s
+where p.move_time > s.moment and p.author in ('', 'unknown')

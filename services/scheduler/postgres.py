@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 
+from services.chassis.author import current_author
 from services.chassis.database import Connection, Pool, load_queries, migrations_of
 from services.chassis.outbox import CloudEvent, add_to_outbox
 from services.scheduler.core.errors import RunActiveError
@@ -253,8 +254,9 @@ class PostgresSchedulerUnit(PostgresRolloutUnit):
             active = await self._connection.fetchrow(_SQL["active_run"], job.tenant, job.domain)
             named = ("unknown", "ending") if active is None else (active["run_id"], active["state"])
             raise RunActiveError(job.domain, *named)
-        await self._connection.execute(_SQL["add_transition"], *key, State.QUEUED, 0, 0)
-        return _run(await self._fetch(_SQL["read_run"], *key))
+        run = _run(await self._fetch(_SQL["read_run"], *key))
+        await self._add_transition(run)
+        return run
 
     async def lock_file_runs(self, tenant: str) -> int:
         """Counts a tenant's active runs from files; nobody adds one until the unit ends."""
@@ -399,7 +401,7 @@ class PostgresSchedulerUnit(PostgresRolloutUnit):
         """Puts a head in use."""
         await self._connection.execute(_SQL["move_pointer"], tenant, domain, head)
         await self._connection.execute(
-            _SQL["add_promotion"], tenant, domain, head, previous, reason
+            _SQL["add_promotion"], tenant, domain, head, previous, reason, *current_author()
         )
 
     async def is_pinned(self, tenant: str, domain: str) -> bool:
@@ -447,7 +449,7 @@ class PostgresSchedulerUnit(PostgresRolloutUnit):
     async def _add_transition(self, run: Run) -> None:
         key = (run.job.tenant, run.run_id)
         await self._connection.execute(
-            _SQL["add_transition"], *key, run.state, run.attempt, run.token
+            _SQL["add_transition"], *key, run.state, run.attempt, run.token, *current_author()
         )
 
     async def _fetch(self, query: str, *arguments: Any) -> asyncpg.Record:

@@ -43,8 +43,8 @@ select r.*, j.trigger, j.forced, j.revision, j.triplets_count, j.seed, j.files
 from runs as r join jobs as j using (job_id) where r.tenant = $1 and r.model = $2 and r.model <> '';
 
 -- name: add_transition
-insert into transitions (tenant, run_id, number, state, attempt, token)
-select $1, $2, coalesce(max(number), 0) + 1, $3, $4, $5
+insert into transitions (tenant, run_id, number, state, attempt, token, author, request_id)
+select $1, $2, coalesce(max(number), 0) + 1, $3, $4, $5, $6, $7
 from transitions where tenant = $1 and run_id = $2;
 
 -- name: read_run
@@ -166,7 +166,8 @@ where p.tenant = $1 and p.domain = $2;
 select head from pointers where tenant = $1 and domain = $2 and pinned;
 
 -- name: add_promotion
-insert into promotions (tenant, domain, head, previous, reason) values ($1, $2, $3, $4, $5);
+insert into promotions (tenant, domain, head, previous, reason, author, request_id)
+values ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: was_in_use
 select exists (select from promotions where tenant = $1 and domain = $2 and head = $3);

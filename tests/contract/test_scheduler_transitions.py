@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from services.chassis.author import THE_MESH, Author, set_current_author
 from services.chassis.database import Pool, open_database
 from services.scheduler.core.cancel_run import cancel_run
 from services.scheduler.core.errors import RunActiveError, RunStateError
@@ -232,3 +233,18 @@ async def test_a_token_that_a_failed_unit_drew_is_never_given_again(pool: Pool) 
     with pytest.raises(DeliberateError):
         await act_and_fail(store.begin(), act)
     assert (await bring_to(store, run, State.STARTING)).token > drawn[0]
+
+
+async def test_each_move_is_kept_with_its_author(pool: Pool) -> None:
+    store = postgres_setting(pool).store
+    author = Author("key k1", "request-1")
+    set_current_author(author)
+    run = await queue(store)
+    set_current_author(THE_MESH)
+    leased = await bring_to(store, run, State.STARTING)
+    set_current_author(author)
+    await complete(store, leased)
+    moves = await pool.fetch("select author, request_id from transitions order by number")
+    promoted = await pool.fetch("select author, request_id from promotions")
+    assert [tuple(row) for row in moves] == [author, THE_MESH, author]
+    assert [tuple(row) for row in promoted] == [author]

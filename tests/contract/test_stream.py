@@ -12,14 +12,14 @@ from services.chassis import stream as module
 from services.chassis.bus import (
     EVENTS_MAX_AGE_SECONDS,
     STREAM,
-    Bus,
+    KeepingBus,
     UnsafeBusError,
     open_bus,
     refuse_forgetful,
 )
 from services.chassis.database import Pool, migrations_of, open_database
 from services.chassis.invariants import Invariants
-from services.chassis.outbox import KEEP_DAYS, OutboxRelay
+from services.chassis.outbox import KEEP_DAYS, RELAY_LOCK, OutboxRelay
 from services.chassis.stream import rebuild_stream, stream_rule, syncs_rule
 from services.mesh import programs
 from services.mesh.child import Child
@@ -40,13 +40,13 @@ async def pool(
         yield opened
 
 
-async def offenders(pool: Pool, bus: Bus) -> tuple[str, ...]:
+async def offenders(pool: Pool, bus: KeepingBus) -> tuple[str, ...]:
     (finding,) = await Invariants([stream_rule(pool, bus)]).verify()
     assert not finding.unchecked
     return tuple(finding.offenders)
 
 
-async def publish(pool: Pool, bus: Bus) -> int:
+async def publish(pool: Pool, bus: KeepingBus) -> int:
     return await OutboxRelay(pool, bus).publish_batch()
 
 
@@ -130,7 +130,7 @@ async def test_what_the_stream_would_have_outlived_stays_out(
 async def test_the_relay_waits_for_a_rebuild(pool: Pool, bus_setting: BusSetting) -> None:
     await add(pool, 1)
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(module.RELAY_LOCK)
+        await connection.execute(RELAY_LOCK)
         assert await publish(pool, bus_setting.bus) == 0
         rebuilding = asyncio.create_task(rebuild_stream(pool, bus_setting.bus))
         await asyncio.sleep(0.05)

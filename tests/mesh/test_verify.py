@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from typer.testing import CliRunner, Result
 
+from services.chassis.api_key import PREFIX
 from services.mesh.__main__ import app
 from services.mesh.verify import ASKED, verify_mesh
 from tests.support.mesh import Mesh, run_async, set_environment
@@ -77,3 +78,22 @@ def test_a_head_that_ranks_without_having_passed_is_named(lived: Mesh) -> None:
         broken = [one for one in run_async(verify_mesh(lived.home)) if one.result != "ok"]
     named = {(one.invariant, one.service) for one in broken}
     assert named == {("I9", "scheduler"), ("I9", "serving")}
+
+
+def test_whoever_asked_for_a_run_stands_beside_its_first_move(lived: Mesh) -> None:
+    async def moves() -> list[tuple[str, str]]:
+        connection = await asyncpg.connect(lived.told["postgres"])
+        try:
+            rows = await connection.fetch(
+                "select author, request_id from scheduler.transitions "
+                "join scheduler.runs using (tenant, run_id) "
+                "where domain = 'verified' order by number"
+            )
+        finally:
+            await connection.close()
+        return [tuple(row) for row in rows]
+
+    (author, request_id), *others = run_async(moves())
+    assert author == f"key {lived.told['api_key'].removeprefix(PREFIX)[:12]}"
+    assert len(request_id) == 36  # Envoy's
+    assert set(others) == {("mesh", "")}

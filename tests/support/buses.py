@@ -9,7 +9,16 @@ from pathlib import Path
 
 from nats.js import JetStreamContext
 
-from services.chassis.bus import STREAM, Bus, Hint, MemoryBus, NatsBus, PublishError, open_bus
+from services.chassis.bus import (
+    STREAM,
+    Bus,
+    Hint,
+    KeepingBus,
+    MemoryBus,
+    NatsBus,
+    PublishError,
+    open_bus,
+)
 from services.mesh import programs
 from services.mesh.child import Child
 from services.mesh.home import Secrets
@@ -22,7 +31,7 @@ Kept = list[tuple[str, bytes]]
 class BusSetting:
     """A bus and what it has kept, in order."""
 
-    bus: Bus
+    bus: KeepingBus
     kept: Callable[[], Awaitable[Kept]]
 
 

@@ -17,6 +17,13 @@ from services.chassis.auth import (
     Caller,
     Grant,
     required_scope,
+    set_current_caller,
+)
+from services.chassis.author import (
+    REQUEST_ID_CHARACTERS_MAX,
+    THE_MESH,
+    Author,
+    current_author,
 )
 from services.chassis.clock import ManualClock
 from services.chassis.errors import RefusedError
@@ -70,6 +77,29 @@ async def test_the_kind_of_authorization_is_read_in_any_case() -> None:
     metadata = {"authorization": f"bearer {authority.text}"}
     caller = await authority.authenticator.authenticate(metadata, "match:read")
     assert caller.tenant == "acme"
+
+
+async def test_a_change_is_on_the_account_of_the_key_whatever_the_caller_says() -> None:
+    authority = Authority()
+    metadata = {
+        "authorization": f"Bearer {authority.text}",
+        "x-request-id": "r" * 100,
+        "trine-author": "key of-another",
+    }
+    caller = await authority.authenticator.authenticate(metadata, "match:read")
+    assert caller.author == (f"key {authority.key.key_id}", "r" * REQUEST_ID_CHARACTERS_MAX)
+    assert current_author() == THE_MESH  # until it is set for the call
+    set_current_caller(caller)
+    assert current_author() == caller.author
+
+
+async def test_the_mesh_says_on_whose_account_it_asks() -> None:
+    authority = Authority()
+    told = {"trine-mesh-token": "mesh-secret"}
+    assert (await authority.authenticator.authenticate(told, "")).author == THE_MESH
+    author = Author("key k1", "r1")
+    told |= dict(author.as_metadata())
+    assert (await authority.authenticator.authenticate(told, "")).author == author
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic abc"])
