@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 import grpc
 import structlog
@@ -21,11 +22,11 @@ from trine.scheduler.v1 import (
 )
 
 from services.chassis.auth import Authenticator, resolver
-from services.chassis.bus import open_bus, refuse_forgetful
+from services.chassis.bus import KeepingBus, open_bus, refuse_forgetful
 from services.chassis.channel import open_channel
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.crashpoint import crashpoint
-from services.chassis.database import open_database
+from services.chassis.database import Pool, open_database
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.invariants import SERVICE as INVARIANTS
 from services.chassis.invariants import Invariants, add_invariants
@@ -131,6 +132,14 @@ def add_stream(server: grpc.aio.Server, rebuild: Callable[[], Awaitable[int]]) -
     stream_service_pb2_grpc.add_StreamServiceServicer_to_server(StreamServicer(rebuild), server)
 
 
+def make_invariants(
+    config: Config, pool: Pool, bus: KeepingBus, manifests: Manifests
+) -> Invariants:
+    """Everything that the scheduler can check."""
+    rules = scheduler_rules(pool, manifests, config.lease_seconds)
+    return Invariants([*rules, stream_rule(pool, bus), syncs_rule(config.nats_monitor_url)])
+
+
 async def run_scheduler(config: Config) -> None:
     """Serves until a signal."""
     clock = SystemClock()
@@ -153,21 +162,14 @@ async def run_scheduler(config: Config) -> None:
         manifests = open_manifests(config.artifacts_url, config.bundle_public_key)
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
-        rules = scheduler_rules(pool, manifests, config.lease_seconds)
-        watched = (stream_rule(pool, bus), syncs_rule(config.nats_monitor_url))
-        invariants = Invariants([*rules, *watched])
-
-        async def rebuild() -> int:
-            count = await rebuild_stream(pool, bus)
-            relay.wake()
-            return count
+        invariants = make_invariants(config, pool, bus, manifests)
 
         def add(server: grpc.aio.Server) -> None:
             seconds = config.lease_seconds
             register(
                 server, store, triplets, manifests, clock, policy=policy, lease_seconds=seconds
             )
-            add_stream(server, rebuild)
+            add_stream(server, partial(rebuild_stream, pool, bus))
             add_invariants(server, invariants)
 
         names = [*NAMES, INVARIANTS]
