@@ -15,6 +15,8 @@ from google.rpc import error_details_pb2, status_pb2
 ERROR_DOMAIN = "trine"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 RETRY_AFTER_KEY = "retry-after"
+TEXT_BYTES_MAX = 1_000
+"""Of a message, and of each of its parts: gRPC gives all of an error's headers 8 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,17 @@ def describe(error: Exception, table: ErrorTable) -> PublicError | None:
     for kind in type(error).__mro__:
         row = table.get(kind)
         if row is not None:
-            metadata: Mapping[str, str] = getattr(error, "metadata", {})
-            return PublicError(row.code, row.reason, str(error), metadata, row.retry_seconds)
+            given: Mapping[str, str] = getattr(error, "metadata", {})
+            metadata = {name: _shortened(value) for name, value in given.items()}
+            message = _shortened(str(error))
+            return PublicError(row.code, row.reason, message, metadata, row.retry_seconds)
     return None
+
+
+def _shortened(text: str) -> str:
+    """A text that fits: errors repeat what they were given, which may be of any length."""
+    kept = text.encode()[:TEXT_BYTES_MAX]
+    return text if len(kept) < TEXT_BYTES_MAX else kept.decode(errors="ignore") + "…"
 
 
 def read_error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:

@@ -8,7 +8,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -140,8 +140,7 @@ class _Call:
         behaviour: Any = self._handler.stream_unary or self._handler.unary_unary
         call = _Running(self._metrics)
         try:
-            with self._place(self._limits.calls):
-                await self._admit(context)
+            async with self._admitted(context, self._limits.calls):
                 response = await behaviour(request, context)
         except BaseException as error:
             await self._refuse(error, context, call)
@@ -152,25 +151,31 @@ class _Call:
         behaviour: Any = self._handler.stream_stream or self._handler.unary_stream
         call = _Running(self._metrics)
         try:
-            with self._place(self._limits.streams):
-                await self._admit(context)
-                async with self._admitted_on(context):
-                    with self._streams.joined():
-                        async for response in behaviour(request, context):
-                            yield response
+            async with self._admitted(context, self._limits.streams), self._admitted_on(context):
+                with self._streams.joined():
+                    async for response in behaviour(request, context):
+                        yield response
         except BaseException as error:
             await self._refuse(error, context, call)
         call.finish("OK")
 
-    def _place(self, places: Places) -> AbstractContextManager[None]:
-        """A place among the calls from outside; what the mesh asks itself is never shed."""
-        return places.taken() if self._scope else nullcontext()
+    @asynccontextmanager
+    async def _admitted(self, context: Context, places: Places) -> AsyncIterator[None]:
+        """Holds a place for a call that may be made; what the mesh asks itself is never shed.
 
-    async def _admit(self, context: Context) -> None:
-        caller = await self._authenticate(context)
-        set_current_caller(caller)
-        if self._scope:
+        Raises:
+            RefusedError: says why not.
+        """
+        if not self._scope:
+            set_current_caller(await self._authenticate(context))
+            yield
+            return
+        with places.taken():
+            caller = await self._authenticate(context)
             self._limits.spend(caller.tenant, self._scope)
+            with places.shared(caller.tenant):
+                set_current_caller(caller)
+                yield
 
     async def _authenticate(self, context: Context) -> Caller:
         metadata = {

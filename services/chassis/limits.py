@@ -7,7 +7,7 @@ nobody has promised to empty.
 
 import ipaddress
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -65,10 +65,12 @@ class TokenBuckets:
 
 
 class Places:
-    """So many things may go on at once."""
+    """So many things may go on at once, and half as many for one tenant."""
 
     def __init__(self, places_max: int) -> None:
         self._left = places_max
+        self._share_max = max(1, places_max // 2)
+        self._shares: Counter[str] = Counter()
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -85,6 +87,24 @@ class Places:
             yield
         finally:
             self._left += 1
+
+    @contextmanager
+    def shared(self, tenant: str) -> Iterator[None]:
+        """Counts a place that is held as one of a tenant's, for the length of a block.
+
+        Raises:
+            RefusedError: the tenant has its share.
+        """
+        if self._shares.get(tenant, 0) >= self._share_max:
+            message = "These are as many calls at once as one tenant may make. Call again later."
+            raise _exhausted("OVERLOADED", message, OVERLOADED_SECONDS)
+        self._shares[tenant] += 1
+        try:
+            yield
+        finally:
+            self._shares[tenant] -= 1
+            if not self._shares[tenant]:
+                del self._shares[tenant]
 
 
 class CallLimits:

@@ -31,6 +31,7 @@ JSON_BYTES_MAX = 1024**2
 """A body that a handler reads as a whole."""
 REST_BYTES_MAX = 64 * 1024**2
 """What of a refused body is still read, so that its sender gets to the answer."""
+REST_SECONDS_MAX = 10.0
 DRAIN_SECONDS = 5.0
 REQUEST_ID = "x-request-id"
 _REQUEST_ID_CHARACTERS_MAX = 128
@@ -141,7 +142,9 @@ class _Door:
         request[_ID] = _request_id(request)
         try:
             with self._places.taken():
-                response = await self._route.answer(await self._admit(request))
+                call = await self._admit(request)
+                with self._places.shared(call.tenant):
+                    response = await self._route.answer(call)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -239,7 +242,8 @@ async def _read_rest(request: web.Request) -> None:
     """Reads what is left of a refused body: who still sends does not listen."""
     left = REST_BYTES_MAX
     try:
-        while left > 0 and not request.content.at_eof():
-            left -= len(await request.content.readany())
+        async with asyncio.timeout(REST_SECONDS_MAX):
+            while left > 0 and not request.content.at_eof():
+                left -= len(await request.content.readany())
     except Exception:
         _log.info("refused_body_broken_off", path=request.path)

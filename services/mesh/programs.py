@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import resource
 import shutil
 import signal
 import string
@@ -24,6 +25,10 @@ from services.mesh.home import TENANT, Home, Secrets
 DEPLOY = Path(__file__).parents[2] / "deploy"
 POSTGRES_USER = "trine"
 LOOPBACK = "127.0.0.1"
+CONNECTIONS_MAX = 20_000
+CONNECTIONS_MIN = 100
+FILES_SPARED = 4_000
+"""For what the edge opens itself: its calls of the services above all."""
 
 
 def postgres_dsn(port: int, secrets: Secrets) -> str:
@@ -145,6 +150,9 @@ def envoy(home: Home, ports: dict[str, int]) -> ChildSpec:
         PUBLIC_HOST=LOOPBACK,
         PUBLIC_PORT=ports["envoy"],
         ADMIN_PORT=ports["envoy_admin"],
+        CONNECTIONS_MAX=_connections_max(),
+        HEADERS_SECONDS=os.environ.get("TRINE_HEADERS_SECONDS", "5"),
+        REQUEST_SECONDS=os.environ.get("TRINE_REQUEST_SECONDS", "30"),
         DESCRIPTORS=descriptors,
         OPENAPI=OPENAPI,
         GATEWAY_PORT=ports["gateway"],
@@ -160,6 +168,12 @@ def envoy(home: Home, ports: dict[str, int]) -> ChildSpec:
         is_ready=lambda: _answers(f"http://{LOOPBACK}:{ports['envoy_admin']}/ready"),
         log=home.log("envoy"),
     )
+
+
+def _connections_max() -> int:
+    """How many connections the edge may hold: each takes a file, and so does the call behind it."""
+    files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(CONNECTIONS_MIN, min(CONNECTIONS_MAX, files_max - FILES_SPARED))
 
 
 def _fill(template: Path, target: Path, **values: object) -> None:

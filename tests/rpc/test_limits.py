@@ -108,8 +108,8 @@ async def test_a_tenant_that_calls_too_often_hears_when_to_call_again() -> None:
 
 
 async def test_calls_beyond_the_places_are_shed_at_once_and_the_meshs_own_are_not() -> None:
-    async with schemas("*=1000", 2) as (servicer, channel):
-        held = [get(channel), get(channel)]
+    async with schemas("*=1000", 4) as (servicer, channel):
+        held = [get(channel, metadata) for metadata in (ACME, ACME, OTHER, OTHER)]
         await asyncio.sleep(0.1)
         refusal = await asyncio.wait_for(refused(get(channel, OTHER)), 1)
         assert (refusal.code, refusal.reason) == (
@@ -123,6 +123,16 @@ async def test_calls_beyond_the_places_are_shed_at_once_and_the_meshs_own_are_no
         servicer.go_on.set()
         await asyncio.gather(*held)
         await get(channel)  # there are places again
+
+
+async def test_a_tenant_holds_half_of_the_places_at_most() -> None:
+    async with schemas("*=1000", 4) as (servicer, channel):
+        held = [get(channel) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        assert (await asyncio.wait_for(refused(get(channel)), 1)).reason == "OVERLOADED"
+        held.append(get(channel, OTHER))
+        servicer.go_on.set()
+        await asyncio.gather(*held)
 
 
 async def tell(call: Call) -> web.StreamResponse:

@@ -92,6 +92,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The service has as much to do as it can; RetryInfo and Retry-After say when to call again."""
     ERROR_REASON_TOO_MANY_GUESSES: _ErrorReason.ValueType  # 52
     """Too many API keys that are not good have been tried from this address, or with this key id."""
+    ERROR_REASON_REQUEST_TOO_SLOW: _ErrorReason.ValueType  # 53
+    """The request's headers or body came too slowly."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -166,4 +168,6 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 51
 """The service has as much to do as it can; RetryInfo and Retry-After say when to call again."""
 ERROR_REASON_TOO_MANY_GUESSES: ErrorReason.ValueType  # 52
 """Too many API keys that are not good have been tried from this address, or with this key id."""
+ERROR_REASON_REQUEST_TOO_SLOW: ErrorReason.ValueType  # 53
+"""The request's headers or body came too slowly."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
