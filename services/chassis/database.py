@@ -1,14 +1,20 @@
 """PostgreSQL: a pool bound to one schema, SQL that lives in .sql files, and numbered migrations.
 
 Correctness rests on committed transactions surviving a crash, so a server that runs with fsync,
-full_page_writes or synchronous_commit off is refused.
+full_page_writes or synchronous_commit off is refused. Tenants are kept apart by row-level security:
+the owner migrates, a service connects as a role that owns nothing, and each of its transactions
+says whose rows it is about; the policies of the migrations show it no others.
 """
 
+import base64
+import hashlib
+import hmac
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 import grpc
@@ -18,6 +24,10 @@ from services.chassis.errors import ErrorRow, ErrorTable
 # Quoted: generic in the stubs alone.
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+AnyConnection: TypeAlias = "Connection | asyncpg.Connection[asyncpg.Record]"
+
+EVERYONE = "*"
+"""In a tenant's place: the rows of all tenants, for what the mesh does on its own account."""
 
 POOL_CONNECTIONS_MAX = 16
 COMMAND_SECONDS_MAX = 60.0
@@ -25,6 +35,20 @@ DURABLE_SETTINGS = ("fsync", "full_page_writes", "synchronous_commit")
 """What a server that keeps its word does not turn off."""
 _MIGRATION_LOCK = 0x7472696E65  # "trine"
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_SCRAM_ROUNDS = 4096
+_SAY_WHOSE = "select set_config('trine.tenants', $1, true)"
+_IS_UNBOUND = """
+select rolsuper or rolbypassrls or exists (
+    select from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname = $1 and pg_has_role(current_user, c.relowner, 'member')
+) from pg_roles where rolname = current_user
+"""
+_GRANTS = """
+grant usage on schema "{schema}" to "{role}";
+grant select, insert, update, delete on all tables in schema "{schema}" to "{role}";
+grant usage on all sequences in schema "{schema}" to "{role}";
+revoke insert, update, delete on "{schema}".migrations from "{role}";
+"""
 
 
 TEXT_ERRORS: ErrorTable = {
@@ -39,19 +63,84 @@ TEXT_ERRORS: ErrorTable = {
 
 
 class UnsafeDatabaseError(Exception):
-    """The server may forget what it has acknowledged."""
+    """The server may forget what it has acknowledged, or shows a service more than it should."""
+
+
+class SchemaOutdatedError(Exception):
+    """The schema lacks migrations that this release needs; its owner has to run them first."""
+
+
+class Rows:
+    """Single statements about the rows of some tenants, each in a transaction of its own."""
+
+    def __init__(self, database: "Database", tenants: Sequence[str]) -> None:
+        self._database = database
+        self._tenants = tenants
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """All rows that a query gives."""
+        async with self._database.begin(*self._tenants) as connection:
+            return await connection.fetch(query, *arguments)
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        """The first row that a query gives."""
+        async with self._database.begin(*self._tenants) as connection:
+            return await connection.fetchrow(query, *arguments)
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        """The first value of the first row."""
+        async with self._database.begin(*self._tenants) as connection:
+            return await connection.fetchval(query, *arguments)
+
+    async def execute(self, query: str, *arguments: Any) -> None:
+        """Executes a statement."""
+        async with self._database.begin(*self._tenants) as connection:
+            await connection.execute(query, *arguments)
+
+    async def executemany(self, query: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Executes a statement for each row of arguments."""
+        async with self._database.begin(*self._tenants) as connection:
+            await connection.executemany(query, rows)
+
+
+class Database:
+    """A pool whose transactions say whose rows they are about; they see and change no others."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def of(self, *tenants: str) -> Rows:
+        """Single statements about the rows of some tenants, mostly of one, or of EVERYONE."""
+        return Rows(self, tenants)
+
+    @asynccontextmanager
+    async def begin(self, *tenants: str, snapshot: bool = False) -> AsyncIterator[Connection]:
+        """A transaction about the rows of some tenants, mostly of one, or of EVERYONE.
+
+        Args:
+            tenants: Their ids, which hold no comma.
+            snapshot: It only reads, and sees one moment.
+        """
+        isolation: Any = "repeatable_read" if snapshot else None
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation=isolation, readonly=snapshot),
+        ):
+            await connection.execute(_SAY_WHOSE, ",".join(tenants))
+            yield connection
 
 
 @asynccontextmanager
 async def open_database(
     dsn: str, schema: str, migrations: Sequence[Path], connections_max: int = POOL_CONNECTIONS_MAX
-) -> AsyncIterator[Pool]:
-    """Migrates the schema and opens a pool whose connections see it first.
+) -> AsyncIterator[Database]:
+    """Opens a migrated schema as the service that works in it.
 
     Raises:
-        UnsafeDatabaseError: the server's settings risk acknowledged data.
+        SchemaOutdatedError: the schema lacks some of the migrations.
+        UnsafeDatabaseError: the server's settings risk acknowledged data, or the role would see
+            the rows of all tenants whatever it says.
     """
-    await _migrate(dsn, schema, migrations)
     pool = await asyncpg.create_pool(
         dsn,
         min_size=1,
@@ -60,7 +149,60 @@ async def open_database(
         server_settings={"search_path": schema, "application_name": f"trine-{schema}"},
     )
     async with pool:
-        yield pool
+        async with pool.acquire() as connection:
+            await _refuse_forgetful(connection)
+            await _refuse_unbound(connection, schema)
+            applied = {row["name"] for row in await connection.fetch("select name from migrations")}
+        missing = [path.stem for path in migrations if path.stem not in applied]
+        if missing:
+            raise SchemaOutdatedError(f"{schema} lacks {', '.join(missing)}")
+        yield Database(pool)
+
+
+async def create_role(dsn: str, role: str, password: str) -> None:
+    """Creates the role that a service connects as, or gives it a new password.
+
+    The server is sent what checks the password, not the password: statements may be logged.
+    """
+    options = "login nosuperuser nobypassrls nocreatedb nocreaterole noinherit noreplication"
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
+            known = await connection.fetchval("select 1 from pg_roles where rolname = $1", role)
+            # Words of the kind that "alter role" may only repeat to a superuser.
+            begin = f'alter role "{role}"' if known else f'create role "{role}" {options}'
+            await connection.execute(f"{begin} password '{_scram_verifier(password)}'")
+    finally:
+        await connection.close()
+
+
+async def migrate(dsn: str, schema: str, migrations: Sequence[Path], role: str) -> None:
+    """Migrates a schema as its owner and lets a service's role work in it.
+
+    Raises:
+        UnsafeDatabaseError: the server's settings risk acknowledged data.
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        await _refuse_forgetful(connection)
+        async with connection.transaction():
+            # Two may start at once; the second waits and then finds nothing left to do.
+            await connection.execute("select pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
+            await connection.execute(f'create schema if not exists "{schema}"')
+            await connection.execute(f'set local search_path to "{schema}"')
+            await connection.execute(
+                "create table if not exists migrations "
+                "(name text primary key, apply_time timestamptz not null default now())"
+            )
+            applied = {row["name"] for row in await connection.fetch("select name from migrations")}
+            for path in migrations:
+                if path.stem not in applied:
+                    await connection.execute(path.read_text())
+                    await connection.execute("insert into migrations (name) values ($1)", path.stem)
+            await connection.execute(_GRANTS.format(schema=schema, role=role))
+    finally:
+        await connection.close()
 
 
 def migrations_of(folder: Path, *plumbing: str) -> list[Path]:
@@ -78,29 +220,23 @@ def load_queries(path: Path) -> Mapping[str, str]:
     return dict(zip(names, (part.strip() for part in parts[2::2]), strict=True))
 
 
-async def _migrate(dsn: str, schema: str, migrations: Sequence[Path]) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await _refuse_unsafe(connection)
-        async with connection.transaction():
-            # Two pods may start at once; the second waits and then finds nothing left to do.
-            await connection.execute("select pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
-            await connection.execute(f'create schema if not exists "{schema}"')
-            await connection.execute(f'set local search_path to "{schema}"')
-            await connection.execute(
-                "create table if not exists migrations "
-                "(name text primary key, apply_time timestamptz not null default now())"
-            )
-            applied = {row["name"] for row in await connection.fetch("select name from migrations")}
-            for path in migrations:
-                if path.stem not in applied:
-                    await connection.execute(path.read_text())
-                    await connection.execute("insert into migrations (name) values ($1)", path.stem)
-    finally:
-        await connection.close()
-
-
-async def _refuse_unsafe(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _refuse_forgetful(connection: AnyConnection) -> None:
     for setting in DURABLE_SETTINGS:
         if await connection.fetchval(f"show {setting}") == "off":
             raise UnsafeDatabaseError(f"PostgreSQL runs with {setting} = off")
+
+
+async def _refuse_unbound(connection: AnyConnection, schema: str) -> None:
+    if await connection.fetchval(_IS_UNBOUND, schema):
+        raise UnsafeDatabaseError("the role of the service is not bound by row-level security")
+
+
+def _scram_verifier(password: str) -> str:
+    """What PostgreSQL keeps of a password (RFC 5803); made here, it is never sent in the clear."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _SCRAM_ROUNDS)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    parts = (salt, hashlib.sha256(client_key).digest(), server_key)
+    told = [base64.b64encode(part).decode() for part in parts]
+    return f"SCRAM-SHA-256${_SCRAM_ROUNDS}:{told[0]}${told[1]}:{told[2]}"

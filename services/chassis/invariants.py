@@ -18,7 +18,7 @@ from prometheus_client import Counter
 from trine.chassis.v1 import invariant_service_pb2 as pb
 from trine.chassis.v1 import invariant_service_pb2_grpc
 
-from services.chassis.database import DURABLE_SETTINGS, Pool, load_queries
+from services.chassis.database import DURABLE_SETTINGS, EVERYONE, Database, load_queries
 from services.chassis.interceptors import Context
 
 SERVICE = "trine.chassis.v1.InvariantService"
@@ -126,17 +126,17 @@ def add_invariants(server: grpc.aio.Server, invariants: Invariants) -> None:
     )
 
 
-def durable_rule(pool: Pool) -> Rule:
+def durable_rule(database: Database) -> Rule:
     """What open_database refuses at the start may be turned off later."""
     query = (
         "select name as offender from pg_settings where name = any($1::text[]) and setting = 'off'"
     )
     text = "PostgreSQL runs with nothing off that keeps what it has acknowledged."
-    return Rule("I1", text, _asking(pool, query, [list(DURABLE_SETTINGS)]))
+    return Rule("I1", text, _asking(database, query, [list(DURABLE_SETTINGS)]))
 
 
 def sql_rules(
-    pool: Pool, path: Path, arguments: Mapping[str, Sequence[object]] | None = None
+    database: Database, path: Path, arguments: Mapping[str, Sequence[object]] | None = None
 ) -> list[Rule]:
     """The rules of a .sql file.
 
@@ -146,31 +146,31 @@ def sql_rules(
     given = arguments or {}
     queries = load_queries(path)
     assert set(given) <= set(queries), "arguments for no query"
-    return [_sql_rule(pool, name, text, given.get(name, ())) for name, text in queries.items()]
+    return [_sql_rule(database, name, text, given.get(name, ())) for name, text in queries.items()]
 
 
-def _sql_rule(pool: Pool, name: str, text: str, arguments: Sequence[object]) -> Rule:
+def _sql_rule(database: Database, name: str, text: str, arguments: Sequence[object]) -> Rule:
     match = _NAME.fullmatch(name)
     assert match, f"{name} names no invariant"
     lines = text.splitlines()
     words = [line.removeprefix("--").strip() for line in lines if line.startswith("--")]
-    return Rule(match[1], " ".join(words), _asking(pool, text, arguments))
+    return Rule(match[1], " ".join(words), _asking(database, text, arguments))
 
 
-def _asking(pool: Pool, query: str, arguments: Sequence[object]) -> Find:
+def _asking(database: Database, query: str, arguments: Sequence[object]) -> Find:
     bounded = (
         f"select offender from (\n{query.rstrip().rstrip(';')}\n) as broken limit {OFFENDERS_MAX}"  # noqa: S608  # our own
     )
 
     async def find() -> list[str]:
-        return [row["offender"] for row in await look(pool, bounded, *arguments)]
+        return [row["offender"] for row in await look(database, bounded, *arguments)]
 
     return find
 
 
-async def look(pool: Pool, query: str, *arguments: object) -> list[asyncpg.Record]:
+async def look(database: Database, query: str, *arguments: object) -> list[asyncpg.Record]:
     """The rows of a query that only reads, over all tenants, and is given up when it takes long."""
-    async with pool.acquire() as connection, connection.transaction(readonly=True):
+    async with database.begin(EVERYONE, snapshot=True) as connection:
         limit = f"set local statement_timeout = '{CHECK_SECONDS_MAX:g}s'"
         await connection.execute(limit)
         return await connection.fetch(query, *arguments)

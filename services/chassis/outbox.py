@@ -19,7 +19,7 @@ from prometheus_client import Gauge
 
 from services.chassis.bus import EVENT_BYTES_MAX, Bus, PublishError
 from services.chassis.crashpoint import crashpoint
-from services.chassis.database import Connection, Pool
+from services.chassis.database import EVERYONE, Connection, Database
 
 BATCH_ROWS_MAX = 100
 POLL_SECONDS = 0.2
@@ -94,11 +94,12 @@ async def add_to_outbox(connection: Connection, event: CloudEvent) -> None:
         # The bus would refuse it for ever, and everything behind it would wait.
         raise ValueError(f"an event of the type {event.type} is too large")
     await connection.execute(
-        "insert into outbox (event_id, about, sequence, subject, payload) "
-        "values ($1, $2, $3, $4, $5)",
+        "insert into outbox (event_id, about, sequence, tenant, subject, payload) "
+        "values ($1, $2, $3, $4, $5, $6)",
         event_id,
         event.about,
         sequence,
+        event.tenant,
         event.bus_subject,
         payload,
     )
@@ -107,8 +108,8 @@ async def add_to_outbox(connection: Connection, event: CloudEvent) -> None:
 class OutboxRelay:
     """Publishes what stands in the outbox. Any number of relays may run; one at a time works."""
 
-    def __init__(self, pool: Pool, bus: Bus) -> None:
-        self._pool = pool
+    def __init__(self, database: Database, bus: Bus) -> None:
+        self._database = database
         self._bus = bus
         self._wake = asyncio.Event()
 
@@ -141,7 +142,7 @@ class OutboxRelay:
 
     async def publish_batch(self) -> int:
         """Publishes the oldest events and returns how many."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._database.begin(EVERYONE) as connection:
             if not await connection.fetchval(_TRY_RELAY_LOCK):
                 return 0
             rows = await connection.fetch(
@@ -164,7 +165,7 @@ class OutboxRelay:
 
     async def prune(self) -> None:
         """Forgets events published so long ago that no stream holds them any more."""
-        await self._pool.execute(
+        await self._database.of(EVERYONE).execute(
             "delete from outbox where publish_time < now() - make_interval(days => $1)", KEEP_DAYS
         )
 

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, cast
 from google.protobuf.message import Message
 
 from services.chassis.auth import current_tenant
-from services.chassis.database import Connection, Pool
+from services.chassis.database import EVERYONE, Connection, Database
 from services.chassis.interceptors import Context
 
 Unit = TypeVar("Unit")
@@ -168,9 +168,9 @@ class PostgresReplies:
         )
 
 
-async def prune_replies(pool: Pool) -> None:
+async def prune_replies(database: Database) -> None:
     """Forgets answers older than a day."""
-    await pool.execute(
+    await database.of(EVERYONE).execute(
         "delete from replies where create_time < now() - make_interval(hours => $1)", KEEP_HOURS
     )
 

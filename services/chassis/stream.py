@@ -9,7 +9,7 @@ which consumers know them, stay as they are.
 import json
 
 from services.chassis.bus import EVENTS_MAX_AGE_SECONDS, KeepingBus, syncs_always
-from services.chassis.database import Pool
+from services.chassis.database import EVERYONE, Database
 from services.chassis.invariants import Rule, UncheckableError, look
 from services.chassis.outbox import RELAY_LOCK
 
@@ -59,16 +59,16 @@ def syncs_rule(monitor_url: str) -> Rule:
     return Rule("I1", "NATS has on disk what it has acknowledged.", find)
 
 
-def stream_rule(pool: Pool, bus: KeepingBus) -> Rule:
+def stream_rule(database: Database, bus: KeepingBus) -> Rule:
     """The stream holds what the outbox has published and it has not yet outlived."""
 
     async def find() -> list[str]:
         span = (SETTLE_SECONDS, EVENTS_MAX_AGE_SECONDS - MARGIN_SECONDS, EVENTS_MAX)
-        ((published,),) = await look(pool, _COUNT, *span)
+        ((published,),) = await look(database, _COUNT, *span)
         kept = await bus.kept()
         if kept.complete and kept.events_count < published:
             return [f"{published - kept.events_count} events are gone"]
-        newest = await look(pool, _NEWEST, *span, SUBJECTS_MAX)
+        newest = await look(database, _NEWEST, *span, SUBJECTS_MAX)
         return [row["subject"] for row in newest if not await _reaches(row["subject"], row["id"])]
 
     async def _reaches(subject: str, row_id: int) -> bool:
@@ -76,17 +76,17 @@ def stream_rule(pool: Pool, bus: KeepingBus) -> Rule:
         if payload is None:
             return False
         query = "select from outbox where event_id = $1::text::uuid and id >= $2"
-        return bool(await look(pool, query, json.loads(payload)["id"], row_id))
+        return bool(await look(database, query, json.loads(payload)["id"], row_id))
 
     return Rule("I14", "The stream holds whatever the outbox has published to it.", find)
 
 
-async def rebuild_stream(pool: Pool, bus: KeepingBus) -> int:
+async def rebuild_stream(database: Database, bus: KeepingBus) -> int:
     """Empties the stream and has the relay publish again what it should hold; returns how many.
 
     The relay waits meanwhile. Broken off, it can be repeated.
     """
-    async with pool.acquire() as connection, connection.transaction():
+    async with database.begin(EVERYONE) as connection:
         await connection.execute(RELAY_LOCK)
         await bus.purge()
         count: int = await connection.fetchval(_PUBLISH_AGAIN, float(EVENTS_MAX_AGE_SECONDS))

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from services.chassis.database import Pool
+from services.chassis.database import Database
 from services.chassis.invariants import Rule, durable_rule, sql_rules
 from services.gateway.core.webhook import GONE, PAUSES_SECONDS
 
 INVARIANTS = Path(__file__).parent / "invariants.sql"
 
 
-def gateway_rules(pool: Pool) -> list[Rule]:
+def gateway_rules(database: Database) -> list[Rule]:
     """The rules."""
     attempts = {"I16_attempts": [len(PAUSES_SECONDS) + 1, GONE]}
-    return [durable_rule(pool), *sql_rules(pool, INVARIANTS, attempts)]
+    return [durable_rule(database), *sql_rules(database, INVARIANTS, attempts)]

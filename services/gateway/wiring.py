@@ -59,12 +59,12 @@ async def run_gateway(config: Config) -> None:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         stack.enter_context(exposing_metrics(config.metrics_address))
-        pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
-        store = PostgresKeyStore(pool)
+        database = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
+        store = PostgresKeyStore(database)
         authenticator = Authenticator(_local_resolver(store, clock), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
 
-        invariants = Invariants(gateway_rules(pool))
+        invariants = Invariants(gateway_rules(database))
 
         def register(server: grpc.aio.Server) -> None:
             servicer = AccessServicer(store, clock)
@@ -77,9 +77,9 @@ async def run_gateway(config: Config) -> None:
         scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
         triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
         match = await enter(open_channel(config.serving_address, config.mesh_token))
-        files, jobs = PostgresFileStore(pool), PostgresJobStore(pool)
+        files, jobs = PostgresFileStore(database), PostgresJobStore(database)
         contents, runs = open_artifacts(config.artifacts_url), SchedulerRuns(scheduler)
-        webhooks, tracker = PostgresWebhookStore(pool), OfflineWandb(Path(config.wandb_dir))
+        webhooks, tracker = PostgresWebhookStore(database), OfflineWandb(Path(config.wandb_dir))
         sender = await enter(open_sender(config.webhook_networks))
         hooks = Webhooks(webhooks, sender, clock)
         shared = (files, jobs, runs, contents, clock)

@@ -44,13 +44,17 @@ def encoder_path() -> Path:
 
 
 def services(
-    home: Home, ports: Mapping[str, int], secrets: Secrets, *, postgres: str, nats: str
+    home: Home,
+    ports: Mapping[str, int],
+    secrets: Secrets,
+    *,
+    databases: Mapping[str, str],
+    nats: str,
 ) -> list[ChildSpec]:
-    """The services, told where everything is."""
+    """The services, told where everything is; of PostgreSQL each knows its own role alone."""
     shared = {
         "TRINE_MESH_TOKEN": secrets.mesh_token,
         "TRINE_BUNDLE_PUBLIC_KEY": _public_keys(secrets),
-        "TRINE_POSTGRES_DSN": postgres,
         "TRINE_NATS_URL": nats,
         "TRINE_NATS_MONITOR_URL": _nats_monitor(ports),
         "TRINE_ARTIFACTS_URL": os.environ.get("TRINE_ARTIFACTS_URL", str(home.artifacts)),
@@ -63,7 +67,8 @@ def services(
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
-    own = {"trainer": {"TRINE_BUNDLE_SIGNING_KEY": secrets.bundle_signing_key}}
+    own = {name: {"TRINE_POSTGRES_DSN": dsn} for name, dsn in databases.items()}
+    own["trainer"] = {"TRINE_BUNDLE_SIGNING_KEY": secrets.bundle_signing_key}
     return [_service(home, name, ports, {**shared, **own.get(name, {})}) for name in SERVICES]
 
 
@@ -79,9 +84,7 @@ def _public_keys(secrets: Secrets) -> str:
     return ",".join(filter(None, (public_key_of(secrets.bundle_signing_key), more)))
 
 
-def _service(
-    home: Home, name: str, ports: Mapping[str, int], shared: Mapping[str, str]
-) -> ChildSpec:
+def _service(home: Home, name: str, ports: Mapping[str, int], told: Mapping[str, str]) -> ChildSpec:
     address = f"{LOOPBACK}:{ports[name]}"
     return ChildSpec(
         name=name,
@@ -89,7 +92,7 @@ def _service(
         is_ready=lambda: is_serving(address, HEALTH_NAMES.get(name, "")),
         log=home.log(name),
         environment={
-            **shared,
+            **told,
             "TRINE_GRPC_ADDRESS": address,
             "TRINE_METRICS_ADDRESS": f"{LOOPBACK}:{ports[f'{name}_metrics']}",
             **_crash(name),

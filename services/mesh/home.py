@@ -106,6 +106,9 @@ class Secrets:
 
     mesh_token: str = field(default_factory=secrets.token_urlsafe)
     postgres_password: str = field(default_factory=secrets.token_urlsafe)
+    gateway_postgres_password: str = field(default_factory=secrets.token_urlsafe)
+    scheduler_postgres_password: str = field(default_factory=secrets.token_urlsafe)
+    triplets_postgres_password: str = field(default_factory=secrets.token_urlsafe)
     nats_password: str = field(default_factory=secrets.token_urlsafe)
     nats_tenant_password: str = field(default_factory=secrets.token_urlsafe)
     bundle_signing_key: str = field(default_factory=make_private_key)

@@ -20,6 +20,7 @@ from trine.gateway.v1 import access_service_pb2, access_service_pb2_grpc
 from services.chassis.channel import open_channel
 from services.mesh import fleet, programs
 from services.mesh.child import Child, ChildSpec, MeshStartError
+from services.mesh.databases import prepare_databases
 from services.mesh.home import SERVICES, TENANT, Home, Secrets, choose_ports
 from services.mesh.programs import LOOPBACK, python_module
 
@@ -60,7 +61,10 @@ class Supervisor:
             self._start_guard()
         infrastructure, postgres, nats = self._infrastructure()
         await self._bring_up(infrastructure)
-        rest = fleet.services(self._home, self._ports, self._secrets, postgres=postgres, nats=nats)
+        databases = await prepare_databases(postgres, self._secrets)
+        rest = fleet.services(
+            self._home, self._ports, self._secrets, databases=databases, nats=nats
+        )
         await self._bring_up([*rest, programs.envoy(self._home, self._ports)])
         if not self._secrets.api_key:
             self._secrets = await self._create_tenant()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.chassis.database import Pool
+from services.chassis.database import Database
 from services.chassis.invariants import Find, Rule, UncheckableError, durable_rule, look, sql_rules
 from services.scheduler.core.errors import ArtifactsUnavailableError, FieldInvalidError
 from services.scheduler.core.ports import Manifests
@@ -30,7 +30,7 @@ order by random() limit $1
 """
 
 
-def scheduler_rules(pool: Pool, manifests: Manifests, lease_seconds: float) -> list[Rule]:
+def scheduler_rules(database: Database, manifests: Manifests, lease_seconds: float) -> list[Rule]:
     """The rules; a lease lasts `lease_seconds`."""
     active = sorted(ACTIVE)
     ages = [AGE_MAX[state].total_seconds() for state in active]
@@ -42,27 +42,27 @@ def scheduler_rules(pool: Pool, manifests: Manifests, lease_seconds: float) -> l
         "I15_runs": [[before for before, _ in moves], [after for _, after in moves]],
         "I19_leases": [lease_seconds],
     }
-    checkpoints = _stored(pool, manifests, _CHECKPOINTS, active, ARTIFACTS_MAX)
+    checkpoints = _stored(database, manifests, _CHECKPOINTS, active, ARTIFACTS_MAX)
     return [
-        durable_rule(pool),
-        *sql_rules(pool, INVARIANTS, arguments),
+        durable_rule(database),
+        *sql_rules(database, INVARIANTS, arguments),
         Rule("I7", "The checkpoint that an active run goes on from is stored.", checkpoints),
         Rule(
             "I8",
             "The manifest of a head in use is stored under its digest, signed, and the head's own.",
-            _signed(pool, manifests),
+            _signed(database, manifests),
         ),
         Rule(
             "I11",
             "The head before the one in use is stored, to be rolled back to.",
-            _stored(pool, manifests, _BEFORE, ARTIFACTS_MAX),
+            _stored(database, manifests, _BEFORE, ARTIFACTS_MAX),
         ),
     ]
 
 
-def _stored(pool: Pool, manifests: Manifests, query: str, *arguments: object) -> Find:
+def _stored(database: Database, manifests: Manifests, query: str, *arguments: object) -> Find:
     async def find() -> Sequence[str]:
-        rows = await look(pool, query, *arguments)
+        rows = await look(database, query, *arguments)
         try:
             return [row["name"] for row in rows if not await manifests.has(row["digest"])]
         except ArtifactsUnavailableError as error:
@@ -71,7 +71,7 @@ def _stored(pool: Pool, manifests: Manifests, query: str, *arguments: object) ->
     return find
 
 
-def _signed(pool: Pool, manifests: Manifests) -> Find:
+def _signed(database: Database, manifests: Manifests) -> Find:
     async def is_own(name: str, digest: str) -> bool:
         try:
             manifest = await manifests.read_told(digest)
@@ -82,7 +82,7 @@ def _signed(pool: Pool, manifests: Manifests) -> Find:
         return name == f"{manifest.tenant}/{manifest.domain} {manifest.head}"
 
     async def find() -> Sequence[str]:
-        rows = await look(pool, _IN_USE, ARTIFACTS_MAX)
+        rows = await look(database, _IN_USE, ARTIFACTS_MAX)
         return [row["name"] for row in rows if not await is_own(row["name"], row["digest"])]
 
     return find

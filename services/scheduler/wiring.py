@@ -26,7 +26,7 @@ from services.chassis.bus import KeepingBus, open_bus, refuse_forgetful
 from services.chassis.channel import open_channel
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.crashpoint import crashpoint
-from services.chassis.database import Pool, open_database
+from services.chassis.database import EVERYONE, Database, open_database
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.invariants import SERVICE as INVARIANTS
 from services.chassis.invariants import Invariants, add_invariants
@@ -133,11 +133,11 @@ def add_stream(server: grpc.aio.Server, rebuild: Callable[[], Awaitable[int]]) -
 
 
 def make_invariants(
-    config: Config, pool: Pool, bus: KeepingBus, manifests: Manifests
+    config: Config, database: Database, bus: KeepingBus, manifests: Manifests
 ) -> Invariants:
     """Everything that the scheduler can check."""
-    rules = scheduler_rules(pool, manifests, config.lease_seconds)
-    return Invariants([*rules, stream_rule(pool, bus), syncs_rule(config.nats_monitor_url)])
+    rules = scheduler_rules(database, manifests, config.lease_seconds)
+    return Invariants([*rules, stream_rule(database, bus), syncs_rule(config.nats_monitor_url)])
 
 
 async def run_scheduler(config: Config) -> None:
@@ -150,26 +150,26 @@ async def run_scheduler(config: Config) -> None:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         stack.enter_context(exposing_metrics(config.metrics_address))
-        pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
+        database = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
         await refuse_forgetful(config.nats_monitor_url)
         bus = await enter(open_bus(config.nats_url))
         await bus.declare_stream()
-        relay = OutboxRelay(pool, bus)
-        store = PostgresSchedulerStore(pool, run_event, head_event, rollout_event, relay.wake)
+        relay = OutboxRelay(database, bus)
+        store = PostgresSchedulerStore(database, run_event, head_event, rollout_event, relay.wake)
         gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
         channel = await enter(open_channel(config.triplets_address, config.mesh_token))
         triplets = TripletsClient(channel)
         manifests = open_manifests(config.artifacts_url, config.bundle_public_key)
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
         limits = CallLimits(config.rates, config.calls_at_once, clock)
-        invariants = make_invariants(config, pool, bus, manifests)
+        invariants = make_invariants(config, database, bus, manifests)
 
         def add(server: grpc.aio.Server) -> None:
             seconds = config.lease_seconds
             register(
                 server, store, triplets, manifests, clock, policy=policy, lease_seconds=seconds
             )
-            add_stream(server, partial(rebuild_stream, pool, bus))
+            add_stream(server, partial(rebuild_stream, database, bus))
             add_invariants(server, invariants)
 
         names = [*NAMES, INVARIANTS]
@@ -187,7 +187,7 @@ async def run_scheduler(config: Config) -> None:
                 _log.info("snapshot_dropped", digest=digest)
 
         async def reap() -> None:
-            async with store.begin() as unit:
+            async with store.begin(EVERYONE) as unit:
                 expired = await expire_leases(unit)
                 for _ in expired:
                     crashpoint("scheduler.expiry.written")
@@ -205,7 +205,7 @@ async def run_scheduler(config: Config) -> None:
                 every(REAP_SECONDS, "expire_leases", reap),
                 every(ROLLOUT_SECONDS, "advance_rollouts", roll_out),
                 every(DROP_SECONDS, "drop_snapshots", drop),
-                every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(pool)),
+                every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(database)),
             )
         )
         await set_health(health, names, serving=True)

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
-from services.chassis.database import Pool
+from services.chassis.database import Database
 from services.chassis.invariants import Rule, durable_rule, sql_rules
 from services.triplets.core.triplet import NEGATIVES_MAX
 
 INVARIANTS = Path(__file__).parent / "invariants.sql"
 
 
-def triplet_rules(pool: Pool) -> list[Rule]:
+def triplet_rules(database: Database) -> list[Rule]:
     """The rules."""
-    return [durable_rule(pool), *sql_rules(pool, INVARIANTS, {"I3_triplets": [NEGATIVES_MAX]})]
+    return [
+        durable_rule(database),
+        *sql_rules(database, INVARIANTS, {"I3_triplets": [NEGATIVES_MAX]}),
+    ]

@@ -54,6 +54,13 @@ cross join lateral (
     select number, given, received from tallies where domain_id = $1 and number = wanted.number limit 1
 ) as t;
 
+-- name: add_outcomes
+-- Not copied: PostgreSQL copies nothing into a table with row-level security.
+insert into outcomes (domain_id, revision, seeker, candidate, label, occurred_at, level, weight, match_id)
+select $1, $2, o.* from unnest(
+    $3::integer[], $4::integer[], $5::text[], $6::timestamptz[], $7::smallint[], $8::double precision[], $9::text[]
+) as o;
+
 -- name: save_tallies
 -- Every tally exists: this is an update that goes to the index number by number.
 insert into tallies (domain_id, number, revision, given, received)
@@ -124,6 +131,10 @@ where domain_id = $1 and user_id = $2;
 
 -- name: drop_contexts
 delete from contexts where domain_id = $1 and number = $2 and context_id = any($3::text[]);
+
+-- name: add_contexts
+insert into contexts (domain_id, number, context_id, content, source, occurred_at)
+select $1, $2, c.* from unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[]) as c;
 
 -- name: words_about
 select distinct on (seeker, candidate) seeker, candidate, occurred_at, level, weight

@@ -113,15 +113,15 @@ async def run_triplets(config: Config) -> None:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         stack.enter_context(exposing_metrics(config.metrics_address))
-        pool = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
+        database = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
         gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
         match = await enter(open_channel(config.serving_address, config.mesh_token))
-        store = PostgresTripletStore(pool)
+        store = PostgresTripletStore(database)
         encoder = ServingEncoder(match, config.encoder, config.encoder_dim)
         extractor = Extractor(encoder, GeoNamesGazetteer(), open_reader(config))
         writer = SafetensorsSnapshots(open_artifacts(config.artifacts_url))
-        exposures = PostgresExposureStore(pool)
-        invariants = Invariants(triplet_rules(pool))
+        exposures = PostgresExposureStore(database)
+        invariants = Invariants(triplet_rules(database))
 
         def add(server: grpc.aio.Server) -> None:
             register(server, store, encoder, writer, clock, extractor=extractor)
@@ -137,7 +137,7 @@ async def run_triplets(config: Config) -> None:
         await enter(
             background(
                 invariants.watch(),
-                every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(pool)),
+                every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(database)),
                 every(PRUNE_SECONDS, "prune_exposures", exposures.prune),
             )
         )

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from services.chassis.clock import ManualClock
-from services.chassis.database import open_database
 from services.gateway.core import announce_jobs as announcing
 from services.gateway.core.announce_jobs import ENDS, announce_jobs
 from services.gateway.core.errors import SchedulerUnavailableError
@@ -20,7 +19,7 @@ from services.gateway.core.ports import JobStore, WebhookStore
 from services.gateway.core.run import InputFile, Measured, Run, RunEvent, RunState, Wish
 from services.gateway.core.tracked_run import TrackedRun, tracked_id
 from services.gateway.core.tuning_job import TuningJob
-from services.gateway.core.webhook import EVENT_TYPES, Delivery
+from services.gateway.core.webhook import EVENT_TYPES, Delivery, Endpoint
 from services.gateway.memory import MemoryFileStore, MemoryJobStore, MemoryWebhookStore
 from services.gateway.postgres import MIGRATIONS, PostgresJobStore, PostgresWebhookStore
 from tests.support.infrastructure import Servers
@@ -86,7 +85,7 @@ class Desk:
     webhooks: WebhookStore
     runs: FakeRuns
     tracker: FakeTracker
-    endpoint_id: str = ""
+    endpoint: Endpoint
 
     async def ask(self, number: int, state: RunState, **given: Any) -> TuningJob:
         """Makes a job whose run is in some state."""
@@ -115,7 +114,7 @@ class Desk:
         """Announces what has ended; returns what is on its way, oldest id first."""
         runs: Any = self.runs
         await announce_jobs(self.jobs, runs, self.webhooks, self.tracker)
-        found = await self.webhooks.list_deliveries(self.endpoint_id, state="", limit=99)
+        found = await self.webhooks.list_deliveries(self.endpoint, state="", limit=99)
         return sorted(found, key=lambda each: str(json.loads(each.body)["data"]["id"]))
 
 
@@ -126,9 +125,9 @@ async def desk(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterato
         return
     async with (
         servers.schema() as schema,
-        open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool,
+        servers.migrated(schema, MIGRATIONS) as database,
     ):
-        yield await _furnish(PostgresJobStore(pool), PostgresWebhookStore(pool))
+        yield await _furnish(PostgresJobStore(database), PostgresWebhookStore(database))
 
 
 async def _furnish(jobs: JobStore, webhooks: WebhookStore) -> Desk:
@@ -140,7 +139,7 @@ async def _furnish(jobs: JobStore, webhooks: WebhookStore) -> Desk:
         url="https://acme.example/",
         event_types=EVENT_TYPES,
     )
-    return Desk(jobs, webhooks, FakeRuns(), FakeTracker(), endpoint.endpoint_id)
+    return Desk(jobs, webhooks, FakeRuns(), FakeTracker(), endpoint)
 
 
 @pytest.mark.parametrize("state", ENDS)

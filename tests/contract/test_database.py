@@ -1,7 +1,8 @@
 """Migrations, the refusal of forgetful servers, and SQL that lives in .sql files."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,15 +10,19 @@ import asyncpg
 import pytest
 
 from services.chassis.database import (
+    EVERYONE,
+    SchemaOutdatedError,
     UnsafeDatabaseError,
+    create_role,
     load_queries,
     migrations_of,
     open_database,
 )
+from services.chassis.database import migrate as migrate_schema
 from services.gateway.postgres import queries as gateway
 from services.scheduler import postgres as scheduler
 from services.triplets.postgres import queries as triplets
-from tests.support.infrastructure import Servers
+from tests.support.infrastructure import SERVICE_ROLE, Servers
 
 FIRST = "create table things (name text primary key); insert into things values ('first');"
 SECOND = "insert into things values ('second'); alter table things add column size integer;"
@@ -40,9 +45,8 @@ async def names_in(dsn: str, schema: str, table: str = "things") -> list[str]:
     return [row["name"] for row in rows]
 
 
-async def migrate(dsn: str, schema: str, migrations: list[Path]) -> None:
-    async with open_database(dsn, schema, migrations):
-        pass
+async def migrate(dsn: str, schema: str, migrations: Sequence[Path]) -> None:
+    await migrate_schema(dsn, schema, migrations, SERVICE_ROLE)
 
 
 async def test_migrations_run_once_and_in_their_order(
@@ -103,29 +107,33 @@ async def test_migrations_of_a_service_follow_those_of_its_plumbing(tmp_path: Pa
     for name in ("0002_b.sql", "0001_a.sql", "notes.txt"):
         (tmp_path / name).write_text("")
     names = [path.stem for path in migrations_of(tmp_path, "outbox", "replies")]
-    assert names == ["outbox_0001", "replies_0001", "replies_0002", "0001_a", "0002_b"]
+    shared = [name for name in names if name[0] in "or"]
+    assert names == [*sorted(shared), "0001_a", "0002_b"]
+    assert {"outbox_0001", "replies_0001"} < set(shared)
 
 
 async def test_every_connection_of_the_pool_sees_its_schema_first(
     servers: Servers, schema: str, migrations: list[Path]
 ) -> None:
-    async with open_database(servers.postgres_dsn, schema, migrations, connections_max=3) as pool:
-        async with pool.acquire() as one, pool.acquire() as two, pool.acquire() as three:
+    await migrate(servers.postgres_dsn, schema, migrations)
+    async with open_database(servers.service_dsn, schema, migrations, connections_max=3) as opened:
+        begin = opened.begin
+        async with begin() as one, begin() as two, begin() as three:
             seen = [await c.fetchval("select current_schema()") for c in (one, two, three)]
         assert seen == [schema] * 3
         # A connection that comes back to the pool is reset, not bent for the next one.
-        async with pool.acquire() as connection:
+        async with begin() as connection:
             await connection.execute("set search_path to public")
-        assert await pool.fetchval("select count(*) from things") == 2
+        assert await opened.of().fetchval("select count(*) from things") == 2
 
 
 async def test_the_pool_is_closed_with_the_block(
     servers: Servers, schema: str, migrations: list[Path]
 ) -> None:
-    async with open_database(servers.postgres_dsn, schema, migrations) as pool:
-        assert await pool.fetchval("select 1") == 1
+    async with servers.migrated(schema, migrations) as opened:
+        assert await opened.of().fetchval("select 1") == 1
     with pytest.raises(asyncpg.InterfaceError):
-        await pool.fetchval("select 1")
+        await opened.of().fetchval("select 1")
 
 
 @asynccontextmanager
@@ -182,6 +190,55 @@ async def test_a_database_whose_own_setting_lets_it_forget_is_refused(
     assert await names_in(database, "things") == ["first", "second"]
 
 
+async def test_a_service_does_not_work_with_a_schema_that_lacks_migrations(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    async with servers.migrated(schema, migrations[:1]):
+        pass
+    with pytest.raises(SchemaOutdatedError, match="0002_size"):
+        async with open_database(servers.service_dsn, schema, migrations):
+            pass
+
+
+async def test_a_role_that_may_see_everything_is_refused(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    await migrate(servers.postgres_dsn, schema, migrations)
+    with pytest.raises(UnsafeDatabaseError, match="row-level security"):
+        async with open_database(servers.postgres_dsn, schema, migrations):
+            pass
+    await servers.execute(schema, f'alter table things owner to "{SERVICE_ROLE}"')
+    with pytest.raises(UnsafeDatabaseError, match="row-level security"):
+        async with open_database(servers.service_dsn, schema, migrations):
+            pass
+
+
+async def test_a_role_of_a_service_may_nothing_but_work_in_its_schema(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    async with servers.migrated(schema, migrations) as opened:
+        for command in (
+            "alter table things disable row level security",
+            "create table more (name text)",
+            "truncate things",
+            "delete from migrations",
+            f"alter role {SERVICE_ROLE} bypassrls",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await opened.of(EVERYONE).execute(command)
+
+
+async def test_a_role_gets_a_new_password_that_the_server_is_never_told(servers: Servers) -> None:
+    role = f"test_{uuid.uuid4().hex}"
+    for password in ("first of two", "sécond"):
+        await create_role(servers.postgres_dsn, role, password)
+        connection = await asyncpg.connect(servers.postgres_dsn, user=role, password=password)
+        await connection.close()
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(servers.postgres_dsn, user=role, password="first of two")
+    await servers.execute("public", f"drop role {role}")
+
+
 def test_each_query_of_a_file_is_found_under_its_name(tmp_path: Path) -> None:
     path = tmp_path / "queries.sql"
     path.write_text(
@@ -209,8 +266,8 @@ async def test_every_query_of_a_service_fits_its_schema(
 ) -> None:
     assert queries
     async with (
-        open_database(servers.postgres_dsn, schema, migrations) as pool,
-        pool.acquire() as connection,
+        servers.migrated(schema, migrations) as opened,
+        opened.begin(EVERYONE) as connection,
     ):
         for text in queries.values():
             assert (await connection.prepare(text)).get_query() == text

@@ -8,7 +8,6 @@ import pytest
 
 from services.chassis.artifacts import ObjectArtifacts, memory_artifacts
 from services.chassis.clock import ManualClock
-from services.chassis.database import open_database
 from services.gateway.core import file as file_limits
 from services.gateway.core.build_upload import (
     add_part,
@@ -52,9 +51,9 @@ async def store(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterat
         return
     async with (
         servers.schema() as schema,
-        open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool,
+        servers.migrated(schema, MIGRATIONS) as database,
     ):
-        yield PostgresFileStore(pool)
+        yield PostgresFileStore(database)
 
 
 class Shelf:
@@ -284,7 +283,7 @@ async def test_parts_are_joined_in_the_order_given_and_dropped(shelf: Shelf) -> 
     assert (completed.state, completed.file_id) == (UploadState.COMPLETED, file.file_id)
     assert await shelf.contents.get(file.digest) == b"cdab"
     assert file.expire_time == file.create_time + datetime.timedelta(hours=1)
-    assert await shelf.store.list_parts(upload.upload_id) == []
+    assert await shelf.store.list_parts(upload) == []
     assert await shelf.complete(upload, second, first, unused) == (completed, file)
     for _ in range(2):  # the parts' bytes go first; those of the file, once it has expired
         assert await shelf.contents.exists(file.digest)
@@ -325,7 +324,7 @@ async def test_an_upload_expires_after_an_hour(shelf: Shelf) -> None:
         with pytest.raises(UploadStateError):
             await cancel_upload(shelf.store, shelf.clock, "acme", upload.upload_id)
         await shelf.sweep()
-    assert await shelf.store.list_parts(upload.upload_id) == []
+    assert await shelf.store.list_parts(upload) == []
 
 
 async def test_a_cancelled_upload_stays_cancelled(shelf: Shelf) -> None:
@@ -338,7 +337,7 @@ async def test_a_cancelled_upload_stays_cancelled(shelf: Shelf) -> None:
         await shelf.complete(upload, part)
     with pytest.raises(UploadNotFoundError):
         await cancel_upload(shelf.store, shelf.clock, "globex", upload.upload_id)
-    assert await shelf.store.list_parts(upload.upload_id) == []
+    assert await shelf.store.list_parts(upload) == []
 
 
 async def test_a_name_finds_one_file_of_a_tenant(shelf: Shelf) -> None:
@@ -377,7 +376,7 @@ async def test_an_upload_with_numbered_parts_is_found_by_its_files_name(shelf: S
         with pytest.raises(FieldInvalidError):
             await shelf.add(upload, content, number)
     part_id = await shelf.add(upload, b"ab", 0)
-    (part,) = await shelf.store.list_parts(upload.upload_id)
+    (part,) = await shelf.store.list_parts(upload)
     assert (part.part_id, part.number) == (part_id, 0)
     other = await shelf.announce(named=True)
     _, file = await shelf.complete(upload, part_id)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.database import Pool, open_database
+from services.chassis.database import EVERYONE, Database
 from services.chassis.invariants import Rule
 from services.gateway.invariants import gateway_rules
 from services.gateway.postgres import MIGRATIONS
@@ -17,19 +17,19 @@ LIVED = (Path(__file__).parent / "gateway_rows.sql").read_text()
 PLANTS = load_plants(Path(__file__).parent / "gateway_violations.sql")
 
 
-def rules_of(pool: Pool) -> list[Rule]:
+def rules_of(database: Database) -> list[Rule]:
     """The rules over the schema; the first, which is dropped, is the server's."""
-    return gateway_rules(pool)[1:]
+    return gateway_rules(database)[1:]
 
 
 @pytest.fixture
-async def pool(servers: Servers, schema: str) -> AsyncIterator[Pool]:
+async def lived(servers: Servers, schema: str) -> AsyncIterator[Database]:
     """A schema with a row of every kind."""
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as opened:
+    async with servers.owned(schema, MIGRATIONS) as opened:
         assert broken(await findings_of(rules_of(opened))) == {}
-        await opened.execute(LIVED)
+        await opened.of(EVERYONE).execute(LIVED)
         yield opened
 
 
-async def test_each_violation_is_named_by_its_rule(pool: Pool) -> None:
-    await assert_seen(pool, rules_of, PLANTS)
+async def test_each_violation_is_named_by_its_rule(lived: Database) -> None:
+    await assert_seen(lived, rules_of, PLANTS)

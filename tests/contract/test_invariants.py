@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.chassis import invariants as module
-from services.chassis.database import Pool, migrations_of, open_database
+from services.chassis.database import EVERYONE, Database, migrations_of
 from services.chassis.invariants import (
     OFFENDERS_MAX,
     Finding,
@@ -36,17 +36,17 @@ select pg_sleep(2)::text as offender;
 
 
 @pytest.fixture
-async def pool(servers: Servers, schema: str, tmp_path: Path) -> AsyncIterator[Pool]:
+async def things(servers: Servers, schema: str, tmp_path: Path) -> AsyncIterator[Database]:
     (tmp_path / "0001_things.sql").write_text("create table things (name text, kind text);")
-    async with open_database(servers.postgres_dsn, schema, migrations_of(tmp_path)) as opened:
+    async with servers.owned(schema, migrations_of(tmp_path)) as opened:
         yield opened
 
 
 @pytest.fixture
-def rules(pool: Pool, tmp_path: Path) -> list[Rule]:
+def rules(things: Database, tmp_path: Path) -> list[Rule]:
     path = tmp_path / "invariants.sql"
     path.write_text(QUERIES)
-    return sql_rules(pool, path, {"I4_no_things": [["big", "small"]]})
+    return sql_rules(things, path, {"I4_no_things": [["big", "small"]]})
 
 
 def counted(invariant: str) -> float | None:
@@ -58,26 +58,30 @@ async def findings_of(*rules: Rule) -> list[Finding]:
     return await Invariants(rules).verify()
 
 
-async def test_what_breaks_a_rule_is_named_and_counted(pool: Pool, rules: list[Rule]) -> None:
+async def test_what_breaks_a_rule_is_named_and_counted(things: Database, rules: list[Rule]) -> None:
     (held,) = await findings_of(rules[0])
     assert (held.rule.invariant, held.rule.text) == ("I4", "There are no things, of whatever kind.")
     assert (held.offenders, held.unchecked) == ((), "")
     before = counted("I4")
     assert before is not None
-    await pool.execute("insert into things values ('a', 'big'), ('b', 'other'), ('c', 'small')")
+    await things.of(EVERYONE).execute(
+        "insert into things values ('a', 'big'), ('b', 'other'), ('c', 'small')"
+    )
     (broken,) = await findings_of(rules[0])
     assert broken.offenders == ("a", "c")
     assert counted("I4") == before + 1
 
 
-async def test_no_more_than_ten_are_named(pool: Pool, rules: list[Rule]) -> None:
-    await pool.execute("insert into things select n, 'big' from generate_series(10, 40) as n")
+async def test_no_more_than_ten_are_named(things: Database, rules: list[Rule]) -> None:
+    await things.of(EVERYONE).execute(
+        "insert into things select n, 'big' from generate_series(10, 40) as n"
+    )
     (broken,) = await findings_of(rules[0])
     assert broken.offenders == tuple(str(number) for number in range(10, 10 + OFFENDERS_MAX))
 
 
 async def test_a_check_that_takes_too_long_is_given_up(
-    pool: Pool, rules: list[Rule], monkeypatch: pytest.MonkeyPatch
+    things: Database, rules: list[Rule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHECK_SECONDS_MAX", 0.1)
     before = counted("I5") or 0.0
@@ -89,7 +93,7 @@ async def test_a_check_that_takes_too_long_is_given_up(
         "select count(*) from pg_stat_activity "
         "where query like '%pg_sleep(2)%' and state = 'active' and pid <> pg_backend_pid()"
     )
-    assert await pool.fetchval(running) == 0
+    assert await things.of(EVERYONE).fetchval(running) == 0
 
 
 async def test_what_cannot_be_checked_says_why_and_keeps_nobody_from_the_rest() -> None:
@@ -126,8 +130,8 @@ async def test_rules_are_looked_at_again_and_again(monkeypatch: pytest.MonkeyPat
     watching.cancel()
 
 
-async def test_a_server_that_begins_to_forget_is_seen(servers: Servers, pool: Pool) -> None:
-    rule = durable_rule(pool)
+async def test_a_server_that_begins_to_forget_is_seen(servers: Servers, things: Database) -> None:
+    rule = durable_rule(things)
     assert not (await findings_of(rule))[0].offenders
     async with setting_off(servers.postgres_dsn, "fsync"):
         (found,) = await findings_of(rule)

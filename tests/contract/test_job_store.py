@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.chassis.database import open_database
 from services.gateway.core.create_job import adopt_jobs
 from services.gateway.core.errors import (
     FieldInvalidError,
@@ -43,9 +42,9 @@ async def tuning(request: pytest.FixtureRequest, servers: Servers) -> AsyncItera
         return
     async with (
         servers.schema() as schema,
-        open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool,
+        servers.migrated(schema, MIGRATIONS) as database,
     ):
-        yield Tuning(PostgresJobStore(pool), PostgresFileStore(pool))
+        yield Tuning(PostgresJobStore(database), PostgresFileStore(database))
 
 
 async def test_a_job_is_found_as_it_was_asked_for(tuning: Tuning) -> None:

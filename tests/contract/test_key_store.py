@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.chassis.database import open_database
 from services.gateway.core.api_key import SCOPES, ApiKey
 from services.gateway.core.errors import (
     KeyNotFoundError,
@@ -29,9 +28,9 @@ async def store(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterat
         return
     async with (
         servers.schema() as schema,
-        open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool,
+        servers.migrated(schema, MIGRATIONS) as database,
     ):
-        yield PostgresKeyStore(pool)
+        yield PostgresKeyStore(database)
 
 
 def key_of(
@@ -182,26 +181,26 @@ async def test_an_unknown_key_cannot_be_revoked(store: KeyStore) -> None:
 async def test_a_key_that_could_do_everything_can_do_what_came_later(
     servers: Servers, schema: str
 ) -> None:
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS[:1]) as pool:
-        first = PostgresKeyStore(pool)
+    async with servers.migrated(schema, MIGRATIONS[:1]) as database:
+        first = PostgresKeyStore(database)
         await first.add_tenant("acme")
         everything = SCOPES - {"files:read", "files:write"}
         await first.add_key(dataclasses.replace(key_of("acme", "all"), scopes=everything))
         await first.add_key(key_of("acme", "few"))
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool:
-        found = [await PostgresKeyStore(pool).find_key(name) for name in ("all", "few")]
+    async with servers.migrated(schema, MIGRATIONS) as database:
+        found = [await PostgresKeyStore(database).find_key(name) for name in ("all", "few")]
     assert [key.scopes for key in found if key] == [SCOPES, key_of("acme").scopes]
 
 
 async def test_what_was_acknowledged_is_there_for_the_next_process(
     servers: Servers, schema: str
 ) -> None:
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool:
-        first = PostgresKeyStore(pool)
+    async with servers.migrated(schema, MIGRATIONS) as database:
+        first = PostgresKeyStore(database)
         await first.add_tenant("acme")
         await first.add_key(key_of("acme"))
         await first.revoke_key("key-1")
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool:
-        found = await PostgresKeyStore(pool).find_key("key-1")
+    async with servers.migrated(schema, MIGRATIONS) as database:
+        found = await PostgresKeyStore(database).find_key("key-1")
     assert found is not None
     assert found.revoked

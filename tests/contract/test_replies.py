@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 from trine.scheduler.v1.training_service_pb2 import TrainDomainRequest
 
-from services.chassis.database import open_database
 from services.chassis.replies import (
     PostgresReplies,
     Replies,
@@ -43,7 +42,7 @@ async def answering(request: pytest.FixtureRequest, servers: Servers) -> AsyncIt
 
 async def answer(answering: Answering, key: RequestKey, reply: bytes) -> bytes:
     """Answers as a servicer does: acts only if the request is new."""
-    async with answering.open() as unit:
+    async with answering.open(key.tenant) as unit:
         known = await unit.recall(key)
         if known is None:
             await answering.change(unit)
@@ -81,13 +80,13 @@ async def test_what_was_answered_about_somebody_is_forgotten_and_its_id_used_up(
 ) -> None:
     keys = [dataclasses.replace(KEY, request_id=f"request-{number}") for number in range(4)]
     whom = ["dating/ada", "dating/ada", "dating/bob", ""]
-    async with answering.open() as unit:
+    async with answering.open(KEY.tenant) as unit:
         for key, about in zip(keys, whom, strict=True):
             assert await unit.recall(key) is None
             await unit.remember(key, b"the first", about)
         await unit.forget("globex", "dating/bob")
         await unit.forget("acme", "")
-    async with answering.open() as unit:
+    async with answering.open(KEY.tenant) as unit:
         await unit.forget("acme", "dating/ada")
     for key in keys[:2]:
         with pytest.raises(RequestIdReusedError):
@@ -112,7 +111,7 @@ async def test_a_unit_that_fails_forgets_that_the_id_was_taken(answering: Answer
         await unit.remember(KEY, b"never given")
 
     with pytest.raises(DeliberateError):
-        await act_and_fail(answering.open(), act)
+        await act_and_fail(answering.open(KEY.tenant), act)
     assert await answering.count() == 0
     assert await answer(answering, OTHER_BODY, b"the first") == b"the first"
     assert await answering.count() == 1
@@ -137,7 +136,7 @@ async def test_who_waits_for_a_request_that_fails_acts_in_its_place(answering: A
         claimed.set()
         await going_on.wait()
 
-    failing = asyncio.create_task(act_and_fail(answering.open(), act))
+    failing = asyncio.create_task(act_and_fail(answering.open(KEY.tenant), act))
     await claimed.wait()
     waiting = asyncio.create_task(answer(answering, KEY, b"the second"))
     await asyncio.sleep(0.02)
@@ -164,18 +163,16 @@ async def test_an_id_that_passes_the_checks_is_one_that_can_be_kept(
 
 
 async def test_answers_are_kept_for_a_day(servers: Servers, schema: str) -> None:
-    async with (
-        open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool,
-        pool.acquire() as connection,
-    ):
-        replies = PostgresReplies(connection)
+    async with servers.migrated(schema, MIGRATIONS) as database:
         old = dataclasses.replace(KEY, request_id="old")
         for key in (KEY, old):
-            await replies.recall(key)
-            await replies.remember(key, b"kept")
+            async with database.begin(key.tenant) as connection:
+                await PostgresReplies(connection).recall(key)
+                await PostgresReplies(connection).remember(key, b"kept")
         age = "update replies set create_time = now() - make_interval(hours => $1, mins => $2)"
-        await connection.execute(f"{age} where request_id = 'request-1'", 23, 59)
-        await connection.execute(f"{age} where request_id = 'old'", 24, 1)
-        await prune_replies(pool)
-        assert await replies.recall(KEY) == b"kept"
-        assert await replies.recall(old) is None
+        await database.of(KEY.tenant).execute(f"{age} where request_id = 'request-1'", 23, 59)
+        await database.of(KEY.tenant).execute(f"{age} where request_id = 'old'", 24, 1)
+        await prune_replies(database)
+        async with database.begin(KEY.tenant) as connection:
+            assert await PostgresReplies(connection).recall(KEY) == b"kept"
+            assert await PostgresReplies(connection).recall(old) is None

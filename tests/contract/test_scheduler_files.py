@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from services.chassis.database import EVERYONE
 from services.scheduler.core.create_file_run import FILE_RUNS_ACTIVE_MAX, create_file_run
 from services.scheduler.core.errors import FileRunsExhaustedError, ModelExistsError
 from services.scheduler.core.file_source import FileSource, Method
@@ -46,7 +47,7 @@ def source_of(number: int) -> FileSource:
 
 
 async def create(store: SchedulerStore, number: int, tenant: str = TENANT, seed: int = 0) -> Run:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await create_file_run(unit, tenant, source_of(number), GENERAL, seed)
 
 
@@ -152,7 +153,7 @@ async def test_a_model_made_from_a_checkpoint_descends_from_its_model(
 async def test_a_deleted_model_is_marked(store: SchedulerStore) -> None:
     run = await queue_files(store)
     await complete(store, await lease(store))
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await unit.delete_head(TENANT, run.job.model)
     head = await store.read_head(TENANT, run.job.model)
     assert head is not None

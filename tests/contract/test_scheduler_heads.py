@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.chassis.database import EVERYONE
 from services.scheduler.core.complete_run import MOVED_REASON
 from services.scheduler.core.errors import HeadNotFoundError
 from services.scheduler.core.head import Head, PromotedHead
@@ -33,7 +34,7 @@ def store(scheduler_store: SchedulerStore) -> SchedulerStore:
 
 async def put_in_use(store: SchedulerStore, head: str, domain: str = DOMAIN) -> str:
     """Moves the pointer and returns what it pointed at."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         in_use = await unit.lock_pointer(TENANT, domain)
         previous = "" if in_use is None else in_use.head
         await unit.move_pointer(TENANT, domain, head, previous, "a test")
@@ -41,12 +42,12 @@ async def put_in_use(store: SchedulerStore, head: str, domain: str = DOMAIN) -> 
 
 
 async def in_use(store: SchedulerStore, domain: str = DOMAIN) -> Head | None:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await unit.lock_pointer(TENANT, domain)
 
 
 async def roll_back(store: SchedulerStore, head: str = "") -> tuple[str, str]:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await roll_back_head(unit, CLOCK, TENANT, DOMAIN, head)
 
 
@@ -57,15 +58,15 @@ async def names_of(store: SchedulerStore, domain: str = DOMAIN) -> list[str]:
 async def test_at_first_no_head_is_in_use(store: SchedulerStore) -> None:
     assert await in_use(store) is None
     assert await store.list_promoted(("", ""), 10) == []
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         assert not await unit.was_in_use(TENANT, DOMAIN, "u_acme.dating.x")
 
 
 async def test_a_new_head_is_found_as_it_was_added_and_is_not_in_use(store: SchedulerStore) -> None:
     head = head_for(await queue(store), parent="u_acme.dating.2026-05-16.001")
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await unit.add_head(head)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         assert await unit.find_head(TENANT, DOMAIN, head.head) == head
         assert await unit.find_head(TENANT, "hiring", head.head) is None
         assert await unit.find_head("globex", DOMAIN, head.head) is None
@@ -131,7 +132,7 @@ async def test_an_empty_pointer_means_the_encoder_alone(store: SchedulerStore) -
     assert await in_use(store) is None
     assert await store.head_in_use(TENANT, DOMAIN) is None
     assert await store.list_promoted(("", ""), 10) == []
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         found = await unit.find_head(TENANT, DOMAIN, head.head)
     assert found is not None
     assert not found.promoted
@@ -141,7 +142,7 @@ async def test_only_a_head_that_the_pointer_pointed_at_was_in_use(store: Schedul
     first, second, held = [
         (await make_head(store, promoted=promoted)).head for promoted in (True, True, False)
     ]
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         used = [await unit.was_in_use(TENANT, DOMAIN, head) for head in (first, second, held)]
         elsewhere = [
             await unit.was_in_use(TENANT, "hiring", first),
@@ -202,9 +203,9 @@ async def test_a_unit_that_fails_leaves_the_pointer_and_its_history(
         await unit.emit_head("promoted", TENANT, DOMAIN, second, first.head)
 
     with pytest.raises(DeliberateError):
-        await act_and_fail(store.begin(), act)
+        await act_and_fail(store.begin(EVERYONE), act)
     assert await in_use(store) == first
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         assert not await unit.was_in_use(TENANT, DOMAIN, second.head)
     assert await setting.events() == told
 

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from services.chassis.database import Pool, open_database
+from services.chassis.database import EVERYONE, Database
 from services.chassis.invariants import Rule
 from services.scheduler.core.errors import ArtifactsUnavailableError, FieldInvalidError
 from services.scheduler.core.lease_run import expire_leases, fail_run
@@ -76,19 +76,19 @@ def manifests_of_today() -> StoredManifests:
     return StoredManifests([name.format(today) for name in NAMES])
 
 
-def rules_of(pool: Pool, manifests: StoredManifests | None = None) -> list[Rule]:
+def rules_of(database: Database, manifests: StoredManifests | None = None) -> list[Rule]:
     """The rules over the schema; the first, which is dropped, is the server's."""
     stored = cast("Manifests", manifests or manifests_of_today())
-    return scheduler_rules(pool, stored, LONG_SECONDS)[1:]
+    return scheduler_rules(database, stored, LONG_SECONDS)[1:]
 
 
 @pytest.fixture
-async def pool(servers: Servers, schema: str) -> AsyncIterator[Pool]:
+async def lived(servers: Servers, schema: str) -> AsyncIterator[Database]:
     """A schema in which much has happened."""
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as opened:
+    async with servers.owned(schema, MIGRATIONS) as opened:
         await live(postgres_setting(opened).store)
-        await opened.execute(PUBLISHED)
-        await opened.execute(DIGESTS)
+        await opened.of(EVERYONE).execute(PUBLISHED)
+        await opened.of(EVERYONE).execute(DIGESTS)
         yield opened
 
 
@@ -97,22 +97,22 @@ async def live(store: SchedulerStore) -> None:
     for state in State:
         await bring_to(store, await queue(store, f"in-{state}"), state)
     for run in [await queue(store), await queue_files(store)]:
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             await unit.move_run(run, State.CANCELLED)
     await drain(store)
     for promoted in (True, False, True):
         await make_head(store, promoted=promoted)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await roll_back_head(unit, CLOCK, TENANT, DOMAIN, "")
     await make_head(store)
     await queue(store, "lost")
     for _ in range(2):
         run = await lease(store)
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             failure = Failure("TRAINER_FAILED", "It broke.", retriable=True)
             await fail_run(unit, TENANT, run.run_id, run.token, failure)
     await lease(store, seconds=-1)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         assert len(await expire_leases(unit)) == 1
     await queue(store, "leased")
     await beat(store, await lease(store), heartbeat_of(checkpoint_digest=CHECKPOINT))
@@ -121,23 +121,23 @@ async def live(store: SchedulerStore) -> None:
 async def drain(store: SchedulerStore) -> None:
     """Takes what waits out of the queue: others come after it."""
     while (run := (await store.active_run(TENANT, f"in-{State.QUEUED}"))) is not None:
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             await unit.move_run(run, State.CANCELLED)
 
 
-async def test_each_violation_is_named_by_its_rule(pool: Pool) -> None:
-    await assert_seen(pool, rules_of, PLANTS)
+async def test_each_violation_is_named_by_its_rule(lived: Database) -> None:
+    await assert_seen(lived, rules_of, PLANTS)
 
 
 async def test_an_empty_schema_holds(servers: Servers, schema: str) -> None:
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as empty:
+    async with servers.migrated(schema, MIGRATIONS) as empty:
         assert broken(await findings_of(rules_of(empty))) == {}
 
 
-async def test_artifacts_out_of_reach_leave_their_rules_unchecked(pool: Pool) -> None:
+async def test_artifacts_out_of_reach_leave_their_rules_unchecked(lived: Database) -> None:
     manifests = manifests_of_today()
     manifests.reachable = False
-    found = [f for f in await findings_of(rules_of(pool, manifests)) if f.unchecked]
+    found = [f for f in await findings_of(rules_of(lived, manifests)) if f.unchecked]
     assert [finding.rule.invariant for finding in found] == ["I7", "I8", "I11"]
     assert {finding.unchecked for finding in found} == {"the artifact store does not answer"}
 

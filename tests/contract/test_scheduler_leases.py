@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from services.chassis.database import EVERYONE
 from services.scheduler.core.cancel_run import cancel_run
 from services.scheduler.core.errors import LeaseLostError
 from services.scheduler.core.lease_run import Lease, expire_leases, fail_run, lease_run
@@ -35,7 +36,7 @@ def store(scheduler_store: SchedulerStore) -> SchedulerStore:
 
 
 async def expire(store: SchedulerStore) -> list[Run]:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await expire_leases(unit)
 
 
@@ -53,7 +54,7 @@ async def test_the_oldest_queued_run_is_leased_first(setting: SchedulerSetting) 
 async def test_there_is_nothing_to_lease_when_nothing_is_queued(store: SchedulerStore) -> None:
     for state in set(State) - {State.QUEUED}:
         await bring_to(store, await queue(store, str(state)), state)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         assert await lease_run(unit, "trainer-1", LONG_SECONDS) is None
 
 
@@ -61,7 +62,7 @@ async def test_of_twenty_racing_trainers_no_two_get_one_run(store: SchedulerStor
     queued = [await queue(store, f"domain-{index}") for index in range(8)]
 
     async def take(index: int) -> Lease | None:
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             return await lease_run(unit, f"trainer-{index}", LONG_SECONDS)
 
     leases = await asyncio.gather(*(take(index) for index in range(20)))
@@ -73,7 +74,7 @@ async def test_of_twenty_racing_trainers_no_two_get_one_run(store: SchedulerStor
 async def test_a_lease_starts_the_run_and_notes_the_head_in_use(store: SchedulerStore) -> None:
     head = await make_head(store)
     queued = await queue(store)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         found = await lease_run(unit, "trainer-1", LONG_SECONDS)
     assert found is not None
     assert found.incumbent_manifest_digest == head.manifest_digest
@@ -130,7 +131,7 @@ async def test_a_lease_ends_by_time_alone_unless_it_is_extended(setting: Schedul
     patient = await lease(store, LONG_SECONDS)
     await beat(store, beating, heartbeat_of())
     await setting.wait(2 * SHORT_SECONDS)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         expired = await unit.lock_expired_runs()
     assert expired == [await run_of(store, silent)]
     assert (await run_of(store, patient)).state is State.STARTING
@@ -228,7 +229,7 @@ async def test_the_holder_of_an_earlier_lease_can_change_nothing(setting: Schedu
             await beat(store, stale, heartbeat_of(point_of(10)))
         with pytest.raises(LeaseLostError):
             await complete(store, stale)
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             failure = Failure("TRAINER_ERROR", "stale", retriable=False)
             with pytest.raises(LeaseLostError):
                 await fail_run(unit, TENANT, stale.run_id, stale.token, failure)
@@ -243,7 +244,7 @@ async def test_units_that_lock_one_run_run_one_after_another(store: SchedulerSto
     seen: list[str] = []
 
     async def work() -> None:
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             assert await unit.lock_run(TENANT, run.run_id) is not None
             seen.append("in")
             await asyncio.sleep(0.005)
@@ -259,11 +260,11 @@ async def test_of_a_lease_and_a_cancellation_at_once_the_run_ends_cancelled(
     run = await queue(store)
 
     async def cancel() -> None:
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             await cancel_run(unit, TENANT, run.run_id)
 
     async def take() -> None:
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             await lease_run(unit, "trainer-1", LONG_SECONDS)
 
     await asyncio.gather(take(), cancel(), take())

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from services.chassis.clock import ManualClock
-from services.chassis.database import open_database
+from services.chassis.database import EVERYONE
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.ports import SchedulerStore
 from services.scheduler.core.run import Run, run_id_of
@@ -45,24 +45,24 @@ async def test_numbers_begin_anew_every_day() -> None:
 
 
 async def test_numbers_of_the_day_before_do_not_count(servers: Servers, schema: str) -> None:
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool:
-        await pool.execute(
+    async with servers.migrated(schema, MIGRATIONS) as database:
+        await database.of(EVERYONE).execute(
             "insert into run_numbers (tenant, day, number) "
             "values ($1, (now() at time zone 'utc')::date - 1, 41)",
             TENANT,
         )
-        run = await queue(postgres_setting(pool).store)
+        run = await queue(postgres_setting(database).store)
     assert run.run_id == id_of(run, 1)
 
 
 async def test_the_thousandth_run_of_a_day_has_four_digits(servers: Servers, schema: str) -> None:
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool:
-        await pool.execute(
+    async with servers.migrated(schema, MIGRATIONS) as database:
+        await database.of(EVERYONE).execute(
             "insert into run_numbers (tenant, day, number) "
             "values ($1, (now() at time zone 'utc')::date, 999)",
             TENANT,
         )
-        run = await queue(postgres_setting(pool).store)
+        run = await queue(postgres_setting(database).store)
     assert run.run_id == f"tr_{run.create_time:%Y_%m_%d}_1000"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from services.chassis.database import EVERYONE
 from services.scheduler.core.cancel_run import cancel_run
 from services.scheduler.core.errors import (
     LeaseLostError,
@@ -50,20 +51,20 @@ def store(scheduler_store: SchedulerStore) -> SchedulerStore:
 
 async def steer(store: SchedulerStore, act: Act, run: Run) -> Run:
     """Does something to a run and checks that it is read as it was returned."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         steered = await act(unit, TENANT, run.run_id)
     assert (await run_of(store, run)).state is steered.state
     return steered
 
 
 async def release(store: SchedulerStore, run: Run) -> None:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await release_run(unit, TENANT, run.run_id, run.token)
 
 
 async def directive(store: SchedulerStore, run: Run) -> Directive:
     """What the holder of the run's lease hears."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         key = (TENANT, run.run_id, run.token)
         return await heartbeat_run(
             unit, *key, seconds=LONG_SECONDS, heartbeat=heartbeat_of(checkpoint_digest="cd" * 32)
@@ -115,7 +116,7 @@ async def test_a_paused_run_keeps_its_domain_and_has_no_lease_to_lose(
     await steer(store, pause_run, run)
     await release(store, run)
     await setting.wait(2 * SHORT_SECONDS)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         assert await expire_leases(unit) == []
     with pytest.raises(RunActiveError) as caught:
         await queue(store)
@@ -134,7 +135,7 @@ async def test_a_run_whose_trainer_is_lost_while_pausing_is_paused(
     await steer(store, pause_run, run)
     if silent:
         await setting.wait(2 * SHORT_SECONDS)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         if silent:
             await expire_leases(unit)
         else:
@@ -209,7 +210,7 @@ async def test_a_stop_outlives_the_trainer_that_heard_of_it(setting: SchedulerSe
     run = await running(store, SHORT_SECONDS)
     await steer(store, stop_run, run)
     await setting.wait(2 * SHORT_SECONDS)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await expire_leases(unit)
     lost = await run_of(store, run)
     assert (lost.state, lost.attempt, lost.stop_requested) == (State.QUEUED, 2, True)
@@ -261,7 +262,7 @@ async def test_of_a_pause_and_a_lease_at_once_the_trainer_hears_of_the_pause(
     run = await queue(store)
 
     async def take() -> Run | None:
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             found = await unit.lock_queued_run()
             return found and await unit.start_lease(found, "trainer-1", LONG_SECONDS, "")
 

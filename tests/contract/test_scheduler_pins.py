@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.chassis.database import EVERYONE
 from services.scheduler.core.complete_run import PINNED_REASON
 from services.scheduler.core.errors import HeadNotFoundError
 from services.scheduler.core.pin_head import pin_head, unpin_head
@@ -28,17 +29,17 @@ def store(scheduler_store: SchedulerStore) -> SchedulerStore:
 
 
 async def pin(store: SchedulerStore, head: str = "") -> tuple[str, str]:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await pin_head(unit, CLOCK, TENANT, DOMAIN, head)
 
 
 async def unpin(store: SchedulerStore) -> str:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await unpin_head(unit, TENANT, DOMAIN)
 
 
 async def roll_back(store: SchedulerStore, head: str = "") -> tuple[str, str]:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await roll_back_head(unit, CLOCK, TENANT, DOMAIN, head)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.chassis.database import EVERYONE
 from services.scheduler.core.ports import SchedulerStore, SchedulerUnit
 from services.scheduler.core.training_policy import PolicyChoice
 from tests.support.faults import DeliberateError, act_and_fail
@@ -18,7 +19,7 @@ def store(scheduler_store: SchedulerStore) -> SchedulerStore:
 async def save(
     store: SchedulerStore, choice: PolicyChoice, tenant: str = TENANT, domain: str = DOMAIN
 ) -> None:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await unit.save_policy(tenant, domain, choice)
 
 
@@ -56,5 +57,5 @@ async def test_a_unit_that_fails_leaves_the_choice(store: SchedulerStore) -> Non
         await unit.save_policy(TENANT, DOMAIN, PolicyChoice())
 
     with pytest.raises(DeliberateError):
-        await act_and_fail(store.begin(), act)
+        await act_and_fail(store.begin(EVERYONE), act)
     assert await store.read_policy(TENANT, DOMAIN) == CHOICE

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from services.chassis.clock import ManualClock
+from services.chassis.database import EVERYONE
 from services.scheduler.core.advance_rollouts import (
     abort_rollout,
     advance_rollouts,
@@ -55,7 +56,7 @@ def clock() -> ManualClock:
 async def choose(
     store: SchedulerStore, policy: RolloutPolicy = BOTH, domain: str = DOMAIN, tenant: str = TENANT
 ) -> None:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await unit.save_rollout_policy(tenant, domain, policy)
 
 
@@ -73,22 +74,22 @@ async def report(
     **content: object,
 ) -> None:
     figures = dataclasses.replace(ShadowFigures(), **content)  # type: ignore[arg-type]
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await unit.save_figures(TENANT, rollout_id, server, figures)
 
 
 async def abort(store: SchedulerStore, rollout_id: str, tenant: str = TENANT) -> Rollout:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await abort_rollout(unit, CLOCK, tenant, rollout_id)
 
 
 async def promote(store: SchedulerStore, rollout_id: str, tenant: str = TENANT) -> Rollout:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await promote_rollout(unit, CLOCK, tenant, rollout_id)
 
 
 async def pin(store: SchedulerStore, head: str = "") -> None:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await pin_head(unit, CLOCK, TENANT, DOMAIN, head)
 
 
@@ -311,7 +312,7 @@ async def test_rolling_back_ends_what_was_measured_against_the_head_in_use(
     await make_head(store)
     await choose(store)
     await make_head(store)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await roll_back_head(unit, CLOCK, TENANT, DOMAIN, "")
     assert await steps(store) == [Step.ABORTED]
     assert await in_use(store) == ""
@@ -344,7 +345,8 @@ async def test_what_fails_leaves_nothing(setting: SchedulerSetting) -> None:
 
     with pytest.raises(DeliberateError):
         await act_and_fail(
-            store.begin(), lambda unit: promote_rollout(unit, CLOCK, TENANT, before.rollout_id)
+            store.begin(EVERYONE),
+            lambda unit: promote_rollout(unit, CLOCK, TENANT, before.rollout_id),
         )
     assert await rollout_of(store, head) == before
     assert await in_use(store) == ""

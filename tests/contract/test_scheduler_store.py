@@ -6,6 +6,7 @@ import datetime
 
 import pytest
 
+from services.chassis.database import EVERYONE
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
 from services.scheduler.core.ports import SchedulerStore, SchedulerUnit
@@ -95,7 +96,7 @@ async def test_only_legal_moves_are_made(store: SchedulerStore, state: State) ->
 async def test_every_move_is_read_as_it_was_returned(store: SchedulerStore) -> None:
     run = await queue(store)
     seen = [run]
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         seen.append(await unit.start_lease(run, "trainer-1", LONG_SECONDS, "u_acme.dating.x"))
     assert await run_of(store, run) == seen[-1]
     for state in (State.RUNNING, State.EVALUATING, State.EXPORTING, State.QUEUED):
@@ -109,7 +110,7 @@ async def test_every_move_is_read_as_it_was_returned(store: SchedulerStore) -> N
 async def test_a_failed_run_keeps_its_reason_and_its_end(store: SchedulerStore) -> None:
     run = await bring_to(store, await queue(store), State.RUNNING)
     failure = Failure("TRAINER_ERROR", 'It said "naïve"\n.', retriable=True)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         failed = await unit.move_run(run, State.FAILED, failure=failure)
     assert failed.failure == failure
     assert failed.end_time is not None
@@ -121,7 +122,7 @@ async def test_a_failed_run_keeps_its_reason_and_its_end(store: SchedulerStore) 
 async def test_a_successful_run_keeps_its_verdict_and_its_head(store: SchedulerStore) -> None:
     run = await bring_to(store, await queue(store), State.EXPORTING)
     verdict = verdict_of(promoted=False)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         ended = await unit.move_run(run, State.SUCCEEDED, verdict=verdict, head="u_acme.dating.x")
     assert (ended.verdict, ended.head) == (verdict, "u_acme.dating.x")
     assert await run_of(store, run) == ended
@@ -183,7 +184,7 @@ async def test_the_past_holds_what_newest_successes_of_a_first_attempt_took(
 ) -> None:
     store = setting.store
     for triplets_count in (100, 200, 300):
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             run = await unit.add_run(job_of(triplets_count=triplets_count))
         await bring_to(store, run, State.RUNNING)
         await setting.wait(0.02)
@@ -213,7 +214,7 @@ async def test_successes_are_told_of_until_they_are_marked_oldest_first(
 
 async def test_a_mark_made_while_a_unit_is_open_stays(store: SchedulerStore) -> None:
     run = await bring_to(store, await queue(store), State.SUCCEEDED)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await unit.add_run(job_of("hiring"))
         await store.mark_told(run)
     assert await store.untold_runs(10) == []
@@ -236,13 +237,13 @@ async def test_a_unit_that_fails_leaves_nothing(setting: SchedulerSetting) -> No
         await unit.emit_head("promoted", TENANT, DOMAIN, head, "")
 
     with pytest.raises(DeliberateError):
-        await act_and_fail(store.begin(), act)
+        await act_and_fail(store.begin(EVERYONE), act)
     assert await store.list_runs(TENANT, "", "", 10) == [run]
     assert await store.list_heads(TENANT, DOMAIN, "", 10) == []
     assert await store.list_promoted(("", ""), 10) == []
     assert await store.untold_runs(10) == []
     assert await setting.events() == []
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         assert not await unit.was_in_use(TENANT, DOMAIN, head_for(run).head)
     assert (await queue(store, "hiring")).run_id == id_of(run, 2)
 
@@ -252,10 +253,10 @@ async def test_the_world_hears_of_units_that_committed_in_their_order(
 ) -> None:
     store = setting.store
     run = await queue(store)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await unit.emit_run("queued", run)
         assert await setting.events() == []
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await unit.emit_run("started", run)
         await unit.emit_run("failed", run)
         await unit.emit_head("rolled_back", TENANT, DOMAIN, None, "u_acme.dating.x")

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from services.chassis.database import EVERYONE
 from services.scheduler.core.complete_run import MOVED_REASON, complete_run
 from services.scheduler.core.errors import HeadNotFoundError
 from services.scheduler.core.head import DOMAIN_TIER, SHARED, TENANT_TIER, Head
@@ -42,14 +43,14 @@ async def make_domain_head(store: SchedulerStore) -> Head:
 
 async def lease_next(store: SchedulerStore, seconds: float = LONG_SECONDS) -> Lease:
     """Leases the oldest queued run."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         found = await lease_run(unit, "trainer-1", seconds)
     assert found is not None
     return found
 
 
 async def roll_back(store: SchedulerStore, head: str = "") -> tuple[str, str]:
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await roll_back_head(unit, CLOCK, TENANT, DOMAIN, head)
 
 
@@ -102,7 +103,7 @@ async def test_a_run_keeps_what_it_started_from(setting: SchedulerSetting) -> No
     await make_domain_head(store)
     await queue(store, tenant="globex")
     first = await lease_next(store, SHORT_SECONDS)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await unit.extend_lease(first.run, SHORT_SECONDS, heartbeat_of())
     newer = await promote_another(store)
     await setting.wait(2 * SHORT_SECONDS)
@@ -126,7 +127,7 @@ async def promote_another(store: SchedulerStore) -> Head:
 
 async def give_back(store: SchedulerStore) -> None:
     """Takes runs back whose lease has ended."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         for run in await unit.lock_expired_runs():
             await unit.move_run(run, type(run.state).QUEUED)
 
@@ -145,7 +146,7 @@ async def test_a_domain_head_that_comes_during_a_run_voids_its_comparison(
 
 async def end_unfit(store: SchedulerStore, run: Run) -> None:
     """Ends a run that could only be measured against the encoder."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await complete_run(
             unit,
             CLOCK,
@@ -198,18 +199,18 @@ async def test_rolled_back_without_an_earlier_head_a_tenant_is_served_by_the_dom
 
 async def test_a_shared_head_is_rolled_back_for_all(store: SchedulerStore) -> None:
     first, second = [await make_domain_head(store) for _ in range(2)]
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         moved = await roll_back_head(unit, CLOCK, SHARED, DOMAIN, "")
     assert moved == (second.parent, second.head) == (first.head, second.head)
     assert await in_use(store) == first.head
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         await roll_back_head(unit, CLOCK, SHARED, DOMAIN, "")
     assert await in_use(store) == GENERAL
 
 
 async def test_a_tenant_may_pin_that_it_has_no_head_of_its_own(store: SchedulerStore) -> None:
     above = await make_domain_head(store)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         assert await pin_head(unit, CLOCK, TENANT, DOMAIN, "") == (above.head, above.head)
     await queue(store)
     verdict = await complete(store, (await lease_next(store)).run)
@@ -225,7 +226,7 @@ async def test_heads_that_learned_from_a_shared_snapshot_are_found_with_the_tena
         await queue(store, tenant=tenant)
         run = (await lease_next(store)).run
         digests[tenant] = ("ab" if tenant == SHARED else "cd") * 32
-        async with store.begin() as unit:
+        async with store.begin(EVERYONE) as unit:
             told = heartbeat_of(snapshot_digest=digests[tenant])
             await unit.extend_lease(run, LONG_SECONDS, told)
             run = dataclasses.replace(run, snapshot_digest=digests[tenant])

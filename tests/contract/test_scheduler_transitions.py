@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from services.chassis.author import THE_MESH, Author, set_current_author
-from services.chassis.database import Pool, open_database
+from services.chassis.database import EVERYONE, Database
 from services.scheduler.core.cancel_run import cancel_run
 from services.scheduler.core.errors import RunActiveError, RunStateError
 from services.scheduler.core.lease_run import fail_run, lease_run, release_run
@@ -48,13 +48,13 @@ Row = tuple[str, int, str, int, int]
 
 
 @pytest.fixture
-async def pool(servers: Servers, schema: str) -> AsyncIterator[Pool]:
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as opened:
+async def tables(servers: Servers, schema: str) -> AsyncIterator[Database]:
+    async with servers.migrated(schema, MIGRATIONS) as opened:
         yield opened
 
 
-async def transitions(pool: Pool) -> list[Row]:
-    rows = await pool.fetch(
+async def transitions(tables: Database) -> list[Row]:
+    rows = await tables.of(EVERYONE).fetch(
         "select run_id, number, state, attempt, token from transitions order by move_time, number"
     )
     return [tuple(row) for row in rows]
@@ -86,7 +86,7 @@ class Life:
             assert await self.store.active_run(TENANT, domain) is not None
 
     async def _lease(self) -> None:
-        async with self.store.begin() as unit:
+        async with self.store.begin(EVERYONE) as unit:
             await lease_run(unit, "trainer-1", LONG_SECONDS)
 
     async def _beat(self) -> None:
@@ -105,13 +105,13 @@ class Life:
         run = await self._held()
         failure = Failure("TRAINER_ERROR", "at random", retriable=self.chance.random() < 0.7)
         if run is not None:
-            async with self.store.begin() as unit:
+            async with self.store.begin(EVERYONE) as unit:
                 await fail_run(unit, TENANT, run.run_id, run.token, failure)
 
     async def _cancel(self) -> None:
         run = await self._held()
         if run is not None and self.chance.random() < 0.3:
-            async with self.store.begin() as unit:
+            async with self.store.begin(EVERYONE) as unit:
                 await cancel_run(unit, TENANT, run.run_id)
 
     async def _steer(self) -> None:
@@ -120,18 +120,18 @@ class Life:
         act = self.chance.choice([pause_run, resume_run, stop_run])
         with contextlib.suppress(RunStateError):
             if run is not None:
-                async with self.store.begin() as unit:
+                async with self.store.begin(EVERYONE) as unit:
                     await act(unit, TENANT, run.run_id)
 
     async def _release(self) -> None:
         run = await self._held()
         if run is not None:
-            async with self.store.begin() as unit:
+            async with self.store.begin(EVERYONE) as unit:
                 await release_run(unit, TENANT, run.run_id, run.token)
 
     async def _roll_back(self) -> None:
         domain = self.chance.choice(DOMAINS)
-        async with self.store.begin() as unit:
+        async with self.store.begin(EVERYONE) as unit:
             if await unit.lock_pointer(TENANT, domain) is not None:
                 await roll_back_head(unit, CLOCK, TENANT, domain, "")
 
@@ -181,13 +181,13 @@ async def test_the_same_life_looks_the_same_in_both_stores(servers: Servers, see
 
 
 async def test_transitions_are_legal_only_added_and_fold_to_the_state_of_their_run(
-    pool: Pool,
+    tables: Database,
 ) -> None:
-    life = Life(postgres_setting(pool).store, random.Random(11))
+    life = Life(postgres_setting(tables).store, random.Random(11))
     before: list[Row] = []
     for _ in range(STEPS):
         await life.step()
-        now = await transitions(pool)
+        now = await transitions(tables)
         assert now[: len(before)] == before
         before = now
     of_run: dict[str, list[Row]] = defaultdict(list)
@@ -199,17 +199,17 @@ async def test_transitions_are_legal_only_added_and_fold_to_the_state_of_their_r
         assert states[0] is State.QUEUED
         assert all(after in MOVES[state] for state, after in itertools.pairwise(states))
         assert [row[4] for row in history] == sorted(row[4] for row in history)
-    runs = await pool.fetch("select run_id, state, attempt, token from runs")
+    runs = await tables.of(EVERYONE).fetch("select run_id, state, attempt, token from runs")
     assert len(runs) > 10
     assert {tuple(run) for run in runs} == {
         (run_id, *history[-1][2:]) for run_id, history in of_run.items()
     }
 
 
-async def test_a_unit_that_fails_adds_no_transition(pool: Pool) -> None:
-    store = postgres_setting(pool).store
+async def test_a_unit_that_fails_adds_no_transition(tables: Database) -> None:
+    store = postgres_setting(tables).store
     run = await queue(store)
-    before = await transitions(pool)
+    before = await transitions(tables)
 
     async def act(unit: SchedulerUnit) -> None:
         leased = await unit.start_lease(run, "trainer-1", LONG_SECONDS, "")
@@ -217,13 +217,13 @@ async def test_a_unit_that_fails_adds_no_transition(pool: Pool) -> None:
         await unit.add_run(job_of("hiring"))
 
     with pytest.raises(DeliberateError):
-        await act_and_fail(store.begin(), act)
-    assert await transitions(pool) == before
+        await act_and_fail(store.begin(EVERYONE), act)
+    assert await transitions(tables) == before
     assert [row[:3] for row in before] == [(run_id_of(run.create_time.date(), 1), 1, "queued")]
 
 
-async def test_a_token_that_a_failed_unit_drew_is_never_given_again(pool: Pool) -> None:
-    store = postgres_setting(pool).store
+async def test_a_token_that_a_failed_unit_drew_is_never_given_again(tables: Database) -> None:
+    store = postgres_setting(tables).store
     run = await queue(store)
     drawn: list[int] = []
 
@@ -231,12 +231,12 @@ async def test_a_token_that_a_failed_unit_drew_is_never_given_again(pool: Pool) 
         drawn.append((await unit.start_lease(run, "trainer-1", LONG_SECONDS, "")).token)
 
     with pytest.raises(DeliberateError):
-        await act_and_fail(store.begin(), act)
+        await act_and_fail(store.begin(EVERYONE), act)
     assert (await bring_to(store, run, State.STARTING)).token > drawn[0]
 
 
-async def test_each_move_is_kept_with_its_author(pool: Pool) -> None:
-    store = postgres_setting(pool).store
+async def test_each_move_is_kept_with_its_author(tables: Database) -> None:
+    store = postgres_setting(tables).store
     author = Author("key k1", "request-1")
     set_current_author(author)
     run = await queue(store)
@@ -244,7 +244,9 @@ async def test_each_move_is_kept_with_its_author(pool: Pool) -> None:
     leased = await bring_to(store, run, State.STARTING)
     set_current_author(author)
     await complete(store, leased)
-    moves = await pool.fetch("select author, request_id from transitions order by number")
-    promoted = await pool.fetch("select author, request_id from promotions")
+    moves = await tables.of(EVERYONE).fetch(
+        "select author, request_id from transitions order by number"
+    )
+    promoted = await tables.of(EVERYONE).fetch("select author, request_id from promotions")
     assert [tuple(row) for row in moves] == [author, THE_MESH, author]
     assert [tuple(row) for row in promoted] == [author]

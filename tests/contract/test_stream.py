@@ -17,7 +17,7 @@ from services.chassis.bus import (
     open_bus,
     refuse_forgetful,
 )
-from services.chassis.database import Pool, migrations_of, open_database
+from services.chassis.database import EVERYONE, Database, migrations_of
 from services.chassis.invariants import Invariants
 from services.chassis.outbox import KEEP_DAYS, RELAY_LOCK, OutboxRelay
 from services.chassis.stream import rebuild_stream, stream_rule, syncs_rule
@@ -30,128 +30,134 @@ from tests.support.infrastructure import READY_SECONDS_MAX, Servers, free_ports,
 
 
 @pytest.fixture
-async def pool(
+async def tables(
     servers: Servers, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Pool]:
+) -> AsyncIterator[Database]:
     """A schema with nothing but an outbox; what was published counts at once."""
     monkeypatch.setattr(module, "SETTLE_SECONDS", 0.0)
     migrations = migrations_of(tmp_path, "outbox")
-    async with open_database(servers.postgres_dsn, schema, migrations) as opened:
+    async with servers.migrated(schema, migrations) as opened:
         yield opened
 
 
-async def offenders(pool: Pool, bus: KeepingBus) -> tuple[str, ...]:
-    (finding,) = await Invariants([stream_rule(pool, bus)]).verify()
+async def offenders(tables: Database, bus: KeepingBus) -> tuple[str, ...]:
+    (finding,) = await Invariants([stream_rule(tables, bus)]).verify()
     assert not finding.unchecked
     return tuple(finding.offenders)
 
 
-async def publish(pool: Pool, bus: KeepingBus) -> int:
-    return await OutboxRelay(pool, bus).publish_batch()
+async def publish(tables: Database, bus: KeepingBus) -> int:
+    return await OutboxRelay(tables, bus).publish_batch()
 
 
 async def test_a_stream_that_holds_what_was_published_is_a_copy(
-    pool: Pool, bus_setting: BusSetting
+    tables: Database, bus_setting: BusSetting
 ) -> None:
     bus = bus_setting.bus
-    assert await offenders(pool, bus) == ()
-    await add(pool, 1, 2, 1)
-    assert await offenders(pool, bus) == ()  # nothing was published yet
-    await publish(pool, bus)
-    await add(pool, 3)
-    assert await offenders(pool, bus) == ()
+    assert await offenders(tables, bus) == ()
+    await add(tables, 1, 2, 1)
+    assert await offenders(tables, bus) == ()  # nothing was published yet
+    await publish(tables, bus)
+    await add(tables, 3)
+    assert await offenders(tables, bus) == ()
 
 
-async def test_events_that_are_gone_are_seen(pool: Pool, bus_setting: BusSetting) -> None:
-    await add(pool, 1, 2)
-    await publish(pool, bus_setting.bus)
+async def test_events_that_are_gone_are_seen(tables: Database, bus_setting: BusSetting) -> None:
+    await add(tables, 1, 2)
+    await publish(tables, bus_setting.bus)
     await bus_setting.bus.purge()
-    assert await offenders(pool, bus_setting.bus) == ("2 events are gone",)
-    await add(pool, 3)
-    await publish(pool, bus_setting.bus)
-    assert await offenders(pool, bus_setting.bus) == ("2 events are gone",)
+    assert await offenders(tables, bus_setting.bus) == ("2 events are gone",)
+    await add(tables, 3)
+    await publish(tables, bus_setting.bus)
+    assert await offenders(tables, bus_setting.bus) == ("2 events are gone",)
 
 
-async def test_a_stream_with_others_events_is_no_copy(pool: Pool, bus_setting: BusSetting) -> None:
-    await add(pool, 1, 2)
-    await publish(pool, bus_setting.bus)
+async def test_a_stream_with_others_events_is_no_copy(
+    tables: Database, bus_setting: BusSetting
+) -> None:
+    await add(tables, 1, 2)
+    await publish(tables, bus_setting.bus)
     await bus_setting.bus.purge()
     subject = event_of(1).bus_subject
     for message_id in fresh_ids(3):
         content = json.dumps({"id": str(uuid.UUID(message_id))}).encode()
         await bus_setting.bus.publish(subject, content, message_id)
-    assert await offenders(pool, bus_setting.bus) == tuple(event_of(n).bus_subject for n in (1, 2))
+    assert await offenders(tables, bus_setting.bus) == tuple(
+        event_of(n).bus_subject for n in (1, 2)
+    )
 
 
 async def test_what_was_published_just_now_is_not_looked_for(
-    pool: Pool, bus_setting: BusSetting, monkeypatch: pytest.MonkeyPatch
+    tables: Database, bus_setting: BusSetting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SETTLE_SECONDS", 60.0)
-    await add(pool, 1)
-    await publish(pool, bus_setting.bus)
+    await add(tables, 1)
+    await publish(tables, bus_setting.bus)
     await bus_setting.bus.purge()
-    assert await offenders(pool, bus_setting.bus) == ()
+    assert await offenders(tables, bus_setting.bus) == ()
 
 
 async def test_an_emptied_stream_is_rebuilt_in_order_under_the_events_own_ids(
-    pool: Pool, bus_setting: BusSetting
+    tables: Database, bus_setting: BusSetting
 ) -> None:
     bus = bus_setting.bus
-    await add(pool, *range(5))
-    await publish(pool, bus)
+    await add(tables, *range(5))
+    await publish(tables, bus)
     before = await bus_setting.kept()
-    await add(pool, 5)  # not published yet
+    await add(tables, 5)  # not published yet
     for _ in range(2):  # a second time is as good as the first
         await bus.purge()
-        assert await rebuild_stream(pool, bus) == 6
-        assert await publish(pool, bus) == 6
+        assert await rebuild_stream(tables, bus) == 6
+        assert await publish(tables, bus) == 6
         assert (await bus_setting.kept())[:5] == before
         assert await numbers_kept(bus_setting) == list(range(6))
-        assert await offenders(pool, bus) == ()
+        assert await offenders(tables, bus) == ()
 
 
-async def test_a_rebuild_leaves_nothing_twice(pool: Pool, bus_setting: BusSetting) -> None:
-    await add(pool, *range(5))
-    await publish(pool, bus_setting.bus)
-    assert await rebuild_stream(pool, bus_setting.bus) == 5
-    await publish(pool, bus_setting.bus)
+async def test_a_rebuild_leaves_nothing_twice(tables: Database, bus_setting: BusSetting) -> None:
+    await add(tables, *range(5))
+    await publish(tables, bus_setting.bus)
+    assert await rebuild_stream(tables, bus_setting.bus) == 5
+    await publish(tables, bus_setting.bus)
     assert await numbers_kept(bus_setting) == list(range(5))
 
 
 async def test_what_the_stream_would_have_outlived_stays_out(
-    pool: Pool, bus_setting: BusSetting
+    tables: Database, bus_setting: BusSetting
 ) -> None:
-    await add(pool, 1, 2)
-    await publish(pool, bus_setting.bus)
-    await pool.execute("update outbox set create_time = now() - interval '15 days' where id = 1")
-    assert await rebuild_stream(pool, bus_setting.bus) == 1
+    await add(tables, 1, 2)
+    await publish(tables, bus_setting.bus)
+    await tables.of(EVERYONE).execute(
+        "update outbox set create_time = now() - interval '15 days' where id = 1"
+    )
+    assert await rebuild_stream(tables, bus_setting.bus) == 1
 
 
-async def test_the_relay_waits_for_a_rebuild(pool: Pool, bus_setting: BusSetting) -> None:
-    await add(pool, 1)
-    async with pool.acquire() as connection, connection.transaction():
+async def test_the_relay_waits_for_a_rebuild(tables: Database, bus_setting: BusSetting) -> None:
+    await add(tables, 1)
+    async with tables.begin(EVERYONE) as connection:
         await connection.execute(RELAY_LOCK)
-        assert await publish(pool, bus_setting.bus) == 0
-        rebuilding = asyncio.create_task(rebuild_stream(pool, bus_setting.bus))
+        assert await publish(tables, bus_setting.bus) == 0
+        rebuilding = asyncio.create_task(rebuild_stream(tables, bus_setting.bus))
         await asyncio.sleep(0.05)
         assert not rebuilding.done()
     assert await rebuilding == 1
 
 
 async def test_a_stream_that_vanished_is_declared_anew_by_the_next_event(
-    pool: Pool, tmp_path: Path
+    tables: Database, tmp_path: Path
 ) -> None:
     async with private_nats(tmp_path / "nats") as (_, url), open_bus(url) as bus:
         await bus.declare_stream()
-        await add(pool, 1)
-        await publish(pool, bus)
+        await add(tables, 1)
+        await publish(tables, bus)
         await jetstream_of(bus).delete_stream(STREAM)
         assert (await bus.kept(), await bus.last(event_of(1).bus_subject)) == ((0, True), None)
-        assert await offenders(pool, bus) == ("1 events are gone",)
-        await add(pool, 2)
-        assert await publish(pool, bus) == 1
-        assert await rebuild_stream(pool, bus) == 2
-        await publish(pool, bus)
+        assert await offenders(tables, bus) == ("1 events are gone",)
+        await add(tables, 2)
+        assert await publish(tables, bus) == 1
+        assert await rebuild_stream(tables, bus) == 2
+        await publish(tables, bus)
         assert (await bus.kept()).events_count == 2
 
 

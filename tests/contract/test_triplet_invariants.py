@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.database import Pool, open_database
+from services.chassis.database import EVERYONE, Database
 from services.chassis.invariants import Rule
 from services.triplets.core.erase_user import erase_user
 from services.triplets.core.outcome import LEVELS, RETRACTED
@@ -22,19 +22,21 @@ from tests.support.planted import assert_seen, broken, findings_of, load_plants
 PLANTS = load_plants(Path(__file__).parent / "triplet_violations.sql")
 
 
-def rules_of(pool: Pool) -> list[Rule]:
+def rules_of(database: Database) -> list[Rule]:
     """The rules over the schema; the first, which is dropped, is the server's."""
-    return triplet_rules(pool)[1:]
+    return triplet_rules(database)[1:]
 
 
 @pytest.fixture
-async def pool(servers: Servers, schema: str) -> AsyncIterator[Pool]:
+async def lived(servers: Servers, schema: str) -> AsyncIterator[Database]:
     """Two domains with outcomes of all kinds, and somebody erased."""
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as opened:
+    async with servers.owned(schema, MIGRATIONS) as opened:
         store = PostgresTripletStore(opened)
         for domain in ("dating", "hiring"):
             await live(store, domain)
-        await opened.execute("alter table tallies drop constraint tallies_domain_id_number_fkey")
+        await opened.of(EVERYONE).execute(
+            "alter table tallies drop constraint tallies_domain_id_number_fkey"
+        )
         yield opened
 
 
@@ -64,12 +66,12 @@ def draft_of(chance: random.Random, people: list[str]) -> OutcomeDraft:
     )
 
 
-async def test_each_violation_is_named_by_its_rule(pool: Pool) -> None:
-    await assert_seen(pool, rules_of, PLANTS)
+async def test_each_violation_is_named_by_its_rule(lived: Database) -> None:
+    await assert_seen(lived, rules_of, PLANTS)
 
 
 async def test_an_empty_store_and_an_empty_domain_hold(servers: Servers, schema: str) -> None:
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as empty:
+    async with servers.migrated(schema, MIGRATIONS) as empty:
         assert broken(await findings_of(rules_of(empty))) == {}
         await PostgresTripletStore(empty).create_domain(TENANT, SCHEMA)
         assert broken(await findings_of(rules_of(empty))) == {}

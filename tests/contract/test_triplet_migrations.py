@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from services.chassis.database import open_database
+from services.chassis.database import EVERYONE
 from services.triplets.core.outcome import Pair
 from services.triplets.postgres import MIGRATIONS, PostgresTripletStore
 from tests.support.infrastructure import Servers
@@ -27,10 +27,10 @@ async def test_domains_keep_what_they_had_when_rows_take_their_numbers(
     servers: Servers, schema: str
 ) -> None:
     early = MIGRATIONS[: [path.stem for path in MIGRATIONS].index("0002_domain_ids")]
-    async with open_database(servers.postgres_dsn, schema, early) as pool:
-        await pool.execute(FILLED)
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool:
-        store = PostgresTripletStore(pool)
+    async with servers.migrated(schema, early) as database:
+        await database.of(EVERYONE).execute(FILLED)
+    async with servers.migrated(schema, MIGRATIONS) as database:
+        store = PostgresTripletStore(database)
         for domain in ("dating", "hiring"):
             stored = await store.read_profile("acme", domain, f"{domain}1")
             assert stored is not None
@@ -42,13 +42,13 @@ async def test_domains_keep_what_they_had_when_rows_take_their_numbers(
                 assert set(await unit.standing_words([Pair(0, 1), Pair(1, 0)])) == {Pair(0, 1)}
                 assert (await unit.tallies([0]))[0].given == (0, 0, 1, 0)
             for query in ("users", "tallies", "outcomes"):
-                kept = await pool.fetchval(f"select count(domain_id) from {query}")  # noqa: S608
+                kept = await database.of(EVERYONE).fetchval(f"select count(domain_id) from {query}")  # noqa: S608
                 assert kept == {"users": 4, "tallies": 4, "outcomes": 2}[query]
 
 
 async def test_numbers_stay_unique_in_their_domain(servers: Servers, schema: str) -> None:
-    async with open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool:
-        rows: list[asyncpg.Record] = await pool.fetch(
+    async with servers.migrated(schema, MIGRATIONS) as database:
+        rows: list[asyncpg.Record] = await database.of(EVERYONE).fetch(
             "select conname from pg_constraint where conrelid = 'users'::regclass and contype in "
             "('p', 'u', 'f') order by conname"
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.chassis.database import EVERYONE
 from services.triplets.core.label import Label
 from services.triplets.core.outcome import LEVELS, RETRACTED, RETRACTED_LEVEL, Outcome, Pair, Word
 from services.triplets.core.ports import TripletStore
@@ -201,7 +202,9 @@ async def test_the_match_of_an_outcome_is_kept_with_it(store: TripletStore) -> N
 async def match_ids(store: TripletStore) -> list[str]:
     """Of all outcomes, in their order; no port reads them yet."""
     if isinstance(store, PostgresTripletStore):
-        rows = await store._pool.fetch("select match_id from outcomes order by outcome_id")
+        rows = await store._database.of(EVERYONE).fetch(
+            "select match_id from outcomes order by outcome_id"
+        )
         return [row["match_id"] for row in rows]
     assert isinstance(store, MemoryTripletStore)
     return [outcome.match_id for _, outcome in store._domains[TENANT, DOMAIN].outcomes]

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from services.chassis.database import open_database
 from services.triplets.core import pages as limits
 from services.triplets.core.exposure import Exploration, Exposure
 from services.triplets.core.outcome import RETRACTED_LEVEL, Outcome, Pair, Word
@@ -64,12 +63,12 @@ class Kept:
 async def kept(servers: Servers) -> AsyncIterator[Kept]:
     async with (
         servers.schema() as schema,
-        open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool,
+        servers.migrated(schema, MIGRATIONS) as database,
     ):
-        store = PostgresTripletStore(pool)
+        store = PostgresTripletStore(database)
         await store.create_domain(TENANT, SCHEMA)
         await add_users(store, ["ada", "bob", "cleo"])
-        yield Kept(store, PostgresExposureStore(pool))
+        yield Kept(store, PostgresExposureStore(database))
 
 
 async def test_a_domain_that_does_not_explore_has_no_pages(kept: Kept) -> None:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from services.chassis.clock import ManualClock
-from services.chassis.database import open_database
 from services.gateway.core.deliver_events import HELD, announce, deliver_due
 from services.gateway.core.errors import (
     EndpointNotFoundError,
@@ -46,9 +45,9 @@ async def store(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterat
         return
     async with (
         servers.schema() as schema,
-        open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool,
+        servers.migrated(schema, MIGRATIONS) as database,
     ):
-        yield PostgresWebhookStore(pool)
+        yield PostgresWebhookStore(database)
 
 
 class FakeSender:
@@ -109,7 +108,7 @@ class Post:
 
     async def only(self, endpoint: Endpoint) -> Delivery:
         """The endpoint's one delivery."""
-        (found,) = await self.store.list_deliveries(endpoint.endpoint_id, state="", limit=9)
+        (found,) = await self.store.list_deliveries(endpoint, state="", limit=9)
         return found
 
 
@@ -300,14 +299,14 @@ async def test_a_delivery_can_be_replayed_and_is_forgotten_in_the_end(post: Post
     await post.deliver()
     event_id = (await post.only(endpoint)).event_id
 
-    assert await post.store.replay_delivery(endpoint.endpoint_id, "evt_no", NOW) is None
-    await post.store.replay_delivery(endpoint.endpoint_id, event_id, post.clock.now())
+    assert await post.store.replay_delivery(endpoint, "evt_no", NOW) is None
+    await post.store.replay_delivery(endpoint, event_id, post.clock.now())
     await post.deliver()
     assert len(post.sender.sent) == 2
 
     post.clock.advance(DELIVERIES_KEPT.total_seconds() + 1)
     await post.deliver()
-    assert await post.store.list_deliveries(endpoint.endpoint_id, state="", limit=9) == []
+    assert await post.store.list_deliveries(endpoint, state="", limit=9) == []
 
 
 async def test_a_deleted_endpoint_takes_its_deliveries_along(post: Post) -> None:

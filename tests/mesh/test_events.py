@@ -31,7 +31,7 @@ async def collect(mesh: Mesh, subject: str, run_id: str) -> list[Json]:
         while True:
             try:
                 messages = await events.fetch(100, timeout=1)
-            except nats.errors.TimeoutError:
+            except TimeoutError:
                 return found
             for message in messages:
                 await message.ack()

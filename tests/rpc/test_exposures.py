@@ -11,7 +11,7 @@ import pytest
 from trine.triplets.v1 import exposure_service_pb2, exposure_service_pb2_grpc
 
 from services.chassis.channel import open_channel
-from services.chassis.database import Pool, open_database
+from services.chassis.database import EVERYONE, Database
 from services.serving.clients import send_exposures
 from services.serving.core.exposure import ExposureLog
 from services.triplets.core.exposure import KEEP_DAYS
@@ -32,8 +32,8 @@ NOW = datetime.datetime.now(datetime.UTC)
 class Kept:
     """The store behind its service, with a domain of acme's and three people."""
 
-    def __init__(self, pool: Pool, channel: grpc.aio.Channel) -> None:
-        self.pool = pool
+    def __init__(self, database: Database, channel: grpc.aio.Channel) -> None:
+        self.database = database
         self.stub = exposure_service_pb2_grpc.ExposureServiceStub(channel)
 
     async def record(self, match_id: str = "m1", **content: Any) -> Any:
@@ -55,14 +55,14 @@ class Kept:
 async def kept(servers: Servers) -> AsyncIterator[Kept]:
     async with (
         servers.schema() as schema,
-        open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool,
+        servers.migrated(schema, MIGRATIONS) as database,
     ):
-        store = PostgresTripletStore(pool)
+        store = PostgresTripletStore(database)
         await store.create_domain(TENANT, SCHEMA)
         await add_users(store, ["ada", "bob", "cleo"])
-        exposures = PostgresExposureStore(pool)
+        exposures = PostgresExposureStore(database)
         async with running(ERRORS, lambda s: add_exposures(s, exposures), [NAME]) as channel:
-            yield Kept(pool, channel)
+            yield Kept(database, channel)
 
 
 async def test_a_match_is_read_as_it_was_recorded(kept: Kept) -> None:
@@ -131,8 +131,10 @@ async def test_what_is_old_is_forgotten(kept: Kept) -> None:
     await kept.record("m1")
     await kept.record("m2")
     old = NOW - datetime.timedelta(days=KEEP_DAYS, minutes=1)
-    await kept.pool.execute("update exposures set match_time = $1 where match_id = 'm1'", old)
-    await PostgresExposureStore(kept.pool).prune()
+    await kept.database.of(EVERYONE).execute(
+        "update exposures set match_time = $1 where match_id = 'm1'", old
+    )
+    await PostgresExposureStore(kept.database).prune()
     assert (await refused(kept.get("m1"))).reason == "MATCH_NOT_FOUND"
     assert (await kept.get("m2")).match_id == "m2"
 
@@ -150,7 +152,7 @@ async def say(kept: Kept, *words: tuple[str, str, str, str, int]) -> None:
         )
         for seeker, candidate, label, match_id, day in words
     ]
-    store = PostgresTripletStore(kept.pool)
+    store = PostgresTripletStore(kept.database)
     async with store.open_domain(TENANT, DOMAIN) as unit:
         await report_outcomes(unit, drafts, check_drafts(drafts, NOW))
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from trine.scheduler.v1 import lease_service_pb2, lease_service_pb2_grpc, run_pb2
 
+from services.chassis.database import EVERYONE
 from services.scheduler.core.lease_run import expire_leases
 from services.scheduler.core.run import Run
 from services.scheduler.core.tell_trained import tell_trained
@@ -228,7 +229,7 @@ async def test_a_silent_trainers_run_goes_to_another_and_the_first_can_change_no
 
 async def expire(scheduler: Scheduler) -> list[Run]:
     """What the scheduler does every second."""
-    async with scheduler.store.begin() as unit:
+    async with scheduler.store.begin(EVERYONE) as unit:
         return await expire_leases(unit)
 
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from services.chassis.database import open_database
 from services.triplets.core.outcome import LEVELS, Outcome, Pair, Word
 from services.triplets.core.ports import Change, TripletStore
 from services.triplets.core.profile import Profile, Value, column_values
@@ -44,9 +43,9 @@ async def open_triplet_store(kind: str, servers: Servers) -> AsyncIterator[Tripl
         return
     async with (
         servers.schema() as schema,
-        open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool,
+        servers.migrated(schema, MIGRATIONS) as database,
     ):
-        yield PostgresTripletStore(pool)
+        yield PostgresTripletStore(database)
 
 
 def schema_of(domain: str) -> Schema:

@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,13 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from services.chassis.database import Database, create_role, migrate, open_database
 from services.mesh import programs
 from services.mesh.child import Child
 from services.mesh.home import Home, Secrets
 
 READY_SECONDS_MAX = 30.0
+SERVICE_ROLE = "trine_service"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Servers:
     """Where the servers are."""
 
     postgres_dsn: str
+    """As the owner."""
+    service_dsn: str
+    """As a role like a service's, for schemas that `migrated` has let it into."""
     nats_url: str
     nats_monitor: str
 
@@ -55,6 +60,27 @@ class Servers:
             yield urlsplit(self.postgres_dsn)._replace(path=f"/{name}").geturl()
         finally:
             await self._execute(f'drop database "{name}" with (force)')
+
+    @asynccontextmanager
+    async def migrated(self, schema: str, migrations: Sequence[Path]) -> AsyncIterator[Database]:
+        """Migrates a schema as its owner and opens it as the service that works in it."""
+        await migrate(self.postgres_dsn, schema, migrations, SERVICE_ROLE)
+        async with open_database(self.service_dsn, schema, migrations) as opened:
+            yield opened
+
+    @asynccontextmanager
+    async def owned(self, schema: str, migrations: Sequence[Path]) -> AsyncIterator[Database]:
+        """Migrates a schema and opens it as its owner, who may do to it what no service may."""
+        await migrate(self.postgres_dsn, schema, migrations, SERVICE_ROLE)
+        settings = {"search_path": schema}
+        async with asyncpg.create_pool(
+            self.postgres_dsn, min_size=1, server_settings=settings
+        ) as pool:
+            yield Database(pool)
+
+    async def execute(self, schema: str, command: str) -> None:
+        """Executes a command of the owner in a schema."""
+        await self._execute(f'set search_path to "{schema}"; {command}')
 
     async def _execute(self, command: str) -> None:
         connection = await asyncpg.connect(self.postgres_dsn)
@@ -96,8 +122,13 @@ async def _serve(folder: Path) -> None:
             await child.start()
         for child in children:
             await child.until_ready(READY_SECONDS_MAX)
+        owner = programs.postgres_dsn(postgres_port, secrets)
+        password = secrets.gateway_postgres_password
+        await create_role(owner, SERVICE_ROLE, password)
+        netloc = f"{SERVICE_ROLE}:{password}@127.0.0.1:{postgres_port}"
         servers = Servers(
-            postgres_dsn=programs.postgres_dsn(postgres_port, secrets),
+            postgres_dsn=owner,
+            service_dsn=urlsplit(owner)._replace(netloc=netloc).geturl(),
             nats_url=f"nats://trine:{secrets.nats_password}@127.0.0.1:{nats_port}",
             nats_monitor=f"http://127.0.0.1:{monitor_port}",
         )

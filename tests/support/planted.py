@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from services.chassis.database import Connection, Pool
+from services.chassis.database import Connection, Database
 from services.chassis.invariants import Finding, Invariants, Rule
 
 _PLANT = re.compile(r"^-- breaks: (.+)\n-- named: (.+)\n((?:[^-\n].*\n)+)", re.MULTILINE)
@@ -34,14 +34,17 @@ def load_plants(path: Path) -> list[Plant]:
 
 
 class _OneConnection:
-    """A pool whose only connection is in a transaction."""
+    """A database whose only connection is in a transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Connection]:
-        yield self._connection
+    async def begin(
+        self, *_tenants: str, snapshot: bool
+    ) -> AsyncIterator[Connection]:  # all it has
+        async with self._connection.transaction():
+            yield self._connection
 
 
 async def findings_of(rules: Sequence[Rule]) -> list[Finding]:
@@ -56,17 +59,17 @@ def broken(findings: Sequence[Finding]) -> dict[str, Sequence[str]]:
 
 
 async def assert_seen(
-    pool: Pool, rules_of: Callable[[Pool], Sequence[Rule]], plants: Sequence[Plant]
+    database: Database, rules_of: Callable[[Database], Sequence[Rule]], plants: Sequence[Plant]
 ) -> None:
     """Plants one violation after the other where everything holds; its rule must name each.
 
     And each rule must have one: none stands that nothing could break.
     """
-    rules = rules_of(pool)
+    rules = rules_of(database)
     assert plants
     assert broken(await findings_of(rules)) == {}
     for plant in plants:
-        seen = await _seen(pool, rules_of, plant)
+        seen = await _seen(database, rules_of, plant)
         named = [offenders for text, offenders in seen.items() if text.startswith(plant.rule)]
         assert len(named) == 1, (plant, seen)
         assert any(plant.offender in offender for offender in named[0]), (plant, named)
@@ -75,14 +78,14 @@ async def assert_seen(
 
 
 async def _seen(
-    pool: Pool, rules_of: Callable[[Pool], Sequence[Rule]], plant: Plant
+    database: Database, rules_of: Callable[[Database], Sequence[Rule]], plant: Plant
 ) -> dict[str, Sequence[str]]:
-    async with pool.acquire() as connection:
+    async with database._pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
         try:
             await connection.execute(plant.sql)
-            inside = cast("Pool", _OneConnection(connection))
+            inside = cast("Database", _OneConnection(connection))
             return broken(await findings_of(rules_of(inside)))
         finally:
             await transaction.rollback()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from services.chassis.clock import ManualClock, SystemClock
-from services.chassis.database import Pool, open_database
+from services.chassis.database import EVERYONE, Database
 from services.scheduler.core.complete_run import complete_run
 from services.scheduler.core.file_source import (
     Checkpoint,
@@ -76,9 +76,9 @@ async def open_scheduler(kind: str, servers: Servers) -> AsyncIterator[Scheduler
         return
     async with (
         servers.schema() as schema,
-        open_database(servers.postgres_dsn, schema, MIGRATIONS) as pool,
+        servers.migrated(schema, MIGRATIONS) as database,
     ):
-        yield postgres_setting(pool)
+        yield postgres_setting(database)
 
 
 def _memory_setting() -> SchedulerSetting:
@@ -94,14 +94,16 @@ def _memory_setting() -> SchedulerSetting:
     return SchedulerSetting(store, wait, events)
 
 
-def postgres_setting(pool: Pool) -> SchedulerSetting:
+def postgres_setting(database: Database) -> SchedulerSetting:
     """The store of a migrated schema."""
 
     async def events() -> list[str]:
-        rows = await pool.fetch("select payload::json ->> 'type' as type from outbox order by id")
+        rows = await database.of(EVERYONE).fetch(
+            "select payload::json ->> 'type' as type from outbox order by id"
+        )
         return [row["type"].removeprefix(f"{TYPE_PREFIX}.") for row in rows]
 
-    store = PostgresSchedulerStore(pool, run_event, head_event, rollout_event, lambda: None)
+    store = PostgresSchedulerStore(database, run_event, head_event, rollout_event, lambda: None)
     return SchedulerSetting(store, asyncio.sleep, events)
 
 
@@ -246,19 +248,19 @@ def heartbeat_of(
 
 async def queue(store: SchedulerStore, domain: str = DOMAIN, tenant: str = TENANT) -> Run:
     """Queues a run."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await unit.add_run(job_of(domain, tenant))
 
 
 async def queue_files(store: SchedulerStore, job: Job | None = None) -> Run:
     """Queues a run from files."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await unit.add_run(job or file_job_of())
 
 
 async def lease(store: SchedulerStore, seconds: float = LONG_SECONDS) -> Run:
     """Leases the oldest queued run, which there must be."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         found = await lease_run(unit, "trainer-1", seconds)
     assert found is not None
     return found.run
@@ -266,7 +268,7 @@ async def lease(store: SchedulerStore, seconds: float = LONG_SECONDS) -> Run:
 
 async def beat(store: SchedulerStore, run: Run, heartbeat: Heartbeat) -> bool:
     """Reports as the holder of the run's lease; False says to drop the run."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         key = (run.job.tenant, run.run_id, run.token)
         told = await heartbeat_run(unit, *key, seconds=LONG_SECONDS, heartbeat=heartbeat)
     return told is not Directive.CANCEL
@@ -274,7 +276,7 @@ async def beat(store: SchedulerStore, run: Run, heartbeat: Heartbeat) -> bool:
 
 async def move(store: SchedulerStore, run: Run, state: State) -> Run:
     """Moves a run as it stands now."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         now = await unit.lock_run(run.job.tenant, run.run_id)
         assert now is not None
         return await unit.move_run(now, state)
@@ -286,7 +288,7 @@ async def bring_to(store: SchedulerStore, run: Run, state: State) -> Run:
         return run
     if state in {State.CANCELLED, State.PAUSED}:
         return await move(store, run, state)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         now = await unit.lock_run(run.job.tenant, run.run_id)
         assert now is not None
         leased = await unit.start_lease(now, "trainer-1", LONG_SECONDS, "")
@@ -299,7 +301,7 @@ async def complete(
     store: SchedulerStore, run: Run, *, promoted: bool = True, result: FileResult | None = None
 ) -> Verdict:
     """Ends a leased run with a head that was measured against the run's incumbent."""
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         return await complete_run(
             unit,
             CLOCK,
@@ -320,7 +322,7 @@ async def make_head(
     run = await lease(store)
     assert (run.job.tenant, run.job.domain) == (tenant, domain), "another run was queued before"
     await complete(store, run, promoted=promoted)
-    async with store.begin() as unit:
+    async with store.begin(EVERYONE) as unit:
         head = await unit.find_head(tenant, domain, head_of(run.job, run.run_id))
     assert head is not None
     return head

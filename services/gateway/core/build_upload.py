@@ -132,7 +132,7 @@ async def add_part(
         create_time=now,
         number=number,
     )
-    await store.add_part(part, PARTS_MAX)
+    await store.add_part(upload, part, PARTS_MAX)
     return part
 
 
@@ -170,7 +170,7 @@ async def complete_upload(
     if upload.state is UploadState.COMPLETED:
         return upload, await _file_of(store, clock, upload)
     _check_pending(upload)
-    parts = _in_order(await store.list_parts(upload_id), part_ids)
+    parts = _in_order(await store.list_parts(upload), part_ids)
     if sum(part.bytes_count for part in parts) != upload.bytes_count:
         rule = f"parts of {upload.bytes_count:,} bytes in all, as announced"
         raise FieldInvalidError("part_ids", rule)

@@ -123,7 +123,7 @@ class FileStore(Protocol):
         """Returns the latest pending upload of a file that is to be found by this name."""
         ...
 
-    async def add_part(self, part: Part, parts_max: int) -> None:
+    async def add_part(self, upload: Upload, part: Part, parts_max: int) -> None:
         """Adds a part to a pending upload.
 
         Raises:
@@ -132,7 +132,7 @@ class FileStore(Protocol):
         """
         ...
 
-    async def list_parts(self, upload_id: str) -> list[Part]:
+    async def list_parts(self, upload: Upload) -> list[Part]:
         """Returns the parts of an upload."""
         ...
 
@@ -398,12 +398,14 @@ class WebhookStore(Protocol):
         """Writes what became of a delivery, unless it is no longer held until that time."""
         ...
 
-    async def list_deliveries(self, endpoint_id: str, *, state: str, limit: int) -> list[Delivery]:
+    async def list_deliveries(
+        self, endpoint: Endpoint, *, state: str, limit: int
+    ) -> list[Delivery]:
         """Returns an endpoint's deliveries, newest first; no state means every one."""
         ...
 
     async def replay_delivery(
-        self, endpoint_id: str, event_id: str, now: datetime.datetime
+        self, endpoint: Endpoint, event_id: str, now: datetime.datetime
     ) -> Delivery | None:
         """Puts a delivery on its way again, as if for the first time."""
         ...

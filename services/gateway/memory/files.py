@@ -100,18 +100,19 @@ class MemoryFileStore:
                 return upload
         return None
 
-    async def add_part(self, part: Part, parts_max: int) -> None:
+    async def add_part(self, upload: Upload, part: Part, parts_max: int) -> None:
         """Adds a part to a pending upload."""
-        state = _state(self._uploads[part.upload_id], part.create_time)
+        state = _state(self._uploads[upload.upload_id], part.create_time)
         if state is not UploadState.PENDING:
-            raise UploadStateError(part.upload_id, state)
-        if len(await self.list_parts(part.upload_id)) >= parts_max:
+            raise UploadStateError(upload.upload_id, state)
+        if len(await self.list_parts(upload)) >= parts_max:
             raise QuotaExceededError("parts of the upload", parts_max)
         self._parts[part.part_id] = part
 
-    async def list_parts(self, upload_id: str) -> list[Part]:
+    async def list_parts(self, upload: Upload) -> list[Part]:
         """Returns the parts of an upload."""
-        parts = [part for part in self._parts.values() if part.upload_id == upload_id]
+        mine = upload.upload_id
+        parts = [part for part in self._parts.values() if part.upload_id == mine]
         return sorted(parts, key=lambda part: part.part_id)
 
     async def complete_upload(self, upload: Upload, file: File) -> None:
@@ -169,7 +170,7 @@ class MemoryFileStore:
     ) -> None:
         ended = dataclasses.replace(self._uploads[upload_id], state=state, file_id=file_id)
         self._uploads[upload_id] = ended
-        for part in await self.list_parts(upload_id):
+        for part in await self.list_parts(ended):
             del self._parts[part.part_id]
             await self.release(part.digest, now)
 

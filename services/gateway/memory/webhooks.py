@@ -100,26 +100,29 @@ class MemoryWebhookStore:
             disabled = dataclasses.replace(endpoint, disabled=True)
             self._endpoints[endpoint.endpoint_id] = disabled
 
-    async def list_deliveries(self, endpoint_id: str, *, state: str, limit: int) -> list[Delivery]:
+    async def list_deliveries(
+        self, endpoint: Endpoint, *, state: str, limit: int
+    ) -> list[Delivery]:
         """Returns an endpoint's deliveries, newest first."""
         found = [
             delivery
             for delivery in self._deliveries.values()
-            if delivery.endpoint_id == endpoint_id and state in ("", delivery.state)
+            if delivery.endpoint_id == endpoint.endpoint_id and state in ("", delivery.state)
         ]
         found.sort(key=lambda each: each.event_id)
         return sorted(found, key=lambda each: each.create_time, reverse=True)[:limit]
 
     async def replay_delivery(
-        self, endpoint_id: str, event_id: str, now: datetime.datetime
+        self, endpoint: Endpoint, event_id: str, now: datetime.datetime
     ) -> Delivery | None:
         """Puts a delivery on its way again."""
-        known = self._deliveries.get((endpoint_id, event_id))
+        key = (endpoint.endpoint_id, event_id)
+        known = self._deliveries.get(key)
         if known is None:
             return None
         state = DeliveryState.PENDING
         again = dataclasses.replace(known, state=state, attempts_count=0, next_time=now)
-        self._deliveries[endpoint_id, event_id] = again
+        self._deliveries[key] = again
         return again
 
     async def forget_deliveries(self, before: datetime.datetime) -> None:

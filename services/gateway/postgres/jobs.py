@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from services.chassis.crashpoint import crashpoint
-from services.chassis.database import Connection, Pool
+from services.chassis.database import EVERYONE, Connection, Database
 from services.gateway.core.errors import QuotaExceededError
 from services.gateway.core.file import File
 from services.gateway.core.permission import PERMISSIONS_MAX, Permission
@@ -19,14 +19,14 @@ from services.gateway.postgres.queries import SQL
 
 
 class PostgresJobStore:
-    """The job store on a pool bound to the gateway's schema."""
+    """The job store on a database bound to the gateway's schema."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def add_job(self, job: TuningJob) -> TuningJob:
         """Adds a job, unless it is a repeat; returns the job that stands."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._database.begin(job.tenant) as connection:
             await connection.execute(SQL["lock_tenant"], job.tenant)
             row = await _repeated(connection, job)
             if row is not None:
@@ -37,16 +37,16 @@ class PostgresJobStore:
 
     async def drop_job(self, job: TuningJob) -> None:
         """Removes a job that has no run."""
-        await self._pool.execute(SQL["drop_job"], job.job_id)
+        await self._database.of(job.tenant).execute(SQL["drop_job"], job.job_id)
 
     async def find_job(self, tenant: str, job_id: str) -> TuningJob | None:
         """Returns a job."""
-        row = await self._pool.fetchrow(SQL["find_job"], tenant, job_id)
+        row = await self._database.of(tenant).fetchrow(SQL["find_job"], tenant, job_id)
         return None if row is None else _job(row)
 
     async def find_named_job(self, tenant: str, name: str) -> TuningJob | None:
         """Returns the job that is found by a name."""
-        row = await self._pool.fetchrow(SQL["find_named_job"], tenant, name)
+        row = await self._database.of(tenant).fetchrow(SQL["find_named_job"], tenant, name)
         return None if row is None else _job(row)
 
     async def list_jobs(
@@ -61,30 +61,40 @@ class PostgresJobStore:
     ) -> list[TuningJob]:
         """Returns jobs older than an id, newest first."""
         wanted = json.dumps(dict(metadata)) if metadata else None
-        rows = await self._pool.fetch(SQL["list_jobs"], tenant, after, wanted, bare, limit, named)
+        rows = await self._database.of(tenant).fetch(
+            SQL["list_jobs"], tenant, after, wanted, bare, limit, named
+        )
         return [_job(row) for row in rows]
 
     async def list_without_run(self, limit: int) -> list[TuningJob]:
         """Returns jobs of all tenants that have no run yet."""
-        return [_job(row) for row in await self._pool.fetch(SQL["list_without_run"], limit)]
+        return [
+            _job(row)
+            for row in await self._database.of(EVERYONE).fetch(SQL["list_without_run"], limit)
+        ]
 
     async def list_unannounced(self, *, after: str, limit: int) -> list[TuningJob]:
         """Returns jobs of all tenants whose end has not been told."""
-        return [_job(row) for row in await self._pool.fetch(SQL["list_unannounced"], after, limit)]
+        return [
+            _job(row)
+            for row in await self._database.of(EVERYONE).fetch(
+                SQL["list_unannounced"], after, limit
+            )
+        ]
 
     async def set_announced(self, job: TuningJob) -> None:
         """Notes that the end of a job has been told."""
-        await self._pool.execute(SQL["set_announced"], job.job_id)
+        await self._database.of(job.tenant).execute(SQL["set_announced"], job.job_id)
         crashpoint("gateway.end.noted")
 
     async def set_run(self, job: TuningJob, run_id: str) -> None:
         """Notes the run of a job."""
-        await self._pool.execute(SQL["set_run"], job.job_id, run_id)
+        await self._database.of(job.tenant).execute(SQL["set_run"], job.job_id, run_id)
         crashpoint("gateway.run.noted")
 
     async def set_result(self, job: TuningJob, file: File) -> str:
         """Keeps the file that a run has made, unless the job has one."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._database.begin(job.tenant) as connection:
             known = await connection.fetchval(SQL["lock_result"], job.job_id)
             if known:
                 return str(known)
@@ -95,11 +105,11 @@ class PostgresJobStore:
 
     async def release_wish(self, job: TuningJob) -> None:
         """Takes the same request for a new wish from now on."""
-        await self._pool.execute(SQL["release_wish"], job.job_id)
+        await self._database.of(job.tenant).execute(SQL["release_wish"], job.job_id)
 
     async def add_permissions(self, permissions: Sequence[Permission]) -> list[Permission]:
         """Adds permissions; returns those that stand."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._database.begin(permissions[0].tenant) as connection:
             first = permissions[0]
             await connection.execute(SQL["lock_tenant"], first.tenant)
             standing = []
@@ -126,13 +136,15 @@ class PostgresJobStore:
         """Returns permissions of a checkpoint beyond an id."""
         order = "newest" if newest_first else "oldest"
         query = SQL[f"list_permissions_{order}_first"]
-        rows = await self._pool.fetch(query, tenant, checkpoint, after, project, limit)
+        rows = await self._database.of(tenant).fetch(
+            query, tenant, checkpoint, after, project, limit
+        )
         return [Permission(**dict(row)) for row in rows]
 
     async def delete_permission(self, tenant: str, checkpoint: str, permission_id: str) -> bool:
         """Removes a permission."""
         values = (tenant, checkpoint, permission_id)
-        return bool(await self._pool.fetchval(SQL["delete_permission"], *values))
+        return bool(await self._database.of(tenant).fetchval(SQL["delete_permission"], *values))
 
 
 async def _repeated(connection: Connection, job: TuningJob) -> asyncpg.Record | None:

@@ -4,7 +4,7 @@ import datetime
 
 import asyncpg
 
-from services.chassis.database import Pool
+from services.chassis.database import EVERYONE, Database
 from services.gateway.core.api_key import ApiKey
 from services.gateway.core.errors import (
     KeyNotFoundError,
@@ -15,34 +15,34 @@ from services.gateway.postgres.queries import SQL
 
 
 class PostgresKeyStore:
-    """The key store on a pool bound to the gateway's schema."""
+    """The key store on a database bound to the gateway's schema."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def add_tenant(self, tenant: str) -> None:
         """Adds a tenant."""
-        if not await self._pool.fetchval(SQL["add_tenant"], tenant):
+        if not await self._database.of(tenant).fetchval(SQL["add_tenant"], tenant):
             raise TenantExistsError(tenant)
 
     async def add_key(self, key: ApiKey) -> None:
         """Adds a key."""
         values = (key.key_id, key.secret_hash, key.tenant, sorted(key.scopes), key.expire_time)
         try:
-            await self._pool.execute(SQL["add_key"], *values)
+            await self._database.of(key.tenant).execute(SQL["add_key"], *values)
         except asyncpg.ForeignKeyViolationError:
             raise TenantNotFoundError(key.tenant) from None
 
     async def find_key(self, key_id: str) -> ApiKey | None:
         """Returns the key of an id."""
-        row = await self._pool.fetchrow(SQL["find_key"], key_id)
+        row = await self._database.of(EVERYONE).fetchrow(SQL["find_key"], key_id)
         if row is None:
             return None
         return ApiKey(**{**dict(row), "scopes": frozenset(row["scopes"])})
 
     async def replace_secrets(self, key: ApiKey, rotated: ApiKey) -> bool:
         """Gives a key another's secrets."""
-        replaced = await self._pool.fetchval(
+        replaced = await self._database.of(key.tenant).fetchval(
             SQL["replace_secrets"],
             key.key_id,
             key.secret_hash,
@@ -56,9 +56,9 @@ class PostgresKeyStore:
 
     async def note_use(self, key_id: str, secret_hash: bytes, now: datetime.datetime) -> None:
         """Keeps when a secret was last used."""
-        await self._pool.execute(SQL["note_use"], key_id, secret_hash, now)
+        await self._database.of(EVERYONE).execute(SQL["note_use"], key_id, secret_hash, now)
 
     async def revoke_key(self, key_id: str) -> None:
         """Marks a key as revoked."""
-        if not await self._pool.fetchval(SQL["revoke_key"], key_id):
+        if not await self._database.of(EVERYONE).fetchval(SQL["revoke_key"], key_id):
             raise KeyNotFoundError(key_id)

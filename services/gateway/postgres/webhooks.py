@@ -5,21 +5,21 @@ import datetime
 import asyncpg
 
 from services.chassis.crashpoint import crashpoint
-from services.chassis.database import Pool
+from services.chassis.database import EVERYONE, Database
 from services.gateway.core.errors import QuotaExceededError
 from services.gateway.core.webhook import ENDPOINTS_MAX, Delivery, DeliveryState, Endpoint
 from services.gateway.postgres.queries import SQL
 
 
 class PostgresWebhookStore:
-    """The webhook store on a pool bound to the gateway's schema."""
+    """The webhook store on a database bound to the gateway's schema."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def add_endpoint(self, endpoint: Endpoint) -> None:
         """Adds an endpoint."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._database.begin(endpoint.tenant) as connection:
             await connection.execute(SQL["lock_tenant"], endpoint.tenant)
             if await connection.fetchval(SQL["count_endpoints"], endpoint.tenant) >= ENDPOINTS_MAX:
                 raise QuotaExceededError("webhook endpoints", ENDPOINTS_MAX)
@@ -40,17 +40,17 @@ class PostgresWebhookStore:
 
     async def find_endpoint(self, tenant: str, endpoint_id: str) -> Endpoint | None:
         """Returns an endpoint."""
-        row = await self._pool.fetchrow(SQL["find_endpoint"], tenant, endpoint_id)
+        row = await self._database.of(tenant).fetchrow(SQL["find_endpoint"], tenant, endpoint_id)
         return None if row is None else _endpoint(row)
 
     async def list_endpoints(self, tenant: str, *, after: str, limit: int) -> list[Endpoint]:
         """Returns endpoints made before one, newest first."""
-        rows = await self._pool.fetch(SQL["list_endpoints"], tenant, after, limit)
+        rows = await self._database.of(tenant).fetch(SQL["list_endpoints"], tenant, after, limit)
         return [_endpoint(row) for row in rows]
 
     async def update_endpoint(self, endpoint: Endpoint) -> bool:
         """Writes an endpoint."""
-        found = await self._pool.fetchval(
+        found = await self._database.of(endpoint.tenant).fetchval(
             SQL["update_endpoint"],
             endpoint.tenant,
             endpoint.endpoint_id,
@@ -67,20 +67,24 @@ class PostgresWebhookStore:
 
     async def delete_endpoint(self, tenant: str, endpoint_id: str) -> bool:
         """Removes an endpoint and what is on its way to it."""
-        return bool(await self._pool.fetchval(SQL["delete_endpoint"], tenant, endpoint_id))
+        return bool(
+            await self._database.of(tenant).fetchval(SQL["delete_endpoint"], tenant, endpoint_id)
+        )
 
     async def add_deliveries(
         self, tenant: str, event_id: str, event_type: str, body: str, now: datetime.datetime
     ) -> None:
         """Puts an event on its way."""
-        await self._pool.execute(SQL["add_deliveries"], tenant, event_id, event_type, body, now)
+        await self._database.of(tenant).execute(
+            SQL["add_deliveries"], tenant, event_id, event_type, body, now
+        )
         crashpoint("gateway.webhook.announced")
 
     async def hold_due(
         self, now: datetime.datetime, limit: int, held: datetime.timedelta
     ) -> list[tuple[Delivery, Endpoint]]:
         """Takes deliveries that are due."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._database.begin(EVERYONE) as connection:
             rows = await connection.fetch(SQL["hold_due"], now, limit, now + held)
             ids = list({row["endpoint_id"] for row in rows})
             found = await connection.fetch(SQL["endpoints_of"], ids)
@@ -93,7 +97,7 @@ class PostgresWebhookStore:
         self, delivery: Delivery, held_until: datetime.datetime | None, *, disable: bool
     ) -> None:
         """Writes what became of a delivery that was held."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._database.begin(EVERYONE) as connection:
             await connection.execute(
                 SQL["settle_delivery"],
                 delivery.endpoint_id,
@@ -110,21 +114,25 @@ class PostgresWebhookStore:
             crashpoint("gateway.webhook.written")
         crashpoint("gateway.webhook.settled")
 
-    async def list_deliveries(self, endpoint_id: str, *, state: str, limit: int) -> list[Delivery]:
+    async def list_deliveries(
+        self, endpoint: Endpoint, *, state: str, limit: int
+    ) -> list[Delivery]:
         """Returns an endpoint's deliveries, newest first."""
-        rows = await self._pool.fetch(SQL["list_deliveries"], endpoint_id, state, limit)
+        values = (endpoint.endpoint_id, state, limit)
+        rows = await self._database.of(endpoint.tenant).fetch(SQL["list_deliveries"], *values)
         return [_delivery(row) for row in rows]
 
     async def replay_delivery(
-        self, endpoint_id: str, event_id: str, now: datetime.datetime
+        self, endpoint: Endpoint, event_id: str, now: datetime.datetime
     ) -> Delivery | None:
         """Puts a delivery on its way again."""
-        row = await self._pool.fetchrow(SQL["replay_delivery"], endpoint_id, event_id, now)
+        values = (endpoint.endpoint_id, event_id, now)
+        row = await self._database.of(endpoint.tenant).fetchrow(SQL["replay_delivery"], *values)
         return None if row is None else _delivery(row)
 
     async def forget_deliveries(self, before: datetime.datetime) -> None:
         """Removes deliveries that have ended and were made before a time."""
-        await self._pool.execute(SQL["forget_deliveries"], before)
+        await self._database.of(EVERYONE).execute(SQL["forget_deliveries"], before)
 
 
 def _endpoint(row: asyncpg.Record) -> Endpoint:

@@ -76,7 +76,7 @@ async def _keep(
     store: SchedulerStore, seen: Rollout, move: Move | None, now: datetime.datetime
 ) -> Rollout:
     """Writes what was seen, and the move; nothing if the rollout has moved meanwhile."""
-    async with store.begin() as unit:
+    async with store.begin(seen.tenant) as unit:
         await unit.lock_pointer(seen.tenant, seen.domain)
         stands = await unit.find_rollout(seen.tenant, seen.rollout_id)
         if stands is None or stands.step is not seen.step:

@@ -319,8 +319,8 @@ class SchedulerUnit(Protocol):
 class SchedulerStore(Protocol):
     """Everything that the service keeps."""
 
-    def begin(self) -> AbstractAsyncContextManager[SchedulerUnit]:
-        """Opens a unit."""
+    def begin(self, tenant: str) -> AbstractAsyncContextManager[SchedulerUnit]:
+        """Opens a unit about a tenant and what all share; "*" opens one about everyone."""
         ...
 
     async def read_run(self, tenant: str, run_id: str) -> Run | None:

@@ -58,7 +58,7 @@ async def consider_training(
         if trigger is None or await store.active_run(*key) is not None:
             continue
         try:
-            async with store.begin() as unit:
+            async with store.begin(counts.tenant) as unit:
                 queued.append(await _queue(unit, counts, trigger, forced=False))
         except RunActiveError:
             continue  # someone was faster

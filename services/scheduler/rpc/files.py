@@ -63,7 +63,7 @@ class FileRunServicer(file_run_service_pb2_grpc.FileRunServiceServicer):
         source = source_from_proto(request.source)
         check_source(source, request.seed)
         base = await find_model(self._store, self._triplets, request.tenant, source.base_model)
-        async with self._store.begin() as unit:
+        async with self._store.begin(request.tenant) as unit:
             run = await create_file_run(unit, request.tenant, source, base, request.seed)
         crashpoint("scheduler.file_run.committed")
         return pb.CreateFileRunResponse(file_run=await self._to_proto(run))
@@ -109,7 +109,7 @@ class FileRunServicer(file_run_service_pb2_grpc.FileRunServiceServicer):
         if act is None:
             raise FieldInvalidError("verb", "must be a verb")
         await self._read(request.tenant, request.run_id)
-        async with self._store.begin() as unit:
+        async with self._store.begin(request.tenant) as unit:
             run = await act(unit, request.tenant, request.run_id)
         return pb.SteerFileRunResponse(file_run=await self._to_proto(run))
 
@@ -181,7 +181,7 @@ class ModelCatalogServicer(model_catalog_service_pb2_grpc.ModelCatalogServiceSer
         head = await self._store.read_head(request.tenant, request.model)
         if head is None or head.tier != MODEL_TIER or head.deleted:
             raise ModelNotFoundError(request.model)
-        async with self._store.begin() as unit:
+        async with self._store.begin(request.tenant) as unit:
             await unit.delete_head(request.tenant, request.model)
         return catalog_pb.DeleteModelResponse()
 

@@ -119,7 +119,7 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
         self, request: head_service_pb2.RollBackHeadRequest, context: Context
     ) -> head_service_pb2.RollBackHeadResponse:
         tenant, domain = await self._domain(request.domain)
-        async with self._store.begin() as unit:
+        async with self._store.begin(tenant) as unit:
             head, rolled_back = await roll_back_head(
                 unit, self._clock, tenant, domain, request.head
             )
@@ -134,7 +134,7 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
         self, request: head_service_pb2.PinHeadRequest, context: Context
     ) -> head_service_pb2.PinHeadResponse:
         tenant, domain = await self._domain(request.domain)
-        async with self._store.begin() as unit:
+        async with self._store.begin(tenant) as unit:
             head, previous = await pin_head(unit, self._clock, tenant, domain, request.head)
         return head_service_pb2.PinHeadResponse(domain=domain, head=head, previous_head=previous)
 
@@ -142,7 +142,7 @@ class HeadServicer(head_service_pb2_grpc.HeadServiceServicer):
         self, request: head_service_pb2.UnpinHeadRequest, context: Context
     ) -> head_service_pb2.UnpinHeadResponse:
         tenant, domain = await self._domain(request.domain)
-        async with self._store.begin() as unit:
+        async with self._store.begin(tenant) as unit:
             head = await unpin_head(unit, tenant, domain)
         return head_service_pb2.UnpinHeadResponse(domain=domain, head=head)
 

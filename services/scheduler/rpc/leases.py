@@ -10,6 +10,7 @@ from trine.scheduler.v1 import lease_service_pb2_grpc
 
 from services.chassis.clock import Clock
 from services.chassis.crashpoint import crashpoint
+from services.chassis.database import EVERYONE
 from services.chassis.interceptors import Context
 from services.scheduler.core.complete_run import complete_run
 from services.scheduler.core.counterfactual import weigh_pages
@@ -71,7 +72,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         self._lease_seconds = lease_seconds
 
     async def LeaseRun(self, request: pb.LeaseRunRequest, context: Context) -> pb.LeaseRunResponse:
-        async with self._store.begin() as unit:
+        async with self._store.begin(EVERYONE) as unit:
             lease = await lease_run(unit, request.trainer, self._lease_seconds)
             if lease is not None:
                 crashpoint("scheduler.lease.written")
@@ -98,7 +99,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
                 check_manifest(told, run, name)
         key = (request.tenant, request.run_id, request.token)
         with _counting_stale_tokens():
-            async with self._store.begin() as unit:
+            async with self._store.begin(request.tenant) as unit:
                 directive = await heartbeat_run(
                     unit, *key, seconds=self._lease_seconds, heartbeat=heartbeat
                 )
@@ -110,7 +111,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         self, request: pb.ReleaseRunRequest, context: Context
     ) -> pb.ReleaseRunResponse:
         with _counting_stale_tokens():
-            async with self._store.begin() as unit:
+            async with self._store.begin(request.tenant) as unit:
                 await release_run(unit, request.tenant, request.run_id, request.token)
         crashpoint("scheduler.release.committed")
         return pb.ReleaseRunResponse()
@@ -134,7 +135,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         verdict = await asyncio.to_thread(judge, evaluation, incumbent, run.job.seed, explored)
         crashpoint("scheduler.completion.judged")
         with _counting_stale_tokens():
-            async with self._store.begin() as unit:
+            async with self._store.begin(request.tenant) as unit:
                 verdict = await complete_run(
                     unit,
                     self._clock,
@@ -157,7 +158,7 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
             request.failure.retriable,
         )
         with _counting_stale_tokens():
-            async with self._store.begin() as unit:
+            async with self._store.begin(request.tenant) as unit:
                 run = await fail_run(unit, request.tenant, request.run_id, request.token, failure)
         crashpoint("scheduler.failure.committed")
         if run.state is State.FAILED:

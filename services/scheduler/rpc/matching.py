@@ -30,7 +30,7 @@ class MatchingServicer(matching_service_pb2_grpc.MatchingServiceServicer):
         counts = await self._domain(request.policy.domain)
         policy = MatchingPolicy(exploration=request.policy.exploration)
         check_policy(policy)
-        async with self._store.begin() as unit:
+        async with self._store.begin(counts.tenant) as unit:
             await unit.save_matching_policy(counts.tenant, counts.domain, policy)
         return _to_proto(counts.domain, policy)
 

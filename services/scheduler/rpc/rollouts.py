@@ -54,7 +54,7 @@ class RolloutServicer(rollout_service_pb2_grpc.RolloutServiceServicer):
         counts = await self._domain(request.policy.domain)
         policy = _policy(request.policy)
         check_policy(policy)
-        async with self._store.begin() as unit:
+        async with self._store.begin(counts.tenant) as unit:
             await unit.save_rollout_policy(counts.tenant, counts.domain, policy)
         return rollout_policy_to_proto(counts.domain, policy)
 
@@ -106,12 +106,12 @@ class RolloutServicer(rollout_service_pb2_grpc.RolloutServiceServicer):
             incumbent_seconds_sum=request.incumbent_seconds_sum,
             error=request.error[:ERROR_CHARACTERS_MAX],
         )
-        async with self._store.begin() as unit:
+        async with self._store.begin(request.tenant) as unit:
             await unit.save_figures(request.tenant, request.rollout_id, request.server, figures)
         return pb.ReportChallengerResponse()
 
     async def _steer(self, act: Steer, rollout_id: str) -> rollout_pb2.Rollout:
-        async with self._store.begin() as unit:
+        async with self._store.begin(current_tenant()) as unit:
             rollout = await act(unit, self._clock, current_tenant(), rollout_id)
         return rollout_to_proto(rollout)
 

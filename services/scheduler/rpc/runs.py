@@ -78,7 +78,7 @@ class RunServicer(run_service_pb2_grpc.RunServiceServicer):
         return await self._steer(resume_run, request.run_id)
 
     async def _steer(self, act: Steer, run_id: str) -> run_pb2.Run:
-        async with self._store.begin() as unit:
+        async with self._store.begin(current_tenant()) as unit:
             run = await act(unit, current_tenant(), run_id)
         crashpoint("scheduler.steering.committed")
         return self._to_proto(run, await self._store.past_runs(HISTORY_RUNS))

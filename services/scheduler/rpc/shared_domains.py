@@ -29,7 +29,7 @@ class SharedDomainServicer(shared_domain_service_pb2_grpc.SharedDomainServiceSer
         self, request: pb.TrainSharedDomainRequest, context: Context
     ) -> pb.TrainSharedDomainResponse:
         counts = await self._triplets.get(SHARED, _domain(request.domain))
-        async with self._store.begin() as unit:
+        async with self._store.begin(SHARED) as unit:
             run = await train_domain(unit, counts, self._policy, force=request.force)
         return pb.TrainSharedDomainResponse(run_id=run.run_id, triplets_used=run.job.triplets_count)
 
@@ -45,7 +45,7 @@ class SharedDomainServicer(shared_domain_service_pb2_grpc.SharedDomainServiceSer
         self, request: pb.RollBackSharedHeadRequest, context: Context
     ) -> pb.RollBackSharedHeadResponse:
         domain = _domain(request.domain)
-        async with self._store.begin() as unit:
+        async with self._store.begin(SHARED) as unit:
             head, rolled_back = await roll_back_head(
                 unit, self._clock, SHARED, domain, request.head
             )

@@ -58,7 +58,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
             )
 
         kind = pb.TrainDomainResponse
-        response = await answer_once(self._store.begin(), request, context, kind, act)
+        response = await answer_once(self._store.begin(counts.tenant), request, context, kind, act)
         crashpoint("scheduler.run.committed")
         return response
 
@@ -75,7 +75,7 @@ class TrainingServicer(training_service_pb2_grpc.TrainingServiceServicer):
         counts = await self._domain(wish.domain)
         choice = _choice(wish)
         check_choice(choice)
-        async with self._store.begin() as unit:
+        async with self._store.begin(counts.tenant) as unit:
             await unit.save_policy(counts.tenant, counts.domain, choice)
         return _policy_to_proto(counts.domain, choice.over(self._defaults))
 

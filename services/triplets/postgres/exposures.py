@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.chassis.database import Pool
+from services.chassis.database import EVERYONE, Database
 from services.triplets.core.exposure import (
     KEEP_DAYS,
     ArmCounts,
@@ -17,10 +17,10 @@ _EXPLORATION_COLUMNS = ("share", "explored", "ranker_ranks", "propensities")
 
 
 class PostgresExposureStore:
-    """Exposures on a pool bound to the triplet store's schema."""
+    """Exposures on a database bound to the triplet store's schema."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def record(self, exposures: Sequence[Exposure]) -> None:
         """Keeps exposures."""
@@ -33,11 +33,12 @@ class PostgresExposureStore:
             )
             for e in exposures
         ]
-        await self._pool.executemany(SQL["record_exposure"], rows)
+        tenants = {exposure.tenant for exposure in exposures}
+        await self._database.of(*tenants).executemany(SQL["record_exposure"], rows)
 
     async def read(self, tenant: str, match_id: str) -> NamedExposure | None:
         """Returns a match of a tenant."""
-        row = await self._pool.fetchrow(SQL["read_exposure"], tenant, match_id)
+        row = await self._database.of(tenant).fetchrow(SQL["read_exposure"], tenant, match_id)
         if row is None:
             return None
         content = dict(row)
@@ -46,21 +47,21 @@ class PostgresExposureStore:
         exploration = None if explored["share"] is None else Exploration(**explored)
         exposure = Exposure(tenant=tenant, exploration=exploration, **content)
         numbers = [exposure.seeker, *exposure.candidates]
-        names = await self._pool.fetch(SQL["read_names"], domain_id, numbers)
+        names = await self._database.of(tenant).fetch(SQL["read_names"], domain_id, numbers)
         return NamedExposure(
             exposure=exposure, user_ids={name["number"]: name["user_id"] for name in names}
         )
 
     async def count_arms(self, tenant: str, domain: str, rollout_id: str) -> Sequence[ArmCounts]:
         """Counts the arms of a rollout."""
-        rows = await self._pool.fetch(
+        rows = await self._database.of(tenant).fetch(
             SQL["count_arms"], tenant, domain, RETRACTED_LEVEL, rollout_id, POSITIVE_LEVEL
         )
         return [ArmCounts(**dict(row)) for row in rows]
 
     async def prune(self) -> None:
         """Forgets what is old."""
-        await self._pool.execute(SQL["prune_exposures"], KEEP_DAYS)
+        await self._database.of(EVERYONE).execute(SQL["prune_exposures"], KEEP_DAYS)
 
 
 def _exploration_row(exploration: Exploration | None) -> tuple[object, ...]:

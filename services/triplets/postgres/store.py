@@ -1,4 +1,4 @@
-"""The triplet store's port over a pool: reading, and opening a domain for changes."""
+"""The triplet store's port over a database: reading, and opening a domain for changes."""
 
 import asyncio
 import io
@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import asyncpg
 import numpy as np
 
-from services.chassis.database import Connection, Pool
+from services.chassis.database import EVERYONE, Connection, Database
 from services.triplets.core.change_bell import ChangeBell
 from services.triplets.core.context import Context
 from services.triplets.core.errors import DomainNotFoundError
@@ -51,17 +51,17 @@ BATCH_ROWS_MAX = 1_000
 
 
 class PostgresTripletStore:
-    """The triplet store on a pool bound to its schema."""
+    """The triplet store on a database bound to its schema."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._bell = ChangeBell()
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def create_domain(self, tenant: str, schema: Schema) -> bool:
         """Creates a domain; False if it exists already."""
         values = (tenant, schema.domain, schema_json(schema))
-        created = bool(await self._pool.fetchval(SQL["create_domain"], *values))
+        created = bool(await self._database.of(tenant).fetchval(SQL["create_domain"], *values))
         if created:
             await self._bell.ring()
         return created
@@ -71,7 +71,7 @@ class PostgresTripletStore:
         # Who waits for a domain waits here, not at its row with a connection in hand: a busy domain
         # must not keep the others from theirs.
         turn = self._turns.setdefault((tenant, domain), asyncio.Lock())
-        async with turn, self._pool.acquire() as connection, connection.transaction():
+        async with turn, self._database.begin(tenant) as connection:
             row = await connection.fetchrow(SQL["lock_domain"], tenant, domain)
             if row is None:
                 raise DomainNotFoundError(domain)
@@ -90,33 +90,33 @@ class PostgresTripletStore:
 
     async def read_schema(self, tenant: str, domain: str) -> Schema | None:
         """Returns the schema of a domain."""
-        text = await self._pool.fetchval(SQL["read_schema"], tenant, domain)
+        text = await self._database.of(tenant).fetchval(SQL["read_schema"], tenant, domain)
         return None if text is None else read_schema(domain, text)
 
     async def read_labels(self, tenant: str, domain: str) -> Mapping[str, Label] | None:
         """Returns the tenant's own labels of a domain, by name."""
-        text = await self._pool.fetchval(SQL["read_labels"], tenant, domain)
+        text = await self._database.of(tenant).fetchval(SQL["read_labels"], tenant, domain)
         return None if text is None else read_labels(text)
 
     async def read_profile(self, tenant: str, domain: str, user_id: str) -> StoredProfile | None:
         """Returns a user."""
-        row = await self._pool.fetchrow(SQL["read_user"], tenant, domain, user_id)
+        row = await self._database.of(tenant).fetchrow(SQL["read_user"], tenant, domain, user_id)
         return None if row is None else read_stored(row)
 
     async def read_profiles(self, tenant: str, user_id: str) -> list[StoredProfile]:
         """Returns a user in each of the first 100 domains that know them."""
-        rows = await self._pool.fetch(SQL["read_users"], tenant, user_id)
+        rows = await self._database.of(tenant).fetch(SQL["read_users"], tenant, user_id)
         return [read_stored(row) for row in rows]
 
     async def read_contexts(self, tenant: str, domain: str, user_id: str) -> list[Context]:
         """Returns what was appended to a user, newest first."""
-        rows = await self._pool.fetch(SQL["read_contexts"], tenant, domain, user_id)
+        rows = await self._database.of(tenant).fetch(SQL["read_contexts"], tenant, domain, user_id)
         return [Context(**dict(row)) for row in rows]
 
     async def knows_user(self, tenant: str, domain: str, user_id: str, id_hash: bytes) -> bool:
         """Says whether there is or was a user."""
         key = (tenant, domain, user_id, id_hash)
-        return bool(await self._pool.fetchval(SQL["knows_user"], *key))
+        return bool(await self._database.of(tenant).fetchval(SQL["knows_user"], *key))
 
     async def list_user_snapshots(
         self,
@@ -130,62 +130,68 @@ class PostgresTripletStore:
     ) -> list[UserSnapshot]:
         """Returns the snapshots with a user, by domain, newest first."""
         key = (tenant, domain, user_id, id_hash)
-        rows = await self._pool.fetch(SQL["list_user_snapshots"], *key, *after, limit)
+        rows = await self._database.of(tenant).fetch(
+            SQL["list_user_snapshots"], *key, *after, limit
+        )
         return [UserSnapshot(**dict(row)) for row in rows]
 
     async def list_outdated_snapshots(self) -> list[str]:
         """Returns the oldest 1,000 snapshots that hold somebody erased and were not dropped."""
-        rows = await self._pool.fetch(SQL["list_outdated_snapshots"])
+        rows = await self._database.of(EVERYONE).fetch(SQL["list_outdated_snapshots"])
         return [row["digest"] for row in rows]
 
     async def drop_snapshot(self, digest: str) -> None:
         """Notes that a snapshot's file is gone."""
-        await self._pool.execute(SQL["drop_snapshot"], digest)
+        await self._database.of(EVERYONE).execute(SQL["drop_snapshot"], digest)
 
     async def read_counts(self, tenant: str, domain: str) -> DomainCounts | None:
         """Returns a domain in numbers."""
-        row = await self._pool.fetchrow(SQL["read_counts"], tenant, domain)
+        row = await self._database.of(tenant).fetchrow(SQL["read_counts"], tenant, domain)
         return None if row is None else DomainCounts(**dict(row))
 
     async def count_outcomes(self, tenant: str, domain: str) -> OutcomeCounts | None:
         """Counts a domain's standing outcomes."""
-        row = await self._pool.fetchrow(SQL["count_outcomes"], tenant, domain)
+        row = await self._database.of(tenant).fetchrow(SQL["count_outcomes"], tenant, domain)
         return None if row is None else OutcomeCounts(**dict(row))
 
     async def list_counts(self, after: tuple[str, str], limit: int) -> list[DomainCounts]:
         """Returns domains with triplets in order."""
-        rows = await self._pool.fetch(SQL["list_counts"], *after, limit)
+        rows = await self._database.of(EVERYONE).fetch(SQL["list_counts"], *after, limit)
         return [DomainCounts(**dict(row)) for row in rows]
 
     async def read_shared(self, tenant: str, domain: str) -> bool | None:
         """Says whether a domain is shared."""
-        shared: bool | None = await self._pool.fetchval(SQL["read_shared"], tenant, domain)
+        shared: bool | None = await self._database.of(tenant).fetchval(
+            SQL["read_shared"], tenant, domain
+        )
         return shared
 
     async def list_shared(self, domain: str) -> list[SharedPart]:
         """Returns domains that are shared and have triplets."""
-        return [shared_part(row) for row in await self._pool.fetch(SQL["list_shared"], domain)]
+        return [
+            shared_part(row)
+            for row in await self._database.of(EVERYONE).fetch(SQL["list_shared"], domain)
+        ]
 
     async def read_shared_trained(self) -> Mapping[str, int]:
         """Returns how many triplets the last successful run of shared domains saw."""
-        rows = await self._pool.fetch(SQL["read_shared_trained"])
+        rows = await self._database.of(EVERYONE).fetch(SQL["read_shared_trained"])
         return {row["domain"]: row["trained_triplets_count"] for row in rows}
 
     async def save_shared_trained(self, domain: str, trained_triplets_count: int) -> None:
         """Replaces the number of triplets that the last successful run of a shared domain saw."""
-        await self._pool.execute(SQL["save_shared_trained"], domain, trained_triplets_count)
+        await self._database.of(EVERYONE).execute(
+            SQL["save_shared_trained"], domain, trained_triplets_count
+        )
 
     async def read_revisions(self) -> Mapping[tuple[str, str], int]:
         """Returns the revision of every domain."""
-        rows = await self._pool.fetch(SQL["read_revisions"])
+        rows = await self._database.of(EVERYONE).fetch(SQL["read_revisions"])
         return {(row["tenant"], row["domain"]): row["revision"] for row in rows}
 
     async def read_changes(self, tenant: str, domain: str, since: int) -> AsyncIterator[Change]:
         """Reads everything changed after a revision."""
-        async with (
-            self._pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._database.begin(tenant, snapshot=True) as connection:
             head = await connection.fetchrow(SQL["read_domain_head"], tenant, domain)
             if head is None:
                 return
@@ -208,10 +214,7 @@ class PostgresTripletStore:
 
     async def read_arrays(self, tenant: str, domain: str, revision: int) -> DomainArrays:
         """Reads a whole domain; outcomes recorded after the revision stay out."""
-        async with (
-            self._pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._database.begin(tenant, snapshot=True) as connection:
             head = await connection.fetchrow(SQL["read_domain_head"], tenant, domain)
             if head is None:
                 raise DomainNotFoundError(domain)

@@ -23,12 +23,6 @@ from services.triplets.postgres.rows import (
     user_row,
 )
 
-_CONTEXT_COLUMNS = ("domain_id", "number", "context_id", "content", "source", "occurred_at")
-_OUTCOME_COLUMNS = (
-    *("domain_id", "revision", "seeker", "candidate", "label"),
-    *("occurred_at", "level", "weight", "match_id"),
-)
-
 
 class PostgresDomainUnit(PostgresReplies):
     """One locked domain in one transaction."""
@@ -79,10 +73,8 @@ class PostgresDomainUnit(PostgresReplies):
         """Records outcomes."""
         self._dirty = True
         key = (self._domain_id, self.revision)
-        records = [(*key, *o.pair, o.label, *o.word, o.match_id) for o in outcomes]
-        await self._connection.copy_records_to_table(
-            "outcomes", records=records, columns=_OUTCOME_COLUMNS
-        )
+        rows = [(*o.pair, o.label, *o.word, o.match_id) for o in outcomes]
+        await self._connection.execute(SQL["add_outcomes"], *key, *_columns(rows, 7))
 
     async def save_tallies(
         self, tallies: Mapping[int, Tally], triplets_added: int, positives_added: int
@@ -144,10 +136,8 @@ class PostgresDomainUnit(PostgresReplies):
         )
         key = (self._domain_id, number)
         await self._connection.execute(SQL["drop_contexts"], *key, dropped)
-        records = [(*key, c.context_id, c.content, c.source, c.occurred_at) for c in added]
-        await self._connection.copy_records_to_table(
-            "contexts", records=records, columns=_CONTEXT_COLUMNS
-        )
+        rows = [(c.context_id, c.content, c.source, c.occurred_at) for c in added]
+        await self._connection.execute(SQL["add_contexts"], *key, *_columns(rows, 4))
 
     async def save_values(self, profile: Profile, columns: Sequence[float]) -> None:
         """Replaces the values of an existing user and where they come from."""
@@ -225,6 +215,11 @@ class PostgresDomainUnit(PostgresReplies):
                 self._triplets_added,
                 self._positives_added,
             )
+
+
+def _columns(rows: Sequence[tuple[object, ...]], count: int) -> list[tuple[object, ...]]:
+    """Rows of so many values, column by column."""
+    return list(zip(*rows, strict=True)) or [()] * count
 
 
 def _words(rows: list[asyncpg.Record]) -> dict[Pair, Word]:

@@ -125,7 +125,7 @@ class Uploads:
             expires_after_seconds=None,
             named=True,
         )
-        there = {part.number for part in await self._store.list_parts(upload.upload_id)}
+        there = {part.number for part in await self._store.list_parts(upload)}
         wanted = spans(upload.bytes_count)
         content = {
             "upload_id": upload.upload_id,
@@ -168,7 +168,7 @@ class Uploads:
         """Says that parts are there. A part that came is kept without this being said."""
         body = await read_body(call.request, ("parts",))
         upload = await self._pending(call)
-        parts = await self._store.list_parts(upload.upload_id)
+        parts = await self._store.list_parts(upload)
         named = _read_parts(body, upload, parts)
         return answer({"num_checkpointed": len(named)})
 
@@ -181,7 +181,7 @@ class Uploads:
         upload = await find_upload(self._store, self._clock, call.tenant, upload_id)
         part_ids: list[str] = []
         if upload.state is UploadState.PENDING:
-            parts = await self._store.list_parts(upload_id)
+            parts = await self._store.list_parts(upload)
             chosen = {part.number: part.part_id for part in parts}
             chosen |= _read_parts(body, upload, parts) if body.get("parts") else {}
             numbers = [span.number for span in spans(upload.bytes_count)]

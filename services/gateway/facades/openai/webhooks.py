@@ -165,14 +165,12 @@ class Webhooks:
         states = ("", *DeliveryState)
         state = read_choice(call.request, "status", states, "")
         endpoint = await self._find(call)
-        found = await self._store.list_deliveries(endpoint.endpoint_id, state=state, limit=limit)
+        found = await self._store.list_deliveries(endpoint, state=state, limit=limit)
         return answer(envelope(Page(found, False), _delivery, ids=True))
 
     async def replay(self, call: Call) -> web.StreamResponse:
         endpoint, event_id = await self._find(call), call.request.match_info["event_id"]
-        delivery = await self._store.replay_delivery(
-            endpoint.endpoint_id, event_id, self._clock.now()
-        )
+        delivery = await self._store.replay_delivery(endpoint, event_id, self._clock.now())
         if delivery is None:
             raise DeliveryNotFoundError(event_id)
         return answer(_delivery(delivery))
