@@ -87,22 +87,22 @@ class PostgresSchedulerStore(PostgresRollouts):
 
     async def read_run(self, tenant: str, run_id: str) -> Run | None:
         """Returns a run with its loss curve."""
-        row = await self._database.of(tenant).fetchrow(_SQL["read_run"], tenant, run_id)
+        row = await self._of(tenant).fetchrow(_SQL["read_run"], tenant, run_id)
         if row is None:
             return None
-        points = await self._database.of(tenant).fetch(_SQL["loss_curve"], tenant, run_id)
+        points = await self._of(tenant).fetch(_SQL["loss_curve"], tenant, run_id)
         return dataclasses.replace(_run(row), loss_curve=tuple(LossPoint(*p) for p in points))
 
     async def read_runs(self, tenant: str, run_ids: Collection[str]) -> list[Run]:
         """Returns runs."""
-        rows = await self._database.of(tenant).fetch(_SQL["read_runs"], tenant, list(run_ids))
+        rows = await self._of(tenant).fetch(_SQL["read_runs"], tenant, list(run_ids))
         return [_run(row) for row in rows]
 
     async def list_runs(
         self, tenant: str, domain: str, before: str, limit: int, *, from_files: bool = False
     ) -> list[Run]:
         """Returns runs, newest first."""
-        rows = await self._database.of(tenant).fetch(
+        rows = await self._of(tenant).fetch(
             _SQL["list_runs"], tenant, domain, before, limit, from_files
         )
         return [_run(row) for row in rows]
@@ -127,20 +127,16 @@ class PostgresSchedulerStore(PostgresRollouts):
 
     async def list_checkpoints(self, tenant: str, run_id: str) -> list[Checkpoint]:
         """Returns a run's checkpoints, newest first."""
-        rows = await self._database.of(tenant).fetch(_SQL["list_checkpoints"], tenant, run_id)
+        rows = await self._of(tenant).fetch(_SQL["list_checkpoints"], tenant, run_id)
         return [Checkpoint(**dict(row)) for row in rows]
 
     async def list_in_use(self, tenant: str) -> list[Head]:
         """Returns the heads in use of a tenant."""
-        return [
-            _head(row) for row in await self._database.of(tenant).fetch(_SQL["list_in_use"], tenant)
-        ]
+        return [_head(row) for row in await self._of(tenant).fetch(_SQL["list_in_use"], tenant)]
 
     async def list_heads(self, tenant: str, domain: str, before: str, limit: int) -> list[Head]:
         """Returns heads, newest first."""
-        rows = await self._database.of(tenant).fetch(
-            _SQL["list_heads"], tenant, domain, before, limit
-        )
+        rows = await self._of(tenant).fetch(_SQL["list_heads"], tenant, domain, before, limit)
         return [_head(row) for row in rows]
 
     async def list_heads_of(
@@ -148,95 +144,80 @@ class PostgresSchedulerStore(PostgresRollouts):
     ) -> list[LearnedHead]:
         """Returns the heads that learned from any of these snapshots, newest first."""
         domains, digests = [domain for domain, _ in snapshots], [digest for _, digest in snapshots]
-        query = _SQL["list_heads_of"]
-        rows = await self._database.of(tenant, SHARED).fetch(
-            query, tenant, domains, digests, before, limit, SHARED
-        )
+        values = (tenant, domains, digests, before, limit, SHARED)
+        rows = await self._of(tenant, SHARED).fetch(_SQL["list_heads_of"], *values)
         return [LearnedHead(_head(row), row["snapshot_digest"]) for row in rows]
 
     async def read_head(self, tenant: str, head: str) -> Head | None:
         """Returns a head of whichever domain."""
-        row = await self._database.of(tenant).fetchrow(_SQL["read_head"], tenant, head)
+        row = await self._of(tenant).fetchrow(_SQL["read_head"], tenant, head)
         return None if row is None else _head(row)
 
     async def ancestors(self, tenant: str, head: str, limit: int) -> list[Ancestor]:
         """Returns the parents of a head."""
-        rows = await self._database.of(tenant, SHARED).fetch(
-            _SQL["ancestors"], tenant, head, limit, SHARED
-        )
+        rows = await self._of(tenant, SHARED).fetch(_SQL["ancestors"], tenant, head, limit, SHARED)
         return [Ancestor(**dict(row)) for row in rows]
 
     async def head_in_use(self, tenant: str, domain: str) -> Head | None:
         """Returns the head in use."""
-        row = await self._database.of(tenant).fetchrow(_SQL["head_in_use"], tenant, domain)
+        row = await self._of(tenant).fetchrow(_SQL["head_in_use"], tenant, domain)
         return None if row is None else _head(row)
 
     async def pinned_head(self, tenant: str, domain: str) -> str | None:
         """Returns the head that the pointer is pinned to."""
-        head: str | None = await self._database.of(tenant).fetchval(
-            _SQL["pinned_head"], tenant, domain
-        )
+        head: str | None = await self._of(tenant).fetchval(_SQL["pinned_head"], tenant, domain)
         return head
 
     async def last_run_time(self, tenant: str, domain: str) -> datetime.datetime | None:
         """Returns when the domain's newest run was created."""
-        found: datetime.datetime | None = await self._database.of(tenant).fetchval(
-            _SQL["last_run_time"], tenant, domain
-        )
-        return found
+        row = await self._of(tenant).fetchrow(_SQL["last_run_time"], tenant, domain)
+        return None if row is None else row["max"]
 
     async def active_run(self, tenant: str, domain: str) -> Run | None:
         """Returns the domain's run that has not ended."""
-        row = await self._database.of(tenant).fetchrow(_SQL["active_run"], tenant, domain)
+        row = await self._of(tenant).fetchrow(_SQL["active_run"], tenant, domain)
         return None if row is None else _run(row)
 
     async def read_policy(self, tenant: str, domain: str) -> PolicyChoice:
         """Returns what the tenant chose for the domain."""
-        row = await self._database.of(tenant).fetchrow(_SQL["read_policy"], tenant, domain)
+        row = await self._of(tenant).fetchrow(_SQL["read_policy"], tenant, domain)
         return PolicyChoice() if row is None else PolicyChoice(**dict(row))
 
     async def list_policies(self) -> dict[tuple[str, str], PolicyChoice]:
         """Returns all choices by (tenant, domain)."""
-        rows = [dict(row) for row in await self._database.of(EVERYONE).fetch(_SQL["list_policies"])]
+        rows = [dict(row) for row in await self._of(EVERYONE).fetch(_SQL["list_policies"])]
         return {(row.pop("tenant"), row.pop("domain")): PolicyChoice(**row) for row in rows}
 
     async def read_matching_policy(self, tenant: str, domain: str) -> MatchingPolicy:
         """Returns how a domain's matches are made."""
-        row = await self._database.of(tenant).fetchrow(_SQL["read_matching_policy"], tenant, domain)
+        row = await self._of(tenant).fetchrow(_SQL["read_matching_policy"], tenant, domain)
         return MatchingPolicy() if row is None else MatchingPolicy(**dict(row))
 
     async def past_runs(self, limit: int) -> list[PastRun]:
         """Returns what the newest successful runs took."""
-        return [
-            PastRun(*row)
-            for row in await self._database.of(EVERYONE).fetch(_SQL["past_runs"], limit)
-        ]
+        return [PastRun(*row) for row in await self._of(EVERYONE).fetch(_SQL["past_runs"], limit)]
 
     async def snapshots_in_use(self) -> set[str]:
         """Returns the snapshots of active runs."""
-        rows = await self._database.of(EVERYONE).fetch(_SQL["snapshots_in_use"])
+        rows = await self._of(EVERYONE).fetch(_SQL["snapshots_in_use"])
         return {row["snapshot_digest"] for row in rows}
 
     async def queued_count(self) -> int:
         """Returns how many runs wait for a trainer."""
-        return int(await self._database.of(EVERYONE).fetchval(_SQL["queued_count"]))
+        return int(await self._of(EVERYONE).fetchval(_SQL["queued_count"]))
 
     async def run_counts(self) -> dict[str, tuple[int, float]]:
         """Returns, by active state, how many runs are in it and the oldest's age in seconds."""
-        rows = await self._database.of(EVERYONE).fetch(_SQL["run_counts"])
+        rows = await self._of(EVERYONE).fetch(_SQL["run_counts"])
         return {row["state"]: (row["runs"], row["age_seconds"]) for row in rows}
 
     async def untold_runs(self, limit: int) -> list[Run]:
         """Returns successful runs that the triplet store has not been told of."""
-        return [
-            _run(row) for row in await self._database.of(EVERYONE).fetch(_SQL["untold_runs"], limit)
-        ]
+        return [_run(row) for row in await self._of(EVERYONE).fetch(_SQL["untold_runs"], limit)]
 
     async def mark_told(self, run: Run) -> None:
         """Notes that the triplet store knows of a run."""
-        await self._database.of(run.job.tenant).execute(
-            _SQL["mark_told"], run.job.tenant, run.run_id
-        )
+        await self._of(run.job.tenant).execute(_SQL["mark_told"], run.job.tenant, run.run_id)
 
 
 class PostgresSchedulerUnit(PostgresRolloutUnit):

@@ -31,38 +31,32 @@ class PostgresRollouts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._of = database.of
 
     async def list_promoted(self, after: tuple[str, str], limit: int) -> list[PromotedHead]:
         """Returns what is in use by (tenant, domain), and what challenges it."""
-        rows = await self._database.of(EVERYONE).fetch(_SQL["list_promoted"], *after, limit)
+        rows = await self._of(EVERYONE).fetch(_SQL["list_promoted"], *after, limit)
         return [_promoted(row) for row in rows]
 
     async def read_rollout_policy(self, tenant: str, domain: str) -> RolloutPolicy:
         """Returns how heads of a domain come into use."""
-        return _policy(
-            await self._database.of(tenant).fetchval(_SQL["read_rollout_policy"], tenant, domain)
-        )
+        return _policy(await self._of(tenant).fetchval(_SQL["read_rollout_policy"], tenant, domain))
 
     async def read_rollout(self, tenant: str, rollout_id: str) -> Rollout | None:
         """Returns a rollout."""
-        row = await self._database.of(tenant).fetchrow(_SQL["read_rollout"], tenant, rollout_id)
+        row = await self._of(tenant).fetchrow(_SQL["read_rollout"], tenant, rollout_id)
         return None if row is None else _rollout(row)
 
     async def list_rollouts(
         self, tenant: str, domain: str, before: str, limit: int
     ) -> list[Rollout]:
         """Returns rollouts, newest first."""
-        rows = await self._database.of(tenant).fetch(
-            _SQL["list_rollouts"], tenant, domain, before, limit
-        )
+        rows = await self._of(tenant).fetch(_SQL["list_rollouts"], tenant, domain, before, limit)
         return [_rollout(row) for row in rows]
 
     async def active_rollouts(self) -> list[Rollout]:
         """Returns all rollouts in shadow or canary."""
-        return [
-            _rollout(row)
-            for row in await self._database.of(EVERYONE).fetch(_SQL["active_rollouts"])
-        ]
+        return [_rollout(row) for row in await self._of(EVERYONE).fetch(_SQL["active_rollouts"])]
 
 
 class PostgresRolloutUnit(PostgresReplies):
