@@ -91,7 +91,7 @@ class MemorySchedulerStore(MemoryRollouts):
         return self._state.events
 
     @asynccontextmanager
-    async def begin(self, tenant: str) -> AsyncIterator[SchedulerUnit]:  # noqa: ARG002  # what it may see is PostgreSQL's affair
+    async def begin(self, tenant: str) -> AsyncIterator[SchedulerUnit]:  # noqa: ARG002  # as asked
         """Opens a unit."""
         async with self._lock:
             # A unit works on a copy, so that a failure leaves nothing half done.

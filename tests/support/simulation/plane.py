@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from services.chassis.bus import PublishError
 from services.chassis.clock import ManualClock
 from services.chassis.copies import copy_changeable
+from services.chassis.database import EVERYONE
 from services.scheduler.core.errors import SchedulerError
 from services.scheduler.core.ports import DomainCounts, SchedulerUnit
 from services.scheduler.core.sequential_test import ArmCounts
@@ -85,14 +86,14 @@ class Store:
         self._holder = holder
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[SchedulerUnit]:
+    async def begin(self, tenant: str) -> AsyncIterator[SchedulerUnit]:
         """Opens a unit once there is no other."""
         plane = self._plane
         await Turn(lambda: not plane.writing)
         plane.writing = True
         try:
             before, began = plane.store._state, plane.database.now()
-            async with plane.store.begin() as unit:
+            async with plane.store.begin(tenant) as unit:
                 yield Stepped(unit, plane.stage)
                 await Turn()
             ended, after = plane.database.now(), plane.store._state
@@ -132,7 +133,7 @@ class Plane:
 
     async def ask(self, asked: str, act: Act[Answer], holder: Holder | None = None) -> Answer:
         """Does something in a unit of its own."""
-        async with Store(self, asked, holder).begin() as unit:
+        async with Store(self, asked, holder).begin(EVERYONE) as unit:
             return await act(unit)
 
     def is_busy(self, party: str, name: str) -> bool:
