@@ -39,10 +39,12 @@ class Outbox:
         return [row_id for row_id in ids if row_id not in self.published]
 
     @asynccontextmanager
-    async def acquire(self) -> AsyncIterator["_Connection"]:
-        """As asyncpg's pool."""
+    async def begin(self, *_tenants: str) -> AsyncIterator["_Connection"]:
+        """As the database's own."""
         await Turn()
-        yield _Connection(self)
+        connection = _Connection(self)
+        async with connection.transaction():
+            yield connection
 
 
 class _Connection:
