@@ -11,13 +11,7 @@ from typing import Any
 import asyncpg
 
 from services.chassis.author import current_author
-from services.chassis.database import (
-    EVERYONE,
-    Connection,
-    Database,
-    load_queries,
-    migrations_of,
-)
+from services.chassis.database import EVERYONE, Connection, Database, load_queries, migrations_of
 from services.chassis.outbox import CloudEvent, add_to_outbox
 from services.scheduler.core.errors import RunActiveError
 from services.scheduler.core.estimate import PastRun
@@ -165,8 +159,8 @@ class PostgresSchedulerStore(PostgresRollouts):
 
     async def pinned_head(self, tenant: str, domain: str) -> str | None:
         """Returns the head that the pointer is pinned to."""
-        head: str | None = await self._of(tenant).fetchval(_SQL["pinned_head"], tenant, domain)
-        return head
+        row = await self._of(tenant).fetchrow(_SQL["pinned_head"], tenant, domain)
+        return None if row is None else row["head"]
 
     async def last_run_time(self, tenant: str, domain: str) -> datetime.datetime | None:
         """Returns when the domain's newest run was created."""
@@ -199,8 +193,8 @@ class PostgresSchedulerStore(PostgresRollouts):
 
     async def snapshots_in_use(self) -> set[str]:
         """Returns the snapshots of active runs."""
-        rows = await self._of(EVERYONE).fetch(_SQL["snapshots_in_use"])
-        return {row["snapshot_digest"] for row in rows}
+        found = await self._of(EVERYONE).fetch(_SQL["snapshots_in_use"])
+        return {row["snapshot_digest"] for row in found}
 
     async def queued_count(self) -> int:
         """Returns how many runs wait for a trainer."""

@@ -80,6 +80,7 @@ class _Connection:
             {
                 "id": row_id,
                 "event_id": f"event-{row_id}",
+                "epoch": 0,
                 "subject": subject_of(*events[row_id - 1]),
                 "payload": events[row_id - 1][0],
                 "age_seconds": 0.0,
