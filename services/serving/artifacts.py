@@ -17,11 +17,14 @@ from services.serving.core.candidates import Floats
 from services.serving.core.errors import FieldInvalidError, HeadRefusedError
 from services.serving.core.factors import Factors
 from services.serving.core.ports import DesiredHead, DesiredModel, HeadBundle
+from services.serving.graph import check_graph
 from services.serving.onnx import OnnxScorers, OnnxTextMap, check_factors, check_golden
+from services.serving.probe import Probe
 
 MANIFEST_BYTES_MAX = 1024**2
 PART_BYTES_MAX = 64 * 1024**2
 FACTORS_BYTES_MAX = 256 * 1024**2
+HEADER_BYTES_MAX = 64 * 1024
 TABLE_WIDTH = 2
 
 Manifest = head_manifest_pb2.HeadManifest
@@ -39,9 +42,10 @@ _UNREADABLE = (
 class ArtifactBundles:
     """The source of heads."""
 
-    def __init__(self, artifacts: ArtifactStore, verifier: Verifier) -> None:
+    def __init__(self, artifacts: ArtifactStore, verifier: Verifier, probe: Probe) -> None:
         self._artifacts = artifacts
         self._verifier = verifier
+        self._probe = probe
 
     async def load(self, desired: DesiredHead) -> HeadBundle:
         """Fetches, checks and opens a head."""
@@ -56,7 +60,7 @@ class ArtifactBundles:
         except _UNREADABLE as error:
             raise HeadRefusedError(str(error)) from error
         crashpoint("serving.head.fetched")
-        bundle = await asyncio.to_thread(_open, manifest, parts, golden, table, factors)
+        bundle = await asyncio.to_thread(self._open, manifest, parts, golden, table, factors)
         crashpoint("serving.head.checked")
         return bundle
 
@@ -75,7 +79,7 @@ class ArtifactBundles:
             query_map, golden = await self._fetch(maps[0]), await self._fetch(manifest.golden)
         except _UNREADABLE as error:
             raise HeadRefusedError(str(error)) from error
-        opened = await asyncio.to_thread(_open_map, query_map, golden, len(manifest.columns))
+        opened = await asyncio.to_thread(self._open_map, query_map, golden, len(manifest.columns))
         crashpoint("serving.model.checked")
         return opened
 
@@ -89,6 +93,31 @@ class ArtifactBundles:
             raise HeadRefusedError(f"{artifact.digest} is smaller than its manifest says")
         return content
 
+    def _open(
+        self,
+        manifest: Manifest,
+        parts: dict[Role.Role.ValueType, bytes],
+        golden: bytes,
+        table: bytes,
+        factors: bytes,
+    ) -> HeadBundle:
+        files = [parts[role] for role in ROLES]
+        for file in files:
+            check_graph(file)
+        vectors = _arrays(golden)
+        self._probe.try_head(files, golden)
+        scorers = OnnxScorers(*files)
+        check_golden(scorers, vectors)
+        return _bundle(manifest, scorers, vectors, table, factors)
+
+    def _open_map(self, query_map: bytes, golden: bytes, columns_count: int) -> OnnxTextMap:
+        check_graph(query_map)
+        vectors = _arrays(golden)
+        self._probe.try_map(query_map, columns_count, golden)
+        opened = OnnxTextMap(query_map, columns_count)
+        opened.check(vectors)
+        return opened
+
 
 def _check(manifest: Manifest, desired: DesiredHead) -> None:
     found = (manifest.tenant, manifest.domain, manifest.head, manifest.tier)
@@ -98,22 +127,21 @@ def _check(manifest: Manifest, desired: DesiredHead) -> None:
         raise HeadRefusedError("its manifest does not name each part once")
 
 
-def _open(
+def _bundle(
     manifest: Manifest,
-    parts: dict[Role.Role.ValueType, bytes],
-    golden: bytes,
+    scorers: OnnxScorers,
+    vectors: dict[str, Floats],
     table: bytes,
     factors: bytes,
 ) -> HeadBundle:
-    scorers = OnnxScorers(*(parts[role] for role in ROLES))
-    vectors = _arrays(golden)
-    check_golden(scorers, vectors)
     read = vectors["columns"].shape[1], vectors["vectors"].shape[1]
     if read != (len(manifest.columns), manifest.dim):
         raise HeadRefusedError("reads other columns or vectors than its manifest says")
     learned = _arrays(table).get("table")
     if learned is None or learned.dtype != np.float32 or learned.shape[1:] != (TABLE_WIDTH,):
         raise HeadRefusedError("its table of people has another shape or type")
+    if not np.isfinite(learned).all():
+        raise HeadRefusedError("its table of people has what is no number")
     own = _open_factors(_arrays(factors)) if factors else None
     if own is not None:
         check_factors(own, vectors)
@@ -148,13 +176,9 @@ def _open_factors(arrays: dict[str, Floats]) -> Factors:
         raise HeadRefusedError(f"its vectors of candidates cannot be read: {error}") from error
 
 
-def _open_map(query_map: bytes, golden: bytes, columns_count: int) -> OnnxTextMap:
-    opened = OnnxTextMap(query_map, columns_count)
-    opened.check(_arrays(golden))
-    return opened
-
-
 def _arrays(content: bytes) -> dict[str, Floats]:
+    if int.from_bytes(content[:8], "little") > HEADER_BYTES_MAX:
+        raise HeadRefusedError(f"its arrays have a header of more than {HEADER_BYTES_MAX} bytes")
     try:
         return load(content)
     except Exception as error:  # safetensors' own kind is not exported by its numpy module

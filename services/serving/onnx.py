@@ -9,8 +9,13 @@ from services.serving.core.candidates import Floats
 from services.serving.core.errors import HeadRefusedError
 from services.serving.core.factors import Factors
 
+GOLDEN_ROWS_MIN = 2
+"""A seeker and a candidate."""
 GOLDEN_TOLERANCE = 1e-4
 """Between the trainer's machine and this one: other CPUs add in another order."""
+
+BATCH_ROWS = 4_096
+"""People that a head is tried with at once."""
 
 
 class OnnxScorers:
@@ -115,6 +120,8 @@ def check_golden(scorers: OnnxScorers, golden: Mapping[str, Floats]) -> None:
     Raises:
         HeadRefusedError: an output is absent, or further off than another CPU explains.
     """
+    if len(golden.get("states", ())) < GOLDEN_ROWS_MIN:
+        raise HeadRefusedError("has golden vectors of nobody")
     try:
         states = golden["states"]
         pair = (states[0], states[1:], golden["cosines"][:, 0])
@@ -135,6 +142,34 @@ def check_golden(scorers: OnnxScorers, golden: Mapping[str, Floats]) -> None:
             found, expected, rtol=0, atol=GOLDEN_TOLERANCE
         ):
             raise HeadRefusedError(f"gives another {name} than its golden vectors say")
+
+
+def check_batches(scorers: OnnxScorers, golden: Mapping[str, Floats]) -> None:
+    """Refuses a head whose word on somebody depends on who is asked about with them.
+
+    It is asked about everyone alone and about thousands at once, and about pairs of one seeker and
+    of one each: so what it takes at a match is taken here before.
+
+    Raises:
+        HeadRefusedError: an output differs, or cannot be given.
+    """
+    states, cosines = golden["states"], golden["cosines"][:, 0]
+    people = [golden["columns"], golden["counts"], golden["table"]]
+    for rows in (np.arange(1), np.arange(BATCH_ROWS) % (len(states) - 1)):
+        others = rows + 1
+        pairs = (states[others], cosines[rows])
+        seekers = np.repeat(states[:1], len(rows), axis=0)
+        try:
+            found = {
+                "states": (scorers.describe(*(a[others] for a in people)), states[others]),
+                "light": (scorers.score_light(states[0], *pairs), golden["light"][rows, 0]),
+                "cross": (scorers.score_cross(seekers, *pairs), golden["cross"][rows, 0]),
+            }
+        except Exception as error:  # whatever a wrong graph makes onnxruntime say
+            raise HeadRefusedError(f"cannot be run: {error}") from error
+        for name, (given, expected) in found.items():
+            if not np.allclose(given, expected, rtol=0, atol=GOLDEN_TOLERANCE):
+                raise HeadRefusedError(f"gives another {name} to {len(rows)} at once")
 
 
 def check_factors(factors: Factors, golden: Mapping[str, Floats]) -> None:

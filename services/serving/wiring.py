@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import grpc
@@ -48,6 +48,7 @@ from services.serving.index import FaissIndexBuilder
 from services.serving.invariants import serving_rules
 from services.serving.judge import ChatJudge
 from services.serving.metrics import EXPOSURES_DROPPED, observe_shadow, observe_swap, show_registry
+from services.serving.probe import Probe
 from services.serving.rpc.encoder import EncoderServicer
 from services.serving.rpc.errors import ERRORS
 from services.serving.rpc.loaded_heads import LoadedHeadServicer
@@ -95,10 +96,12 @@ def make_interceptor(config: Config, gateway: grpc.aio.Channel, clock: Clock) ->
     return CallInterceptor(authenticator, ERRORS, limits)
 
 
-def open_bundles(config: Config) -> ArtifactBundles:
-    """Where heads come from."""
+def open_bundles(config: Config, stack: AsyncExitStack) -> ArtifactBundles:
+    """The source of heads, and the process that they are tried in."""
+    probe = stack.enter_context(closing(Probe()))
+    probe.start()
     verifier = Verifier(config.bundle_public_key)
-    return ArtifactBundles(open_artifacts(config.artifacts_url), verifier)
+    return ArtifactBundles(open_artifacts(config.artifacts_url), verifier, probe)
 
 
 async def run_serving(config: Config) -> None:
@@ -114,7 +117,7 @@ async def run_serving(config: Config) -> None:
         encoder = OnnxEncoder(config.encoder, Path(config.encoder_path), config.encoder_threads)
         registry, journal = Registry(clock), TrialJournal(observe_shadow)
         shadow = ShadowRanker(journal)
-        bundles = open_bundles(config)
+        bundles = open_bundles(config, stack)
         models = ModelShelf(SchedulerModels(scheduler), bundles, encoder, clock)
         swapper = HeadSwapper(
             registry,

@@ -34,6 +34,7 @@ from tests.support.heads import (
     known_tallies,
     learned_head,
 )
+from tests.support.probes import PROBE
 from tests.support.signatures import SIGNER, VERIFIER
 
 KEY = ("acme", "dating")
@@ -51,7 +52,7 @@ class Serving:
         self.swapper = HeadSwapper(
             self.registry,
             self,
-            ArtifactBundles(shelf.artifacts, VERIFIER),
+            ArtifactBundles(shelf.artifacts, VERIFIER, PROBE),
             FaissIndexBuilder(),
             clock,
             observe=lambda *_: None,
@@ -199,9 +200,12 @@ async def test_a_head_with_two_parts_in_each_others_place_is_refused(
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"cross": b"no ONNX"}, "cannot be opened"),
-        ({"light": b""}, "cannot be opened"),
-        ({"table": b"no arrays"}, "arrays cannot be read"),
+        ({"cross": b"no ONNX"}, "the field 13 of a model, which no head has"),
+        ({"light": b""}, "not of ONNX's operators"),
+        ({"table": save({"table": np.full((3, 2), np.nan, np.float32)})}, "what is no number"),
+        ({"table": (2**40).to_bytes(8, "little") + b"{}"}, "a header of more than"),
+        ({"table": b"no arrays"}, "a header of more than"),
+        ({"table": b"none"}, "arrays cannot be read"),
         ({"table": save({"tables": np.zeros((3, 2), np.float32)})}, "table of people"),
         ({"table": save({"table": np.zeros((3, 3), np.float32)})}, "table of people"),
         ({"table": save({"table": np.zeros(3, np.float32)})}, "table of people"),

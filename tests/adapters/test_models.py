@@ -19,6 +19,7 @@ from services.trainer.learning.file_learner import TorchFileLearner
 from tests.support.attempts import leased
 from tests.support.file_snapshots import DIM, file_snapshot
 from tests.support.heads import LAYOUT, HeadShelf
+from tests.support.probes import PROBE
 from tests.support.signatures import SIGNER, VERIFIER
 
 NAME = "ft:trine-general:acme::one"
@@ -48,6 +49,10 @@ def artifacts() -> ObjectArtifacts:
     return memory_artifacts()
 
 
+def opened_from(artifacts: ObjectArtifacts) -> ArtifactBundles:
+    return ArtifactBundles(artifacts, VERIFIER, PROBE)
+
+
 async def store(artifacts: ObjectArtifacts, files: ModelFiles) -> DesiredModel:
     run = leased(domain="", head=NAME)
     digest = await ArtifactHeads(artifacts, SIGNER, VERIFIER, "0.1.0").write_model(
@@ -59,9 +64,7 @@ async def store(artifacts: ObjectArtifacts, files: ModelFiles) -> DesiredModel:
 async def test_a_model_maps_as_it_was_trained(
     artifacts: ObjectArtifacts, files: ModelFiles
 ) -> None:
-    opened = await ArtifactBundles(artifacts, VERIFIER).load_map(
-        await store(artifacts, files), SPACE
-    )
+    opened = await opened_from(artifacts).load_map(await store(artifacts, files), SPACE)
     golden = load(files.golden)
     assert np.allclose(opened.map_texts(golden["vectors"]), golden["query"], atol=1e-4)
 
@@ -71,7 +74,7 @@ async def test_the_head_of_a_domain_maps_texts_too() -> None:
     head = await shelf.store()
     desired = DesiredModel(head.tenant, head.head, head.manifest_digest)
     space = (LAYOUT.encoder, LAYOUT.dim)
-    opened = await ArtifactBundles(shelf.artifacts, VERIFIER).load_map(desired, space)
+    opened = await ArtifactBundles(shelf.artifacts, VERIFIER, PROBE).load_map(desired, space)
     vectors = np.eye(LAYOUT.dim, dtype=np.float32)[:3]
     mapped = opened.map_texts(vectors)
     assert np.linalg.norm(mapped, axis=1) == pytest.approx([1, 1, 1], abs=1e-5)
@@ -85,7 +88,7 @@ async def test_a_manifest_of_something_else_is_refused(
 ) -> None:
     desired = dataclasses.replace(await store(artifacts, files), owner=tenant, head=name)
     with pytest.raises(HeadRefusedError):
-        await ArtifactBundles(artifacts, VERIFIER).load_map(desired, SPACE)
+        await opened_from(artifacts).load_map(desired, SPACE)
 
 
 async def test_a_map_that_reads_no_texts_is_refused_for_good(
@@ -94,7 +97,7 @@ async def test_a_map_that_reads_no_texts_is_refused_for_good(
     desired = await store(artifacts, files)
     for space in (("other", DIM), (SPACE[0], DIM + 1)):
         with pytest.raises(FieldInvalidError, match="must read texts"):
-            await ArtifactBundles(artifacts, VERIFIER).load_map(desired, space)
+            await opened_from(artifacts).load_map(desired, space)
 
 
 async def test_a_map_that_gives_something_else_is_refused(
@@ -104,7 +107,7 @@ async def test_a_map_that_gives_something_else_is_refused(
     golden["query"] = golden["query"][::-1].copy()
     false = dataclasses.replace(files, golden=save(golden))
     with pytest.raises(HeadRefusedError, match="golden"):
-        await ArtifactBundles(artifacts, VERIFIER).load_map(await store(artifacts, false), SPACE)
+        await opened_from(artifacts).load_map(await store(artifacts, false), SPACE)
 
 
 async def test_a_map_that_is_gone_or_broken_is_refused(
@@ -112,8 +115,6 @@ async def test_a_map_that_is_gone_or_broken_is_refused(
 ) -> None:
     broken = dataclasses.replace(files, query_map=b"no ONNX")
     with pytest.raises(HeadRefusedError):
-        await ArtifactBundles(artifacts, VERIFIER).load_map(await store(artifacts, broken), SPACE)
+        await opened_from(artifacts).load_map(await store(artifacts, broken), SPACE)
     with pytest.raises(HeadRefusedError):
-        await ArtifactBundles(artifacts, VERIFIER).load_map(
-            DesiredModel("acme", NAME, "0" * 64), SPACE
-        )
+        await opened_from(artifacts).load_map(DesiredModel("acme", NAME, "0" * 64), SPACE)

@@ -24,6 +24,7 @@ from services.serving.core.shadow import TrialJournal
 from services.serving.core.stages import read_stages
 from services.serving.core.swap_heads import HeadSwapper, Registry
 from services.serving.index import FaissIndexBuilder
+from services.serving.probe import Probe
 from tests.bench.ingest import CALLERS, DOMAIN, PEOPLE
 from tests.bench.rates import Call, Rate, call_for, middle
 from tests.bench.rest import Connection, open_connections
@@ -100,7 +101,7 @@ async def _load_here(mesh: Mesh) -> ServedDomain:
         await complete.wait()
         task.cancel()
         verifier = Verifier(public_key_of(mesh.home.read_secrets().bundle_signing_key))
-        source = ArtifactBundles(open_artifacts(str(mesh.home.artifacts)), verifier)
+        source = ArtifactBundles(open_artifacts(str(mesh.home.artifacts)), verifier, Probe())
         promotions = SchedulerPromotions(scheduler)
         swapper = HeadSwapper(
             registry,

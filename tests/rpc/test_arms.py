@@ -21,6 +21,7 @@ from services.serving.core.swap_heads import on_trial
 from services.serving.rpc.errors import ERRORS
 from tests.support.heads import HeadShelf
 from tests.support.matching import AgeScorers
+from tests.support.probes import PROBE
 from tests.support.server import MESH_TOKEN, free_address, refused, running
 from tests.support.serving import Serving, running_serving
 from tests.support.signatures import VERIFIER
@@ -47,9 +48,8 @@ async def challenge(serving: Serving, step: str = CANARY, share: float = 0.5) ->
     """Puts a head on trial beside the encoder; returns its name."""
     shelf, served = HeadShelf(), serving.registry.domains[KEY]
     stored = await shelf.store()
-    head = fit_head(
-        await ArtifactBundles(shelf.artifacts, VERIFIER).load(stored), served.partition.layout
-    )
+    bundle = await ArtifactBundles(shelf.artifacts, VERIFIER, PROBE).load(stored)
+    head = fit_head(bundle, served.partition.layout)
     desired = DesiredChallenger(ROLLOUT, step, share, head.head, "tenant", stored.manifest_digest)
     trial = Trial(desired, dataclasses.replace(served, head=head))
     serving.registry.put(KEY, on_trial(served, trial))

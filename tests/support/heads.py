@@ -119,7 +119,11 @@ class HeadShelf:
         """Turns one bit of an artifact around."""
         content = bytearray(await self.artifacts.get(digest))
         content[len(content) // 2] ^= 1
-        await self._objects.put_async(_path(digest), bytes(content))
+        await self.overwrite(digest, bytes(content))
+
+    async def overwrite(self, digest: str, content: bytes) -> None:
+        """Puts other bytes in an artifact's place."""
+        await self._objects.put_async(_path(digest), content)
 
     async def lose(self, digest: str) -> None:
         """Removes an artifact."""

@@ -41,6 +41,7 @@ from services.serving.rpc.matches import MatchServicer
 from services.serving.wiring import NAMES, register
 from tests.support.candidates import NOW
 from tests.support.heads import LAYOUT, HeadShelf, known_people, known_tallies
+from tests.support.probes import PROBE
 from tests.support.server import ACME, MESH, running
 from tests.support.signatures import VERIFIER
 
@@ -142,7 +143,7 @@ class Serving:
     async def load(self, domain: str = "dating") -> str:
         """Puts a head in use."""
         shelf, key = HeadShelf(), ("acme", domain)
-        bundle = await ArtifactBundles(shelf.artifacts, VERIFIER).load(await shelf.store())
+        bundle = await ArtifactBundles(shelf.artifacts, VERIFIER, PROBE).load(await shelf.store())
         served = self.registry.domains[key]
         head = fit_head(bundle, served.partition.layout)
         self.run_id = bundle.run_id

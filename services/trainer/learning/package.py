@@ -10,7 +10,7 @@ from torch import Tensor
 from services.trainer.core.ports import HeadFiles, TwinFiles
 from services.trainer.learning.export import Shape, export_onnx
 from services.trainer.learning.head import CrossPart, Head
-from services.trainer.learning.light import PersonModel
+from services.trainer.learning.light import EFFECTS, LightModel, PersonModel
 from services.trainer.learning.onnx_head import Floats, OnnxHead
 from services.trainer.learning.ranker import Ranker
 from services.trainer.learning.snapshot import Snapshot, count_outcomes
@@ -19,11 +19,6 @@ from services.trainer.learning.strangers import make_counts, make_strangers
 GOLDEN_CANDIDATES = 64
 PARITY_TOLERANCE = 1e-4
 TABLE_WIDTH = 2
-PAIR: dict[str, Shape] = {
-    "seeker": ["seekers", "state"],
-    "candidates": ["n", "state"],
-    "cosines": ["n", 1],
-}
 
 
 class ParityError(Exception):
@@ -98,7 +93,7 @@ def _export(snapshot: Snapshot, head: Head) -> dict[str, bytes]:
     return {
         "query_map": export_onnx(head.query_map, query, "query", [1, dim]),
         "person": _export_person(snapshot, head.person),
-        "light": export_onnx(head.light, PAIR, "logits", ["n", 1]),
+        "light": export_onnx(head.light, _pair(head.light), "logits", ["n", 1]),
         "cross": _export_cross(head.cross),
     }
 
@@ -106,11 +101,17 @@ def _export(snapshot: Snapshot, head: Head) -> dict[str, bytes]:
 def _export_person(snapshot: Snapshot, person: PersonModel) -> bytes:
     columns = snapshot.columns.shape[1]
     inputs: dict[str, Shape] = {"columns": ["n", columns], "counts": ["n", 4], "table": ["n", 2]}
-    return export_onnx(person, inputs, "states", ["n", "state"])
+    return export_onnx(person, inputs, "states", ["n", person.features.width + EFFECTS])
 
 
 def _export_cross(cross: CrossPart) -> bytes:
-    return export_onnx(cross, PAIR, "probabilities", ["n", 1])
+    return export_onnx(cross, _pair(cross.light), "probabilities", ["n", 1])
+
+
+def _pair(light: LightModel) -> dict[str, Shape]:
+    """The inputs of what scores pairs: serving takes no matrix whose width is left open."""
+    width = len(light.seeker_weights)
+    return {"seeker": ["seekers", width], "candidates": ["n", width], "cosines": ["n", 1]}
 
 
 def _run_exported(head: OnnxHead, golden: dict[str, Floats]) -> dict[str, Floats]:
