@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import IO
 
 from services.serving.core.errors import HeadRefusedError
 from services.serving.probe_process import (
@@ -105,7 +105,7 @@ class Probe:
             self._process = None
 
 
-def _exchange(asking: BinaryIO, answers: BinaryIO, frames: Sequence[bytes]) -> bytes | None:
+def _exchange(asking: IO[bytes], answers: IO[bytes], frames: Sequence[bytes]) -> bytes | None:
     try:
         write_frames(asking, frames)
     except BrokenPipeError:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import IO, NoReturn
 
 from safetensors.numpy import load
 
@@ -31,7 +31,7 @@ _SAID_BYTES_MAX = 1_000
 _CHUNK_BYTES = 4_096
 
 
-def write_frames(file: BinaryIO, frames: Sequence[bytes]) -> None:
+def write_frames(file: IO[bytes], frames: Sequence[bytes]) -> None:
     """Writes how many frames come, and each behind its length."""
     file.write(len(frames).to_bytes(4, "little"))
     for frame in frames:
@@ -40,7 +40,7 @@ def write_frames(file: BinaryIO, frames: Sequence[bytes]) -> None:
     file.flush()
 
 
-def read_frames(file: BinaryIO) -> list[bytes] | None:
+def read_frames(file: IO[bytes]) -> list[bytes] | None:
     """Reads frames; None at the end of the file."""
     count = file.read(4)
     if len(count) < 4:

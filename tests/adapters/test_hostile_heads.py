@@ -1,6 +1,7 @@
 """Heads made to do harm: none is loaded, none takes more than it is given, the one in use stays."""
 
 import dataclasses
+import resource
 import time
 
 import pytest
@@ -116,6 +117,16 @@ async def test_only_a_head_that_is_signed_for_its_tenant_is_loaded() -> None:
         assert message in await refused(shelf, dataclasses.replace(desired, manifest_digest=digest))
     others = dataclasses.replace(desired, tenant="other")
     assert "its manifest is that of" in await refused(shelf, others)
+
+
+async def test_what_cannot_be_tried_is_not_opened_by_serving() -> None:
+    shelf = HeadShelf()
+    files = dataclasses.replace(learned_head().files, light=memory_bomb())
+    desired = await shelf.store(head=dataclasses.replace(learned_head(), files=files))
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    await refused(shelf, desired)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began
+    assert grown < 400_000, "kilobytes: the head takes 784 MB"
 
 
 async def test_the_same_gate_stands_before_models() -> None:

@@ -1,6 +1,7 @@
 """Parts of heads as somebody would make them who means harm; each takes the linear part's place."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,7 +30,7 @@ def _before(*nodes: NodeProto) -> Change:
     return insert
 
 
-def _node(operation: str, *inputs: str, output: str = "evil", **attributes: object) -> NodeProto:
+def _node(operation: str, *inputs: str, output: str = "evil", **attributes: Any) -> NodeProto:
     return helper.make_node(operation, list(inputs), [output], **attributes)
 
 

@@ -169,13 +169,17 @@ class Mutator:
             )
             tensor.raw_data = array.tobytes()
 
+        def set_attributes() -> None:
+            for each in node.attribute:
+                each.i = dice.randrange(-4, 5)
+
         ways: list[Callable[[], object]] = [
             lambda: setattr(node, "op_type", dice.choice(OPERATORS)),
             lambda: node.input.__setitem__(dice.randrange(len(node.input)), dice.choice(names)),
             lambda: node.output.__setitem__(0, dice.choice(names)),
             lambda: graph.node.remove(node),
             lambda: graph.node.append(node),
-            lambda: [setattr(each, "i", dice.randrange(-4, 5)) for each in node.attribute],
+            set_attributes,
             lambda: graph.initializer.remove(tensor),
             lambda: tensor.dims.reverse() if len(tensor.dims) > 1 else tensor.dims.append(1),
             set_numbers,
