@@ -13,6 +13,7 @@ from trine.trainer.v1 import head_manifest_pb2
 from services.chassis.artifacts import ArtifactError, ArtifactStore
 from services.chassis.crashpoint import crashpoint
 from services.chassis.signatures import SignatureError, Verifier
+from services.chassis.tensors import HeaderError, check_header
 from services.serving.core.candidates import Floats
 from services.serving.core.errors import FieldInvalidError, HeadRefusedError
 from services.serving.core.factors import Factors
@@ -177,9 +178,10 @@ def _open_factors(arrays: dict[str, Floats]) -> Factors:
 
 
 def _arrays(content: bytes) -> dict[str, Floats]:
-    if int.from_bytes(content[:8], "little") > HEADER_BYTES_MAX:
-        raise HeadRefusedError(f"its arrays have a header of more than {HEADER_BYTES_MAX} bytes")
     try:
+        check_header(content, HEADER_BYTES_MAX)
         return load(content)
+    except HeaderError as error:
+        raise HeadRefusedError(f"its {error}") from error
     except Exception as error:  # safetensors' own kind is not exported by its numpy module
         raise HeadRefusedError(f"its arrays cannot be read: {error}") from error

@@ -5,7 +5,8 @@ ms of a core, in a batch of 32 it costs 4.
 """
 
 import asyncio
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,18 +24,27 @@ Encoded = tuple[Vectors, list[int]]
 """Unit vectors [texts, dim], and how many tokens were read of each text."""
 
 
+class EncoderError(Exception):
+    """The encoder's files are not those that were installed."""
+
+
 class OnnxEncoder:
-    """An encoder from a folder with model.onnx and tokenizer.json. Run `run` beside it."""
+    """An encoder from a folder with model.onnx, tokenizer.json and SHA256SUMS of both.
+
+    Run `run` beside it.
+    """
 
     def __init__(self, name: str, folder: Path, threads: int) -> None:
         self.name = name
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        digests = _read_digests(folder)
         self._session = onnxruntime.InferenceSession(
-            folder / "model.onnx", options, providers=["CPUExecutionProvider"]
+            _read(folder, "model.onnx", digests), options, providers=["CPUExecutionProvider"]
         )
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = _read(folder, "tokenizer.json", digests)
+        self._tokenizer = Tokenizer.from_str(tokenizer.decode())
         self._tokenizer.enable_truncation(TOKENS_MAX)
         self._tokenizer.enable_padding()  # to the longest of the batch, not to a fixed length
         self._executor = ThreadPoolExecutor(1, "encoder")
@@ -91,3 +101,21 @@ class OnnxEncoder:
         }
         vectors: Vectors = self._session.run(None, feed)[0].astype(np.float16)
         return vectors, feed["attention_mask"].sum(axis=1).tolist()
+
+
+def _read_digests(folder: Path) -> Mapping[str, str]:
+    path = folder / "SHA256SUMS"
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        hint = "run `make install`, or `sha256sum model.onnx tokenizer.json > SHA256SUMS` there"
+        raise EncoderError(f"{path} does not exist: {hint}") from None
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _read(folder: Path, name: str, digests: Mapping[str, str]) -> bytes:
+    """The bytes of a file, if they are what was installed: one turned bit gives other vectors."""
+    content = (folder / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != digests.get(name):
+        raise EncoderError(f"{folder / name} is not what its digest in SHA256SUMS says")
+    return content

@@ -12,6 +12,7 @@ from trine.trainer.v1 import head_manifest_pb2
 from services.chassis.artifacts import ArtifactStore
 from services.chassis.crashpoint import crashpoint
 from services.chassis.signatures import Signer, Verifier
+from services.chassis.tensors import check_header
 from services.trainer.core.ports import (
     BaseModel,
     Column,
@@ -27,6 +28,8 @@ FILE_RULE_VERSION = "file-1"
 """As snapshots of files say: their triplets are as given."""
 
 MANIFEST_BYTES_MAX = 1024**2
+HEADER_BYTES_MAX = 32 * 1024**2
+"""A snapshot tells its columns there, with 256 enums of 1,000 members at most."""
 
 Manifest = head_manifest_pb2.HeadManifest
 Part = head_manifest_pb2.HeadManifest.Part
@@ -44,8 +47,14 @@ class ArtifactHeads:
         self._code_version = code_version
 
     async def read(self, digest: str) -> bytes:
-        """Returns an artifact."""
+        """Returns a snapshot or a checkpoint: arrays.
+
+        Raises:
+            ArtifactError: there is none, or not with these bytes.
+            HeaderError: it is something else than arrays.
+        """
         content = await self._artifacts.get(digest)
+        check_header(content, HEADER_BYTES_MAX)
         crashpoint("trainer.artifact.read")
         return content
 

@@ -15,7 +15,14 @@ from safetensors.torch import load_file
 from services.chassis.tasks import background
 from services.mesh.fleet import encoder_path
 from services.serving import encoder as batching
-from services.serving.encoder import BATCH_TEXTS_MAX, TOKENS_MAX, Encoded, OnnxEncoder, Vectors
+from services.serving.encoder import (
+    BATCH_TEXTS_MAX,
+    TOKENS_MAX,
+    Encoded,
+    EncoderError,
+    OnnxEncoder,
+    Vectors,
+)
 from services.trainer.learning import encoder as exporting
 from services.trainer.learning.encoder import WHEEL_PACKAGE, SentenceEncoder, export_encoder
 
@@ -162,8 +169,25 @@ def test_an_encoder_that_is_there_is_not_exported_again(
 ) -> None:
     monkeypatch.setattr(exporting, "WHEEL_PACKAGE", "no_such_package")
     (tmp_path / "model.onnx").write_bytes(b"exported")
+    (tmp_path / "SHA256SUMS").touch()  # comes last
     export_encoder(tmp_path)
     assert (tmp_path / "model.onnx").read_bytes() == b"exported"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_an_encoder_that_is_not_what_was_installed_is_not_opened(tmp_path: Path, name: str) -> None:
+    for each in ("model.onnx", "tokenizer.json", "SHA256SUMS"):
+        (tmp_path / each).symlink_to(encoder_path() / each)
+    OnnxEncoder("whole", tmp_path, threads=1)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(EncoderError, match=f"{name} is not what its digest"):
+        OnnxEncoder("spoiled", tmp_path, threads=1)
+    (tmp_path / "SHA256SUMS").unlink()
+    with pytest.raises(EncoderError, match="SHA256SUMS does not exist"):
+        OnnxEncoder("unknown", tmp_path, threads=1)
 
 
 def test_without_the_weights_it_is_said_how_to_get_them(

