@@ -18,6 +18,7 @@ from tests.support.mesh import Json, Mesh, until
 BASE = "trine-general"
 LINES = b'{"anchor": "a", "positive": "b", "negative": "c"}\n' * 20
 JOBS = "/v0.5/fine-tune/jobs"
+NEWER = "/v0.6/fine_tuning/jobs"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
 
@@ -272,9 +273,57 @@ def test_jobs_are_listed_and_found_by_ids_of_the_callers(mesh: Mesh) -> None:
             http.put(f"{JOBS}/{chosen}/cancel")
 
 
+@pytest.mark.usefixtures("idle")
+def test_the_newer_words_make_jobs_that_openais_know_too(mesh: Mesh) -> None:
+    with http_for(mesh, "newer") as http, client_of(mesh, key=new_key(mesh, "newer")) as other:
+        send(http, "train.jsonl")
+        body = {
+            "name": "mine",
+            "seed": 7,
+            "model": BASE,
+            "method": {"type": "triplet", "triplet": {"hyperparameters": {"n_epochs": 2}}},
+            "training_files": [{"file_id": "train.jsonl", "format": "jsonl"}],
+        }
+        refused = http.post(NEWER, json=body | {"method": {"type": "head"}})
+        assert told(refused, 400) == "invalid_parameter"
+        (error,) = refused.json()["errors"]
+        assert error["message"] == "method.type: one of supervised, dpo, triplet."
+        made = http.post(NEWER, json=body)
+        assert made.status_code == 200, made.text
+        job = made.json()
+        assert re.fullmatch("ftj_[0-9a-f]+", job["id"])
+        for key in ("name", "seed", "model", "method"):
+            assert job[key] == body[key]
+        assert (job["status"], job["fine_tuned_model"], job["error"]) == ("QUEUED", None, None)
+        assert re.fullmatch(TIME, job["created_at"])
+        assert http.post(NEWER, json=body).json()["id"] == job["id"]
+        (listed,) = other.fine_tuning.jobs.list().data
+        assert listed.id == job["id"].replace("ftj_", "ftjob-")
+        assert [file["file_id"] for file in job["training_files"]] == [listed.training_file]
+        other.fine_tuning.jobs.cancel(listed.id)
+        assert http.get(f"{NEWER}/{job['id']}").json()["status"] == "CANCELLED"
+        events = http.get(f"{NEWER}/{job['id']}/events?limit=1").json()["data"]
+        assert [event["level"] for event in events] == ["info"]
+        assert http.get(f"{NEWER}/{job['id']}/checkpoints").json() == {"data": []}
+
+
 def with_config(**changes: Any) -> Json:
     """A wish with something wrong in its config."""
     return wish(config={**wish()["config"], **changes})
+
+
+def sensor_wish(kind: str) -> Json:
+    """What the vendor's own example asks of /v0.6: to label windows of sensor data."""
+    reader = {"window_size": 128, "step_size": 4, "data_columns": ["FIT101"]}
+    file = {"type": "n_shot", "file_id": "train.csv", "label": "normal", "format": "csv"}
+    return {
+        "name": "swat-omega-fine-tune",
+        "seed": 7,
+        "model": "omega",
+        "method": {"type": kind, kind: {"hyperparameters": {"batch_size": 32}, "reader": reader}},
+        "training_files": [file],
+        "validation_files": [file],
+    }
 
 
 REFUSED: list[tuple[str, str, Json | None, int, str]] = [
@@ -291,7 +340,11 @@ REFUSED: list[tuple[str, str, Json | None, int, str]] = [
     ("PUT", f"{JOBS}/none/cancel", None, 404, "job_not_found"),
     ("POST", "/v0.5/files/uploads/none/complete", {}, 404, "upload_not_found"),
     ("GET", "/v0.5/nothing", None, 404, "method_not_found"),
-    ("POST", "/v0.6/fine_tuning/jobs", {}, 404, "method_not_found"),
+    ("POST", NEWER, {}, 400, "invalid_parameter"),
+    ("POST", NEWER, sensor_wish("head"), 400, "invalid_parameter"),
+    ("POST", NEWER, sensor_wish("knn"), 400, "invalid_parameter"),
+    ("GET", f"{NEWER}/ftj_0", None, 404, "job_not_found"),
+    ("GET", f"{NEWER}/ftjob-0/events", None, 404, "job_not_found"),
     ("GET", "/v0.5/files/metadata/a%2Fb", None, 400, "request_malformed"),
     ("GET", "/api/files/metadata?after=x", None, 400, "invalid_parameter"),
 ]

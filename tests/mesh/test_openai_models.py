@@ -158,6 +158,31 @@ def test_what_cannot_be_embedded_is_refused_by_its_field(
     assert caught.value.param == param
 
 
+def test_the_newer_words_of_archetype_tell_the_same_job(
+    mesh: Mesh, client: openai.OpenAI, job: FineTuningJob
+) -> None:
+    path = f"/v0.6/fine_tuning/jobs/{job.id.replace('ftjob-', 'ftj_')}"
+
+    def read(below: str = "") -> Json:
+        headers = {"authorization": f"Bearer {client.api_key}"}
+        answer = httpx.get(mesh.told["rest"] + path + below, headers=headers)
+        assert answer.status_code == 200, answer.text
+        content: Json = answer.json()
+        return content
+
+    told = read()
+    assert (told["status"], told["fine_tuned_model"]) == ("SUCCEEDED", job.fine_tuned_model)
+    checkpoints = read("/checkpoints")["data"]
+    known = client.fine_tuning.jobs.checkpoints.list(job.id, limit=100).data
+    assert [each["name"] for each in checkpoints] == [
+        each.fine_tuned_model_checkpoint for each in known
+    ]
+    assert {"loss", "step"} <= checkpoints[0]["metrics"].keys()
+    events = read("/events?limit=100")["data"]
+    assert events[0]["message"] == f"The model {job.fine_tuned_model} is ready."
+    assert {event["type"] for event in events} == {"message", "metrics"}
+
+
 def test_a_vector_is_base64_of_little_endian_floats(client: openai.OpenAI) -> None:
     body = {"model": BASE, "input": "a", "encoding_format": "base64", "dimensions": 384}
     raw = client.post("/embeddings", body=body, cast_to=httpx.Response).json()

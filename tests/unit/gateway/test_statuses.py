@@ -3,7 +3,7 @@
 import pytest
 
 from services.gateway.core.run import Run, RunState
-from services.gateway.facades.archetype.statuses import KNOWN, STATUSES
+from services.gateway.facades.archetype.statuses import KNOWN, STATUSES, TUNING_STATUSES
 from services.gateway.facades.openai.statuses import OPENAI, TRUEFOUNDRY, Words, status_of
 from services.scheduler.core.run import ACTIVE, State
 
@@ -66,3 +66,9 @@ def test_every_state_has_a_word_of_archetypes() -> None:
     ends = {"COMPLETED", "STOPPED", "CANCELLED", "FAILED"}
     for state in RunState:
         assert (STATUSES[state] in ends) == (State(state) not in ACTIVE)
+
+
+def test_the_newer_words_are_openais_in_capitals() -> None:
+    assert set(TUNING_STATUSES) == set(RunState)
+    for state, word in TUNING_STATUSES.items():
+        assert word.lower() == OPENAI[state][True]

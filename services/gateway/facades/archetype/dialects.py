@@ -1,4 +1,4 @@
-"""The dialect: under /v0.5 as documented, under /api as its client calls it; /v0.6 is refused."""
+"""The dialect: under /v0.5 as documented, under /api as its client calls it, jobs under /v0.6."""
 
 from collections.abc import Mapping
 
@@ -9,6 +9,7 @@ from services.gateway.core.transfers import Transfers
 from services.gateway.facades.archetype.answers import refuse
 from services.gateway.facades.archetype.files import Files
 from services.gateway.facades.archetype.jobs import FineTune
+from services.gateway.facades.archetype.tuning import Tuning
 from services.gateway.facades.archetype.uploads import Uploads
 from services.gateway.http import Dialect, Route
 
@@ -30,11 +31,11 @@ def dialects(
         return [*Files(files, contents, clock, transfers, pages=pages).routes(), *uploads]
 
     tuning = FineTune(jobs, files, runs, clock).routes()
+    newer = Tuning(jobs, files, runs, clock).routes()
     return [
         Dialect("archetype", "/v0.5", [*shelf(pages=False), *tuning], refuse, _headers),
         Dialect("archetype", "/api", shelf(pages=True), refuse, _headers),
-        # Jobs of /v0.6 learn to label windows of sensor data, of which there are none here.
-        Dialect("archetype", "/v0.6", [], refuse, _headers),
+        Dialect("archetype", "/v0.6", newer, refuse, _headers),
     ]
 
 

@@ -1,6 +1,7 @@
 """/files: files that are found by their names."""
 
 import binascii
+import datetime
 from collections.abc import AsyncIterator, Sequence
 
 from aiohttp import web
@@ -193,6 +194,21 @@ class Files:
         if file is None:
             raise FileNotThereError(file_id)
         return file
+
+
+async def find_file(
+    store: FileStore, tenant: str, file_id: str, field: str, now: datetime.datetime
+) -> File:
+    """A file by its name, or by the id that every file has.
+
+    Raises:
+        FileNotThereError: names the field.
+    """
+    found = await store.find_named_file(tenant, file_id, now)
+    found = found or await store.find_file(tenant, file_id, now)
+    if found is None:
+        raise FileNotThereError(file_id, field)
+    return found
 
 
 def base_name(filename: str) -> str:

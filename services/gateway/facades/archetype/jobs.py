@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from services.gateway.core.create_job import Request, create_job
-from services.gateway.core.errors import FieldInvalidError, FileNotThereError
+from services.gateway.core.errors import FieldInvalidError
 from services.gateway.core.file import File
 from services.gateway.core.ports import Clock, FileStore, JobStore, Runs
 from services.gateway.core.read_job import Jobs
 from services.gateway.core.run import Checkpoint, Hyperparameters, Method, Run, RunState, Verb
 from services.gateway.core.tuning_job import TuningJob
 from services.gateway.facades.archetype.answers import Json, answer, iso, typed_id
+from services.gateway.facades.archetype.files import find_file
 from services.gateway.facades.archetype.requests import read_count, read_list
 from services.gateway.facades.archetype.statuses import KNOWN, STATUSES
 from services.gateway.facades.requests import (
@@ -39,7 +40,7 @@ TRAIN, EVAL = "train", "eval"
 _ID = re.compile(rf"[A-Za-z0-9._-]{{1,{ID_CHARACTERS_MAX}}}")
 _MADE_ID = "ft-job-"
 _MADE_ID_BYTES = 4
-_MADE = frozenset({RunState.SUCCEEDED, RunState.STOPPED})
+MADE = frozenset({RunState.SUCCEEDED, RunState.STOPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class FineTune:
     async def create(self, call: Call) -> web.StreamResponse:
         """The same id, or the same body within ten minutes, answers the first job."""
         body = await read_body(call.request, ("name", "id", "config"))
-        name, chosen = _read_name(body), _read_id(body)
+        name, chosen = read_name(body), _read_id(body)
         config = read_object(body, "config")
         if config is None:
             raise FieldInvalidError("config", "an object")
@@ -149,7 +150,7 @@ class FineTune:
         found: list[Checkpoint] = []
         if job.run_id:
             found = await self._runs.list_checkpoints(job.tenant, job.run_id)
-        metrics = [_metrics(job, checkpoint) for checkpoint in reversed(found)]
+        metrics = [write_metrics(job, checkpoint) for checkpoint in reversed(found)]
         end = METRICS_MAX if limit < 0 else offset + limit
         last = found[0].measured.step if found else None
         return answer({"last_checkpoint_step": last, "metrics": metrics[offset:end]})
@@ -176,23 +177,16 @@ class FineTune:
             if split not in (TRAIN, EVAL):
                 raise FieldInvalidError(f"{inside}split", f"{TRAIN} or {EVAL}")
             file_ids = read_texts(content, "file_ids", inside)
+            field, now = f"{inside}file_ids", self._clock.now()
             files = [
-                await self._find_file(tenant, file_id, f"{inside}file_ids") for file_id in file_ids
+                await find_file(self._files, tenant, file_id, field, now) for file_id in file_ids
             ]
             datasets.append(Dataset(read_text(content, "name", inside), split, files))
         return datasets
 
-    async def _find_file(self, tenant: str, file_id: str, field: str) -> File:
-        """A file by its name, or by the id that every file has."""
-        now = self._clock.now()
-        found = await self._files.find_named_file(tenant, file_id, now)
-        found = found or await self._files.find_file(tenant, file_id, now)
-        if found is None:
-            raise FileNotThereError(file_id, field)
-        return found
 
-
-def _read_name(body: Json) -> str:
+def read_name(body: Json) -> str:
+    """What people call a job."""
     name = read_text(body, "name")
     if len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
         raise FieldInvalidError("name", f"1 to {NAME_CHARACTERS_MAX} printable characters")
@@ -235,11 +229,12 @@ def _record(standing: tuple[TuningJob, Run]) -> Json:
         "created_at": iso(job.create_time),
         "updated_at": iso(run.end_time or run.start_time or job.create_time),
         # Where the model is described; its last part is the name to use it by.
-        "inference_config_path": f"/v1/models/{job.wish.model}" if run.state in _MADE else None,
+        "inference_config_path": f"/v1/models/{job.wish.model}" if run.state in MADE else None,
     }
 
 
-def _metrics(job: TuningJob, checkpoint: Checkpoint) -> Json:
+def write_metrics(job: TuningJob, checkpoint: Checkpoint) -> Json:
+    """What was measured at a checkpoint."""
     measured = checkpoint.measured
     values = {
         "step": measured.step,

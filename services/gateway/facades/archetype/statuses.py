@@ -1,4 +1,4 @@
-"""What the dialect calls a run's state: one table, total over all states."""
+"""What the dialect calls a run's state: one table a version, total over all states."""
 
 from collections.abc import Mapping
 
@@ -21,6 +21,22 @@ STATUSES: Mapping[RunState, str] = {
     State.CANCELLED: "CANCELLED",
     State.FAILED: "FAILED",
 }
+
+TUNING_STATUSES: Mapping[RunState, str] = {
+    State.QUEUED: "QUEUED",
+    State.STARTING: "QUEUED",
+    State.RUNNING: "RUNNING",
+    State.EVALUATING: "RUNNING",
+    State.EXPORTING: "RUNNING",
+    State.PAUSING: "RUNNING",
+    State.PAUSED: "PAUSED",
+    State.STOPPING: "RUNNING",
+    State.SUCCEEDED: "SUCCEEDED",
+    State.STOPPED: "SUCCEEDED",
+    State.CANCELLED: "CANCELLED",
+    State.FAILED: "FAILED",
+}
+"""The words of /v0.6, which are OpenAI's, in capitals."""
 
 KNOWN = frozenset({*STATUSES.values(), "UNKNOWN"})
 """What a list may be asked for; nothing is ever UNKNOWN here."""
