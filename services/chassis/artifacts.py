@@ -18,7 +18,8 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 from services.chassis.crashpoint import crashpoint
 
 ARTIFACT_BYTES_MAX = 2 * 1024**3
-CHUNK_BYTES = 4 * 1024**2
+CHUNK_BYTES = 5 * 1024**2
+"""S3 takes no smaller parts."""
 CHUNKS_AT_ONCE_MAX = 2
 """Parts of a stream that are on their way to the store: so much of it is in memory."""
 UNFINISHED_SECONDS = 86_400

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from services.gateway.core.upload import UPLOAD_BYTES_MAX
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -16,6 +18,8 @@ class Config:
     scheduler_address: str
     triplets_address: str
     serving_address: str
+    upload_bytes_max: int = UPLOAD_BYTES_MAX
+    """Of a file that comes in parts."""
     wandb_dir: str = "wandb"
     """Folder of the runs that jobs' integrations ask for."""
     webhook_networks: str = ""

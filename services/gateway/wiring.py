@@ -27,6 +27,7 @@ from services.gateway.core.errors import KeyInvalidError
 from services.gateway.core.expire_files import expire_files
 from services.gateway.core.ports import Clock, KeyStore
 from services.gateway.core.resolve_api_key import resolve_api_key
+from services.gateway.core.upload import UPLOAD_BYTES_MAX
 from services.gateway.facades.archetype.dialects import dialects as archetype_dialects
 from services.gateway.facades.openai.dialects import dialects
 from services.gateway.facades.openai.webhooks import Webhooks
@@ -83,9 +84,16 @@ async def run_gateway(config: Config) -> None:
         sender = await enter(open_sender(config.webhook_networks))
         hooks = Webhooks(webhooks, sender, clock)
         shared = (files, jobs, runs, contents, clock)
+        most, secret = min(config.upload_bytes_max, UPLOAD_BYTES_MAX), config.mesh_token.encode()
         spoken = [
-            *dialects(*shared, webhooks=hooks, inference=ServingModels(match), tracker=tracker),
-            *archetype_dialects(*shared, secret=config.mesh_token.encode()),
+            *dialects(
+                *shared,
+                webhooks=hooks,
+                inference=ServingModels(match),
+                tracker=tracker,
+                upload_bytes_max=most,
+            ),
+            *archetype_dialects(*shared, secret=secret, upload_bytes_max=most),
         ]
         await enter(listening(config.http_address, authenticator, ERRORS, limits, spoken))
         await set_health(servicer, names, serving=True)

@@ -118,7 +118,7 @@ class Shelf:
         return [file.file_id for file in files]
 
     async def announce(
-        self, bytes_count: int = 2, life: int | None = None, *, named: bool = False
+        self, bytes_count: int = 2, life: int | None = None, *, named: bool = False, **most: int
     ) -> Upload:
         """Announces an upload."""
         self.clock.advance(0.001)
@@ -132,6 +132,7 @@ class Shelf:
             bytes_count=bytes_count,
             expires_after_seconds=life,
             named=named,
+            **most,
         )
 
     async def add(self, upload: Upload, content: bytes, number: int | None = None) -> str:
@@ -299,6 +300,13 @@ async def test_of_two_completions_at_once_both_answer_one_file(shelf: Shelf) -> 
     answers = await asyncio.gather(*(shelf.complete(upload, part) for _ in range(5)))
     assert len({file.file_id for _, file in answers}) == 1
     assert len(await shelf.ids()) == 1
+
+
+async def test_an_upload_is_no_larger_than_its_limit(shelf: Shelf) -> None:
+    await shelf.announce(3, bytes_max=3)
+    for bytes_count in (0, 4):
+        with pytest.raises(FieldInvalidError, match="bytes: an integer from 1 to 3"):
+            await shelf.announce(bytes_count, bytes_max=3)
 
 
 @pytest.mark.parametrize("named", [[], ["a"], ["a", "b", "b"], ["a", "b", "part_0"], ["b", "c"]])

@@ -326,6 +326,7 @@ def sensor_wish(kind: str) -> Json:
     }
 
 
+TOO_MUCH = {"filename": "a", "file_type": "text/plain", "num_bytes": 8 * 1024**3 + 1}
 REFUSED: list[tuple[str, str, Json | None, int, str]] = [
     ("POST", JOBS, {"config": {}}, 400, "invalid_parameter"),
     ("POST", JOBS, wish(id="a b"), 400, "invalid_parameter"),
@@ -339,6 +340,7 @@ REFUSED: list[tuple[str, str, Json | None, int, str]] = [
     ("GET", f"{JOBS}/none", None, 404, "job_not_found"),
     ("PUT", f"{JOBS}/none/cancel", None, 404, "job_not_found"),
     ("POST", "/v0.5/files/uploads/none/complete", {}, 404, "upload_not_found"),
+    ("POST", "/v0.5/files/uploads/initiate", TOO_MUCH, 400, "invalid_file_size"),
     ("GET", "/v0.5/nothing", None, 404, "method_not_found"),
     ("POST", NEWER, {}, 400, "invalid_parameter"),
     ("POST", NEWER, sensor_wish("head"), 400, "invalid_parameter"),

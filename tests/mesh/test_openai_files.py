@@ -178,6 +178,7 @@ REFUSALS: list[Refusal] = [
     ("POST", "/files", {}, 400, "body", "field_invalid"),
     ("POST", "/uploads", UPLOAD | {"bytes": 0}, 400, "bytes", "field_invalid"),
     ("POST", "/uploads", UPLOAD | {"bytes": "1"}, 400, "bytes", "field_invalid"),
+    ("POST", "/uploads", UPLOAD | {"bytes": 8 * 1024**3 + 1}, 400, "bytes", "field_invalid"),
     ("POST", "/uploads", UPLOAD | {"purpose": "x"}, 400, "purpose", "field_invalid"),
     ("POST", "/uploads", UPLOAD | {"mime_type": ""}, 400, "mime_type", "field_invalid"),
     ("POST", "/uploads", UPLOAD | {"sise": 1}, 400, "sise", "field_invalid"),

@@ -50,11 +50,12 @@ async def create_upload(
     bytes_count: int,
     expires_after_seconds: int | None,
     named: bool = False,
+    bytes_max: int = UPLOAD_BYTES_MAX,
 ) -> Upload:
     """Announces a file of so many bytes.
 
     Raises:
-        FieldInvalidError: something of it.
+        FieldInvalidError: something of it; "bytes" if they are too many.
         FileNameTakenError: it is to be found by its name, and another file is.
         QuotaExceededError: too many uploads of the tenant are pending.
     """
@@ -62,8 +63,8 @@ async def create_upload(
     check_purpose(purpose)
     check_expiry(expires_after_seconds)
     check_media_type(mime_type)
-    if not 1 <= bytes_count <= UPLOAD_BYTES_MAX:
-        raise FieldInvalidError("bytes", f"an integer from 1 to {UPLOAD_BYTES_MAX:,}")
+    if not 1 <= bytes_count <= bytes_max:
+        raise FieldInvalidError("bytes", f"an integer from 1 to {bytes_max:,}")
     now = clock.now()
     if named and await store.find_named_file(tenant, filename, now):
         raise FileNameTakenError(filename)
@@ -176,7 +177,7 @@ async def complete_upload(
         raise FieldInvalidError("part_ids", rule)
     seen = hashlib.md5(usedforsecurity=False)
     joined = _joined(contents, parts, seen.update)
-    digest, bytes_count = await receive(store, contents, clock, joined, UPLOAD_BYTES_MAX)
+    digest, bytes_count = await receive(store, contents, clock, joined, upload.bytes_count)
     if md5 and md5.lower() != seen.hexdigest():
         raise FieldInvalidError("md5", f"the MD5 of the parts in order, {seen.hexdigest()}")
     now = clock.now()

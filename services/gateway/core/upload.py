@@ -14,12 +14,12 @@ from services.gateway.core.file import FILE_ID
 UPLOAD_ID = "upload_"
 PART_ID = "part_"
 UPLOAD_SECONDS = 3_600
-UPLOAD_BYTES_MAX = 2 * 1024**3
-"""What the artifact store takes."""
 PART_BYTES_MAX = 64 * 1024**2
-PARTS_MAX = 1_000
+PARTS_MAX = 1_024
 SPAN_BYTES = 8 * 1024**2
 """A numbered part; the last one is shorter."""
+UPLOAD_BYTES_MAX = PARTS_MAX * SPAN_BYTES
+"""8 GB, beyond which no configuration goes."""
 UPLOADS_MAX = 100
 """Pending uploads of a tenant."""
 

@@ -22,10 +22,13 @@ def dialects(
     clock: Clock,
     *,
     secret: bytes,
+    upload_bytes_max: int,
 ) -> list[Dialect]:
     """All prefixes; `secret` signs the addresses to which parts are sent."""
     transfers = Transfers()
-    uploads = Uploads(files, contents, clock, transfers, secret).routes()
+    uploads = Uploads(
+        *(files, contents, clock, transfers), secret=secret, upload_bytes_max=upload_bytes_max
+    ).routes()
 
     def shelf(*, pages: bool) -> list[Route]:
         return [*Files(files, contents, clock, transfers, pages=pages).routes(), *uploads]

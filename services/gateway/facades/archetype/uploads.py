@@ -26,7 +26,6 @@ from services.gateway.core.transfers import Transfers
 from services.gateway.core.upload import (
     PARTS_MAX,
     SPAN_BYTES,
-    UPLOAD_BYTES_MAX,
     Part,
     Span,
     Upload,
@@ -75,12 +74,15 @@ class Uploads:
         contents: Contents,
         clock: Clock,
         transfers: Transfers,
+        *,
         secret: bytes,
+        upload_bytes_max: int,
     ) -> None:
         self._store = store
         self._contents = contents
         self._clock = clock
         self._transfers = transfers
+        self._upload_bytes_max = upload_bytes_max
         self._secret = hmac.digest(secret, b"addresses of parts", "sha256")
 
     def routes(self) -> list[Route]:
@@ -103,8 +105,8 @@ class Uploads:
         filename = base_name(read_text(body, "filename"))
         file_type = check_file_type(read_text(body, "file_type"))
         bytes_count = read_integer(body, "num_bytes")
-        if not 1 <= bytes_count <= UPLOAD_BYTES_MAX:
-            raise FieldInvalidError("num_bytes", f"an integer from 1 to {UPLOAD_BYTES_MAX:,}")
+        if not 1 <= bytes_count <= self._upload_bytes_max:
+            raise FieldInvalidError("num_bytes", f"an integer from 1 to {self._upload_bytes_max:,}")
         resume = body.get("resume_if_started") or False
         if not isinstance(resume, bool):
             raise FieldInvalidError("resume_if_started", "true or false")
@@ -122,6 +124,7 @@ class Uploads:
             mime_type=file_type,
             purpose=FINE_TUNE,
             bytes_count=bytes_count,
+            bytes_max=self._upload_bytes_max,
             expires_after_seconds=None,
             named=True,
         )

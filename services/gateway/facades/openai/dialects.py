@@ -30,10 +30,11 @@ def dialects(
     webhooks: Webhooks,
     inference: Inference,
     tracker: RunTracker,
+    upload_bytes_max: int,
 ) -> list[Dialect]:
     """Both: they share all but their words for states."""
     shared = [
-        *Files(files, contents, clock, Transfers()).routes(),
+        *Files(files, contents, clock, Transfers(), upload_bytes_max=upload_bytes_max).routes(),
         *Models(jobs, runs, clock).routes(),
         *Uses(inference).routes(),
         *webhooks.routes(),

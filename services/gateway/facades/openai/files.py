@@ -42,12 +42,19 @@ class Files:
     """Files and uploads."""
 
     def __init__(
-        self, store: FileStore, contents: Contents, clock: Clock, transfers: Transfers
+        self,
+        store: FileStore,
+        contents: Contents,
+        clock: Clock,
+        transfers: Transfers,
+        *,
+        upload_bytes_max: int,
     ) -> None:
         self._store = store
         self._contents = contents
         self._clock = clock
         self._transfers = transfers
+        self._upload_bytes_max = upload_bytes_max
 
     def routes(self) -> list[Route]:
         """What is answered here."""
@@ -128,6 +135,7 @@ class Files:
             mime_type=read_text(body, "mime_type"),
             purpose=read_text(body, "purpose"),
             bytes_count=read_integer(body, "bytes"),
+            bytes_max=self._upload_bytes_max,
             expires_after_seconds=read_life(body),
         )
         return answer(_upload(upload))
