@@ -287,7 +287,7 @@ def test_the_newer_words_make_jobs_that_openais_know_too(mesh: Mesh) -> None:
         refused = http.post(NEWER, json=body | {"method": {"type": "head"}})
         assert told(refused, 400) == "invalid_parameter"
         (error,) = refused.json()["errors"]
-        assert error["message"] == "method.type: one of supervised, dpo, triplet."
+        assert error["message"] == "method.type: one of supervised, triplet, dpo."
         made = http.post(NEWER, json=body)
         assert made.status_code == 200, made.text
         job = made.json()
