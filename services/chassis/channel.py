@@ -11,6 +11,8 @@ from services.chassis.author import current_author
 
 DEADLINE_SECONDS = 10.0
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+PING_MILLISECONDS = 20_000
+"""A call that is quiet for so long asks whether the other side is still there."""
 
 # A call that met a dead connection may have been carried out: every RPC inside the mesh may
 # therefore be repeated.
@@ -40,7 +42,7 @@ def open_channel(address: str, mesh_token: str) -> grpc.aio.Channel:
             ("grpc.service_config", _SERVICE_CONFIG),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_time_ms", PING_MILLISECONDS),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1_000),
         ],

@@ -12,6 +12,7 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.chassis.channel import PING_MILLISECONDS
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.telemetry import Logger
 
@@ -54,6 +55,8 @@ async def serving(
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),
+            # By default a call that is quiet for minutes would be broken off for its pings.
+            ("grpc.http2.min_ping_interval_without_data_ms", PING_MILLISECONDS // 2),
         ],
     )
     servicer = Health()
