@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from services.gateway.core.upload import UPLOAD_BYTES_MAX
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -18,7 +16,7 @@ class Config:
     scheduler_address: str
     triplets_address: str
     serving_address: str
-    upload_bytes_max: int = UPLOAD_BYTES_MAX
+    upload_bytes_max: int = 8 * 1024**3
     """Of a file that comes in parts."""
     wandb_dir: str = "wandb"
     """Folder of the runs that jobs' integrations ask for."""

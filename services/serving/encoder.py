@@ -71,7 +71,9 @@ class OnnxEncoder:
         while True:
             await self._arrived.wait()
             count = BATCH_TEXTS_MAX * BATCHES_SORTED
-            oldest, self._waiting = self._waiting[:count], self._waiting[count:]
+            # Whoever has gone away in the meantime need not be worked for.
+            waiting = [item for item in self._waiting if not item[1].done()]
+            oldest, self._waiting = waiting[:count], waiting[count:]
             if not self._waiting:
                 self._arrived.clear()
             # Texts of like length go together: a batch costs what its longest text costs.

@@ -26,6 +26,46 @@ class Mutation:
 
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
+        invariant="I12",
+        name="a domain's head is a model of those who do not have the domain",
+        path="services/scheduler/core/find_model.py",
+        old="if shared is not None and await _has_domain(triplets, tenant, shared.domain):",
+        new="if shared is not None:",
+        test="tests/rpc/test_tiers.py",
+    ),
+    Mutation(
+        invariant="I12",
+        name="the list of a tenant's runs may name another tenant's",
+        path="services/scheduler/queries.sql",
+        old="where r.tenant = $1 and r.run_id = any($2::text[]);",
+        new="where $1 <> '' and r.run_id = any($2::text[]);",
+        test="tests/contract/test_scheduler_files.py",
+    ),
+    Mutation(
+        invariant="I12",
+        name="another tenant's model is loaded by its name",
+        path="services/serving/artifacts.py",
+        old="if (manifest.tenant, manifest.head) != (desired.owner, desired.head):",
+        new="if manifest.head != desired.head:",
+        test="tests/adapters/test_models.py",
+    ),
+    Mutation(
+        invariant="I12",
+        name="the process that writes runs for a tracker knows the mesh's secrets",
+        path="services/gateway/wandb.py",
+        old="            env=_environment(home),\n",
+        new="            env={**os.environ, **_environment(home)},\n",
+        test="tests/adapters/test_wandb.py",
+    ),
+    Mutation(
+        invariant="I18",
+        name="an upload may be as large as it likes",
+        path="services/gateway/core/build_upload.py",
+        old="if not 1 <= bytes_count <= bytes_max:",
+        new="if bytes_count < 1:",
+        test="tests/contract/test_file_store.py",
+    ),
+    Mutation(
         invariant="I6",
         name="an old token holds a run as a new one does",
         path="services/scheduler/core/lease_run.py",

@@ -411,6 +411,7 @@ REFUSALS: list[tuple[str, str, Json | None, int, str | None]] = [
     ("GET", "/fine_tuning/jobs/ftjob-0", None, 404, None),
     ("GET", "/fine_tuning/jobs/ftjob-0/events", None, 404, None),
     ("GET", "/fine_tuning/nothing", None, 404, None),
+    ("POST", "/fine_tuning/alpha/graders/run", {}, 404, None),
 ]
 
 
