@@ -97,19 +97,7 @@ async def run_gateway(config: Config) -> None:
         ]
         await enter(listening(config.http_address, authenticator, ERRORS, limits, spoken))
         await set_health(servicer, names, serving=True)
-        health = MeshHealth(
-            servicer,
-            {
-                "trine.scheduler.v1.HeadService": scheduler,
-                "trine.scheduler.v1.RolloutService": scheduler,
-                "trine.scheduler.v1.RunService": scheduler,
-                "trine.scheduler.v1.TrainingService": scheduler,
-                "trine.serving.v1.MatchService": match,
-                "trine.triplets.v1.OutcomeService": triplets,
-                "trine.triplets.v1.SchemaService": triplets,
-                "trine.triplets.v1.UserService": triplets,
-            },
-        )
+        health = MeshHealth(servicer, _asked(scheduler, triplets, match))
         await enter(
             background(
                 invariants.watch(),
@@ -126,6 +114,22 @@ async def run_gateway(config: Config) -> None:
             )
         )
         await until_signal()
+
+
+def _asked(
+    scheduler: grpc.aio.Channel, triplets: grpc.aio.Channel, match: grpc.aio.Channel
+) -> dict[str, grpc.aio.Channel]:
+    """Whose health is the mesh's."""
+    return {
+        "trine.scheduler.v1.HeadService": scheduler,
+        "trine.scheduler.v1.RolloutService": scheduler,
+        "trine.scheduler.v1.RunService": scheduler,
+        "trine.scheduler.v1.TrainingService": scheduler,
+        "trine.serving.v1.MatchService": match,
+        "trine.triplets.v1.OutcomeService": triplets,
+        "trine.triplets.v1.SchemaService": triplets,
+        "trine.triplets.v1.UserService": triplets,
+    }
 
 
 def _local_resolver(store: KeyStore, clock: Clock) -> Resolve:
