@@ -1,4 +1,4 @@
-"""How often the gate is right: python -m tests.bench.gate.
+"""How often the gate is right: python -m tests.bench.gate [--domains 25].
 
 In each of 100 made-up domains one head learns as the domain was when ages attracted the other way,
 and another from the domain as it is, each as in a run. Real improvements: a first head against the
@@ -7,6 +7,7 @@ asks for the place of today's. Nothing new: a head learned again, with another s
 same outcomes.
 """
 
+import argparse
 from multiprocessing import get_context
 
 import numpy as np
@@ -83,17 +84,20 @@ def verdicts(seed: int) -> dict[str, Verdict]:
 
 def main() -> None:
     """Prints how many of each kind were promoted."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--domains", type=int, default=DOMAINS, help="the first so many")
+    domains: int = parser.parse_args().domains
     by_kind: dict[str, list[Verdict]] = {}
     with get_context("spawn").Pool(PROCESSES) as pool:
-        for done, found in enumerate(pool.imap(verdicts, range(DOMAINS)), 1):
+        for done, found in enumerate(pool.imap(verdicts, range(domains)), 1):
             for kind, each in found.items():
                 by_kind.setdefault(kind, []).append(each)
-            print(f"\r{done} of {DOMAINS} domains", end="", flush=True)
+            print(f"\r{done} of {domains} domains", end="", flush=True)
     print("\n\n| the challenger | promoted | mean NDCG@10 gain |\n|---|---|---|")
     for kind, every in by_kind.items():
         promoted = sum(each.promoted for each in every)
         gains = [each.ndcg_at_10_gain.mid for each in every]
-        print(f"| {kind} | {promoted} of {DOMAINS} | {np.mean(gains):+.3f} ± {np.std(gains):.3f} |")
+        print(f"| {kind} | {promoted} of {domains} | {np.mean(gains):+.3f} ± {np.std(gains):.3f} |")
 
 
 if __name__ == "__main__":
