@@ -27,6 +27,18 @@ CHECK_SECONDS_MAX = 5.0
 OFFENDERS_MAX = 10
 _NAME = re.compile(r"(I\d+)_\w+")
 
+_NOT_APART = """
+select 'role ' || rolname as offender from pg_roles
+where rolname = current_user and (rolsuper or rolbypassrls)
+union all
+select c.relname::text from pg_class as c
+where
+    c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'p')
+    and c.relname <> all($1::text[])
+    and not (c.relrowsecurity and exists (select from pg_policy as p where p.polrelid = c.oid))
+order by 1
+"""
+
 VIOLATIONS = Counter(
     "trine_invariant_violations_total",
     "Rules found broken, once a look, by the invariant that they follow from. Must stay 0.",
@@ -133,6 +145,15 @@ def durable_rule(database: Database) -> Rule:
     )
     text = "PostgreSQL runs with nothing off that keeps what it has acknowledged."
     return Rule("I1", text, _asking(database, query, [list(DURABLE_SETTINGS)]))
+
+
+def apart_rule(database: Database, nobodys: Sequence[str] = ()) -> Rule:
+    """No migration forgets to keep the tenants of a table apart, and no role is above that.
+
+    `nobodys` are the tables that have no tenant.
+    """
+    text = "Row-level security stands on every table with a tenant, and binds who asks."
+    return Rule("I12", text, _asking(database, _NOT_APART, [["migrations", *nobodys]]))
 
 
 def sql_rules(

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.chassis.database import Database
-from services.chassis.invariants import Find, Rule, UncheckableError, durable_rule, look, sql_rules
+from services.chassis.invariants import (
+    Find,
+    Rule,
+    UncheckableError,
+    apart_rule,
+    durable_rule,
+    look,
+    sql_rules,
+)
 from services.scheduler.core.errors import ArtifactsUnavailableError, FieldInvalidError
 from services.scheduler.core.ports import Manifests
 from services.scheduler.core.run import ACTIVE, AGE_MAX, MOVES
@@ -45,6 +53,7 @@ def scheduler_rules(database: Database, manifests: Manifests, lease_seconds: flo
     checkpoints = _stored(database, manifests, _CHECKPOINTS, active, ARTIFACTS_MAX)
     return [
         durable_rule(database),
+        apart_rule(database),
         *sql_rules(database, INVARIANTS, arguments),
         Rule("I7", "The checkpoint that an active run goes on from is stored.", checkpoints),
         Rule(

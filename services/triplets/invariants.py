@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.chassis.database import Database
-from services.chassis.invariants import Rule, durable_rule, sql_rules
+from services.chassis.invariants import Rule, apart_rule, durable_rule, sql_rules
 from services.triplets.core.triplet import NEGATIVES_MAX
 
 INVARIANTS = Path(__file__).parent / "invariants.sql"
@@ -13,5 +13,6 @@ def triplet_rules(database: Database) -> list[Rule]:
     """The rules."""
     return [
         durable_rule(database),
+        apart_rule(database, ["shared_domains"]),
         *sql_rules(database, INVARIANTS, {"I3_triplets": [NEGATIVES_MAX]}),
     ]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 from prometheus_client import REGISTRY
@@ -15,9 +16,17 @@ from services.chassis.invariants import (
     Invariants,
     Rule,
     UncheckableError,
+    apart_rule,
     durable_rule,
     sql_rules,
 )
+from services.gateway.invariants import gateway_rules
+from services.gateway.postgres import queries as gateway
+from services.scheduler import postgres as scheduler
+from services.scheduler.core.ports import Manifests
+from services.scheduler.invariants import scheduler_rules
+from services.triplets.invariants import triplet_rules
+from services.triplets.postgres import queries as triplets
 from tests.contract.test_database import setting_off
 from tests.support.faults import DeliberateError
 from tests.support.infrastructure import Servers
@@ -136,3 +145,33 @@ async def test_a_server_that_begins_to_forget_is_seen(servers: Servers, things: 
     async with setting_off(servers.postgres_dsn, "fsync"):
         (found,) = await findings_of(rule)
     assert found.offenders == ("fsync",)
+
+
+SERVICES = {
+    "gateway": (gateway.MIGRATIONS, gateway_rules, "files"),
+    "scheduler": (
+        scheduler.MIGRATIONS,
+        lambda database: scheduler_rules(database, cast("Manifests", None), 1.0),
+        "heads",
+    ),
+    "triplets": (triplets.MIGRATIONS, triplet_rules, "outcomes"),
+}
+"""Migrations, rules, and a table with tenants."""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_table_that_shows_all_tenants_is_seen(
+    servers: Servers, schema: str, service: str
+) -> None:
+    migrations, rules_of, table = SERVICES[service]
+    async with servers.migrated(schema, migrations) as opened:
+        apart = rules_of(opened)[1]
+        assert apart.invariant == "I12"
+        assert (await findings_of(apart))[0].offenders == ()
+        await servers.execute(schema, f"alter table {table} disable row level security")
+        assert (await findings_of(apart))[0].offenders == (table,)
+
+
+async def test_a_role_that_sees_all_tenants_is_seen(things: Database) -> None:
+    (found,) = await findings_of(apart_rule(things))
+    assert [word.split()[0] for word in found.offenders] == ["role", "things"]

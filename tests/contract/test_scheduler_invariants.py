@@ -77,9 +77,9 @@ def manifests_of_today() -> StoredManifests:
 
 
 def rules_of(database: Database, manifests: StoredManifests | None = None) -> list[Rule]:
-    """The rules over the schema; the first, which is dropped, is the server's."""
+    """The rules over the schema; the first two, which are dropped, are the server's."""
     stored = cast("Manifests", manifests or manifests_of_today())
-    return scheduler_rules(database, stored, LONG_SECONDS)[1:]
+    return scheduler_rules(database, stored, LONG_SECONDS)[2:]
 
 
 @pytest.fixture
