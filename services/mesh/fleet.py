@@ -69,6 +69,9 @@ def services(
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     own = {name: {"TRINE_POSTGRES_DSN": dsn} for name, dsn in databases.items()}
+    if "TRINE_NATS_URL" not in os.environ:
+        listener = f"serving:{secrets.nats_serving_password}"
+        own["serving"] = {"TRINE_NATS_URL": f"nats://{listener}@{LOOPBACK}:{ports['nats']}"}
     own["trainer"] = {"TRINE_BUNDLE_SIGNING_KEY": secrets.bundle_signing_key}
     return [_service(home, name, ports, {**shared, **own.get(name, {})}) for name in SERVICES]
 

@@ -110,6 +110,7 @@ class Secrets:
     scheduler_postgres_password: str = field(default_factory=secrets.token_urlsafe)
     triplets_postgres_password: str = field(default_factory=secrets.token_urlsafe)
     nats_password: str = field(default_factory=secrets.token_urlsafe)
+    nats_serving_password: str = field(default_factory=secrets.token_urlsafe)
     nats_tenant_password: str = field(default_factory=secrets.token_urlsafe)
     bundle_signing_key: str = field(default_factory=make_private_key)
     api_key: str = ""

@@ -126,6 +126,7 @@ def nats(home: Home, port: int, monitor_port: int, secrets: Secrets) -> ChildSpe
         MONITOR_PORT=monitor_port,
         STORE=home.nats,
         MESH_PASSWORD=secrets.nats_password,
+        SERVING_PASSWORD=secrets.nats_serving_password,
         TENANT=TENANT,
         TENANT_PASSWORD=secrets.nats_tenant_password,
     )

@@ -13,7 +13,7 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 
-from tests.support.mesh import Json, Mesh
+from tests.support.mesh import INBOX, Json, Mesh
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ async def ignore(_error: Exception) -> None:
 
 async def collect(mesh: Mesh, subject: str, run_id: str) -> list[Json]:
     """All events of a run on a subject, oldest first."""
-    client: Client = await nats.connect(mesh.told["nats"])
+    client: Client = await nats.connect(mesh.told["nats"], inbox_prefix=INBOX)
     try:
         events = await client.jetstream().pull_subscribe(subject, stream="TRINE_EVENTS")
         found: list[Json] = []
@@ -96,7 +96,7 @@ def test_the_readmes_subscriber_works_as_printed(mesh: Mesh, tmp_path: Path) -> 
     ],
 )
 async def test_a_tenant_cannot_listen_to_others(mesh: Mesh, subject: str) -> None:
-    client: Client = await nats.connect(mesh.told["nats"], error_cb=ignore)
+    client: Client = await nats.connect(mesh.told["nats"], inbox_prefix=INBOX, error_cb=ignore)
     try:
         with pytest.raises((nats.errors.Error, TimeoutError)):
             await client.jetstream(timeout=1).pull_subscribe(subject, stream="TRINE_EVENTS")
@@ -114,7 +114,7 @@ async def test_a_tenant_cannot_listen_to_others(mesh: Mesh, subject: str) -> Non
 
 
 async def test_a_tenant_cannot_tell_events(mesh: Mesh) -> None:
-    client: Client = await nats.connect(mesh.told["nats"], error_cb=ignore)
+    client: Client = await nats.connect(mesh.told["nats"], inbox_prefix=INBOX, error_cb=ignore)
     try:
         with pytest.raises((nats.errors.Error, TimeoutError)):
             await client.jetstream(timeout=1).publish("trine.events.v1.run.completed.demo.x", b"{}")

@@ -16,7 +16,7 @@ import nats
 import pytest
 
 from tests.support.chats import Endpoint, endpoint, said
-from tests.support.mesh import PEOPLE, Json, Mesh, run_async, running_mesh, until
+from tests.support.mesh import INBOX, PEOPLE, Json, Mesh, run_async, running_mesh, until
 
 MANY = 80
 """People whose outcomes take seconds to learn from."""
@@ -99,7 +99,7 @@ def restarts(mesh: Mesh, name: str) -> int:
 
 async def read_stream(mesh: Mesh) -> list[Json]:
     """All events that a tenant can read at the moment, oldest first."""
-    client = await nats.connect(mesh.told["nats"])
+    client = await nats.connect(mesh.told["nats"], inbox_prefix=INBOX)
     try:
         events = await client.jetstream().pull_subscribe(
             f"trine.events.v1.*.*.{mesh.told['tenant']}.>", stream="TRINE_EVENTS"

@@ -15,7 +15,7 @@ import nats
 from services.mesh import launch
 from services.mesh.programs import python_module
 from tests.support.crowd import DOMAIN, TRIED, Acknowledged
-from tests.support.mesh import ENDS, Json, Mesh, run_async, running_mesh, until
+from tests.support.mesh import ENDS, INBOX, Json, Mesh, run_async, running_mesh, until
 
 SERVICES = Path(__file__).parents[2] / "services"
 OWNERS = {"outbox": "scheduler", "artifacts": "gateway"}
@@ -190,7 +190,7 @@ async def _let_a_minute_pass(mesh: Mesh) -> None:
 async def _check_events(mesh: Mesh) -> None:
     """Everything is told, nothing twice under two ids, and of each run in order."""
     connection = await asyncpg.connect(mesh.told["postgres"])
-    client = await nats.connect(mesh.told["nats"])
+    client = await nats.connect(mesh.told["nats"], inbox_prefix=INBOX)
     try:
         untold = "select count(*) from scheduler.outbox where publish_time is null"
         for _ in range(QUIET_SECONDS_MAX * 10):

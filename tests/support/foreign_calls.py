@@ -103,7 +103,7 @@ def places(message: Descriptor, *above: FieldDescriptor) -> Iterator[tuple[Field
             continue
         if field.type == FieldDescriptor.TYPE_STRING:
             yield (*above, field)
-        elif field.type == FieldDescriptor.TYPE_MESSAGE and not _is_well_known(field.message_type):
+        elif field.message_type is not None and not _is_well_known(field.message_type):
             yield from places(field.message_type, *above, field)
 
 
