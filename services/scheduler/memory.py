@@ -54,7 +54,7 @@ class _State:
     paused: set[RunKey] = field(default_factory=set)
     """Runs that have ever been paused."""
     expiries: dict[RunKey, datetime.datetime] = field(default_factory=dict)
-    moves: dict[RunKey, list[Move]] = field(default_factory=dict)
+    moves: dict[RunKey, tuple[Move, ...]] = field(default_factory=dict)
     evaluation_times: dict[tuple[RunKey, int], datetime.datetime] = field(default_factory=dict)
     """By run and step."""
     dataset_times: dict[RunKey, datetime.datetime] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class MemorySchedulerStore(MemoryRollouts):
         """Returns when what happened in a run."""
         key, state = (tenant, run_id), self._state
         return RunHistory(
-            moves=tuple(state.moves[key]),
+            moves=state.moves[key],
             evaluations=tuple(
                 (point, state.evaluation_times[key, point.step])
                 for point in state.runs[key].loss_curve
@@ -473,9 +473,10 @@ class MemorySchedulerUnit(MemoryRolloutUnit, MemoryReplies):
 
     def _move(self, run: Run) -> None:
         self._save(run)
-        moves = self._state.moves.setdefault((run.job.tenant, run.run_id), [])
-        number, now = len(moves) + 1, self._clock.now()
-        moves.append(Move(number=number, state=run.state, attempt=run.attempt, move_time=now))
+        key, now = (run.job.tenant, run.run_id), self._clock.now()
+        moves = self._state.moves.get(key, ())
+        move = Move(number=len(moves) + 1, state=run.state, attempt=run.attempt, move_time=now)
+        self._state.moves[key] = (*moves, move)
 
     def _note_times(self, run: Run, heartbeat: Heartbeat) -> None:
         key, now = (run.job.tenant, run.run_id), self._clock.now()
@@ -483,8 +484,8 @@ class MemorySchedulerUnit(MemoryRolloutUnit, MemoryReplies):
             self._state.evaluation_times.setdefault((key, point.step), now)
         if heartbeat.dataset is not None:
             self._state.dataset_times.setdefault(key, now)
-        told = self._state.checkpoints.setdefault(key, {})
         for checkpoint in heartbeat.checkpoints:
+            told = self._state.checkpoints.setdefault(key, {})
             told.setdefault(checkpoint.step, dataclasses.replace(checkpoint, create_time=now))
 
     def _expire_in(self, run: Run, seconds: float) -> None:

@@ -318,6 +318,21 @@ async def test_rolling_back_ends_what_was_measured_against_the_head_in_use(
     assert await in_use(store) == ""
 
 
+async def test_a_head_promoted_at_once_ends_what_was_measured_against_the_head_before(
+    store: SchedulerStore,
+) -> None:
+    await choose(store)
+    overtaken = await make_head(store)
+    await make_head(store)
+    await choose(store, AT_ONCE)
+    promoted = await make_head(store)
+    assert await steps(store) == [Step.ABORTED, Step.ABORTED]
+    assert promoted.head in (await rollout_of(store, overtaken)).reason
+    with pytest.raises(RolloutEndedError):
+        await promote(store, overtaken.verdict.rollout_id)
+    assert await in_use(store) == promoted.head
+
+
 async def test_rollouts_are_listed_newest_first_in_pages(store: SchedulerStore) -> None:
     await choose(store)
     await choose(store, domain="hiring")

@@ -5,7 +5,7 @@ Or rolled out, where the domain's policy asks for that.
 
 import dataclasses
 
-from services.scheduler.core.advance_rollouts import begin_rollout
+from services.scheduler.core.advance_rollouts import begin_rollout, end_rollouts
 from services.scheduler.core.errors import LeaseLostError
 from services.scheduler.core.file_source import FileResult, model_of_checkpoint
 from services.scheduler.core.head import Head
@@ -22,6 +22,7 @@ PINNED_REASON = (
     "unpinned with POST /v1/heads:unpin."
 )
 MODEL_REASON = "The model passed every rule. Models made from files are used by their names alone."
+OVERTAKEN_REASON = "The head {} was promoted at once, as the domain's policy asks for by now."
 ROLLOUT_REASON = "The head passed every rule of the gate; it comes into use step by step."
 
 
@@ -78,6 +79,8 @@ async def complete_run(
     if verdict.promoted:
         await unit.move_pointer(tenant, domain, head.head, previous, f"promoted by {run_id}")
         await unit.emit_head("promoted", tenant, domain, head, previous)
+        reason = OVERTAKEN_REASON.format(head.head)
+        await end_rollouts(unit, clock, tenant, domain, head=head.head, reason=reason)
     elif rolled_out:
         rollout = Rollout(
             tenant=tenant,

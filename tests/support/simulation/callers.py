@@ -22,6 +22,7 @@ POLICY = TrainingPolicy(triplets_budget=100, cool_down=datetime.timedelta(minute
 ROLLOUTS = (
     RolloutPolicy(),
     RolloutPolicy(),
+    RolloutPolicy(),
     RolloutPolicy(shadow=ShadowPolicy(matches_min=5, seconds_max=600)),
     RolloutPolicy(
         shadow=ShadowPolicy(matches_min=5, seconds_max=600),

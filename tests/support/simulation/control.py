@@ -34,7 +34,7 @@ from tests.support.simulation.trainers import Trainers
 from tests.support.simulation.wire import Outbox, Stream
 
 PODS = ("serving-1", "serving-2")
-TURNS = 160
+TURNS = 100
 ACTIVITIES_MAX = 10
 ROUNDS_MAX = 60
 """Of a mesh at rest: enough for every attempt of every run, and for a rollout's time."""
@@ -158,7 +158,7 @@ class Control(Plane):
     # What goes wrong.
 
     def _pass_time(self) -> None:
-        seconds = self.stage.pick((1.0, 10.0, 31.0, 31.0, 120.0, 3_600.0))
+        seconds = self.stage.pick((1.0, 10.0, 31.0, 31.0, 61.0, 3_600.0))
         self.database.advance(seconds)
         for pod in self.pods.values():
             pod.seconds += seconds
@@ -262,7 +262,7 @@ class Control(Plane):
 
 @cache
 def experienced() -> Control:
-    """A control plane at rest whose domains have had two heads in use, one after the other."""
+    """A control plane whose domains have had two heads in use; in one a third is rolled out."""
     control = Control(0)
     control.faults, control.gate = 0.0, 1.0
     control.stream.faults = 0.0
@@ -272,19 +272,26 @@ def experienced() -> Control:
         control.stage.finish()
         while control._left():
             control._round()
+    domain = DOMAINS[0]
+    control.store._state.rollouts.policies[TENANT, domain] = ROLLOUTS[-1]
+    control.stage.start("caller", "train", control.callers.ask_for_run(domain, force=True))
+    control.stage.finish()
+    control.trainers.start()
+    control.stage.finish()
+    assert control._open_rollouts()
     return control
 
 
 def _actions(control: Control) -> tuple[list[Callable[[], None]], list[float]]:
     weighed = {
         control.callers.train: 6.0,
-        control.trainers.start: 10.0,
+        control.trainers.start: 12.0,
         control.callers.steer: 5.0,
         control.callers.move_pointer: 2.5,
         control.callers.choose_rollouts: 0.7,
         control.callers.steer_rollout: 1.0,
         control.callers.report_outcomes: 1.0,
-        control._reap: 3.0,
+        control._reap: 5.0,
         control._consider: 2.0,
         control._advance: 1.5,
         control._relay: 3.0,
@@ -293,7 +300,7 @@ def _actions(control: Control) -> tuple[list[Callable[[], None]], list[float]]:
         control._match: 2.0,
         control._reload: 1.0,
         control._report_figures: 1.5,
-        control._pass_time: 4.0,
+        control._pass_time: 6.0,
         control._turn_clock: 0.7,
         control._kill: 2.0,
         control._lose_stream: 0.3,

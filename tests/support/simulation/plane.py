@@ -24,7 +24,7 @@ DOMAINS = ("dating", "hiring")
 SCHEDULERS = ("scheduler-1", "scheduler-2")
 START = datetime.datetime(2026, 5, 17, 12, tzinfo=datetime.UTC)
 LEASE_SECONDS = 30.0
-FAULTS = 0.2
+FAULTS = 0.3
 """At most such a share of what may fail does, in a schedule."""
 GATE_SHARE = 0.75
 """Of the heads that pass."""

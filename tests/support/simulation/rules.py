@@ -5,7 +5,7 @@ the run and token that it claims to hold.
 """
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.scheduler.core.rollout import Rollout
@@ -103,7 +103,7 @@ class StoreRules:
     ) -> None:
         run, old = after.runs[key], before.runs.get(key)
         moves = after.moves[key]
-        known = before.moves.get(key, [])
+        known = before.moves.get(key, ())
         require(moves[: len(known)] == known, "I15", f"{key}: history was rewritten")
         state, attempt, told = _fold(moves)
         is_now = f"it is {run.state}, attempt {run.attempt}"
@@ -197,7 +197,7 @@ class StoreRules:
                 require(fair, "I9", f"{rollout.rollout_id} measures against what is out of use")
 
 
-def _fold(moves: list[Move]) -> tuple[State, int, list[str]]:
+def _fold(moves: Sequence[Move]) -> tuple[State, int, list[str]]:
     """State, attempt and events that a history comes to.
 
     Raises:
@@ -231,8 +231,3 @@ def _successors(state: str) -> set[str]:
     index = _PHASES.index(state)
     steered = {"pausing", "stopping"} if index < 2 else set()
     return {*_PHASES[index + 1 :], *_ENDS_OF_PHASES, *steered}
-
-
-def in_use(state: _State) -> Mapping[tuple[str, str], str]:
-    """The heads that are in use, by tenant and domain."""
-    return {key: head for key, head in state.pointers.items() if head}
