@@ -175,6 +175,7 @@ GRAPHS: Mapping[str, tuple[Change, str]] = {
         "the field 1[34] of a tensor",
     ),
     "an endless loop": (_endless(), "the operator 'Loop'|the field 6 of a attribute"),
+    "a loop without a body": (_before(_node("Loop", "cosines")), "the operator 'Loop'"),
     "a branch": (_branch(), "the operator 'If'|the field 6 of a attribute"),
     "a scan": (_before(_node("Scan", "cosines", num_scan_inputs=1)), "the operator 'Scan'"),
     "40,000 x 40,000 out of one number": (
