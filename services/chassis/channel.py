@@ -8,6 +8,7 @@ import grpc
 
 from services.chassis.auth import MESH_TOKEN_KEY
 from services.chassis.author import current_author
+from services.chassis.certificates import Certificates
 
 DEADLINE_SECONDS = 10.0
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
@@ -34,19 +35,29 @@ _SERVICE_CONFIG = json.dumps(
 )
 
 
-def open_channel(address: str, mesh_token: str) -> grpc.aio.Channel:
+_OPTIONS = (
+    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", PING_MILLISECONDS),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+def open_channel(
+    address: str, mesh_token: str, tls: Certificates | None = None
+) -> grpc.aio.Channel:
     """A channel to one service. Close it by leaving its async context."""
-    return grpc.aio.insecure_channel(
-        address,
-        options=[
-            ("grpc.service_config", _SERVICE_CONFIG),
-            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.keepalive_time_ms", PING_MILLISECONDS),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1_000),
-        ],
-        interceptors=[_UnaryIdentity(mesh_token), _StreamIdentity(mesh_token)],
+    interceptors: list[grpc.aio.ClientInterceptor] = [
+        _UnaryIdentity(mesh_token),
+        _StreamIdentity(mesh_token),
+    ]
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=interceptors)
+    credentials = tls.for_channel()
+    return grpc.aio.secure_channel(
+        address, credentials, options=_OPTIONS, interceptors=interceptors
     )
 
 

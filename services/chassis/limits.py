@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import grpc
 
 from services.chassis.clock import Clock
+from services.chassis.environment import ConfigurationError
 from services.chassis.errors import PublicError, RefusedError
 
 ENTRIES_MAX = 10_000
@@ -114,7 +115,7 @@ class CallLimits:
         """Takes calls per second and tenant as `read_rates` reads them.
 
         Raises:
-            ValueError: the rates are malformed.
+            ConfigurationError: the rates are malformed.
         """
         self._buckets = {
             scope: TokenBuckets(rate, max(1.0, rate * BURST_SECONDS), clock)
@@ -140,7 +141,7 @@ def read_rates(text: str) -> Mapping[str, float]:
     """Calls per second by scope: "*=1000 runs:write=10"; "*" stands for those not named.
 
     Raises:
-        ValueError: it is malformed, or says nothing of "*".
+        ConfigurationError: it is malformed, or says nothing of "*".
     """
     pairs = (part.partition("=") for part in text.split())
     try:
@@ -148,7 +149,9 @@ def read_rates(text: str) -> Mapping[str, float]:
     except ValueError:
         rates = {}
     if ANY_SCOPE not in rates or not all(0 < rate < math.inf for rate in rates.values()):
-        raise ValueError('TRINE_RATES: calls per second by scope, such as "*=1000 runs:write=10"')
+        raise ConfigurationError(
+            'TRINE_RATES must be calls per second by scope, such as "*=1000 runs:write=10"'
+        )
     return rates
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
@@ -12,7 +13,9 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from services.chassis.certificates import Certificates
 from services.chassis.channel import PING_MILLISECONDS
+from services.chassis.environment import ConfigurationError
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.telemetry import Logger
 
@@ -43,6 +46,7 @@ async def serving(
     interceptor: CallInterceptor,
     names: Sequence[str],
     register: Callable[[grpc.aio.Server], None],
+    tls: Certificates | None,
 ) -> AsyncIterator[Health]:
     """Serves the registered services under their full `names` until the block ends, then drains.
 
@@ -66,7 +70,10 @@ async def serving(
         [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
     )
     await set_health(servicer, names, serving=False)
-    server.add_insecure_port(address)
+    if tls is None:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, tls.for_server())
     await server.start()
     try:
         yield servicer
@@ -94,5 +101,11 @@ async def until_signal() -> None:
 def run(logger: Logger, main: Coroutine[Any, Any, None]) -> None:
     """Runs a service's main coroutine on uvloop and logs its start and end."""
     logger.info("starting")
-    uvloop.run(main)
+    try:
+        uvloop.run(main)
+    except ConfigurationError as error:
+        sys.exit(f"misconfigured: {error}")
+    except Exception:
+        logger.exception("ended_by_error")  # not by Python itself, which strikes nothing out
+        sys.exit(1)
     logger.info("stopped")

@@ -1,7 +1,13 @@
-"""Logs as one JSON line per event, and the RPC metrics under the names of go-grpc-prometheus."""
+"""Logs as one JSON line per event, and the RPC metrics under the names of go-grpc-prometheus.
+
+What could open something is struck out of every line, whoever wrote it: libraries' own logs come
+the same way.
+"""
 
 import logging
+import re
 import sys
+from typing import Any
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -9,6 +15,19 @@ from prometheus_client import Counter, Histogram
 Logger = structlog.typing.FilteringBoundLogger
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+HIDDEN = "…"
+_SECRET_NAMES = frozenset(
+    {"api_key", "authorization", "body", "mesh_token", "password", "secret", "trine-mesh-token"}
+)
+_SECRETS = (
+    (re.compile(r"(trine_[0-9A-Za-z]{12})[0-9A-Za-z]{20,}"), r"\1" + HIDDEN),
+    (re.compile(r"(whsec_)[0-9A-Za-z+/=]+"), r"\1" + HIDDEN),
+    (re.compile(r"(?i)(bearer\s+)(?!trine_)[^\s\"',]+"), r"\1" + HIDDEN),
+    (re.compile(r"(://[^\s/:@]*:)[^\s/@]+@"), r"\1" + HIDDEN + "@"),
+    (re.compile(r"(trine-mesh-token\W+)[^\s\"',)]+"), r"\1" + HIDDEN),
+)
+"""Keys (their public id stays), webhooks' secrets, bearers, passwords in URLs, the mesh's token."""
 
 STARTED = Counter(
     "grpc_server_started_total",
@@ -36,6 +55,7 @@ def configure_logging(service: str) -> Logger:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            hide_secrets,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -43,7 +63,42 @@ def configure_logging(service: str) -> Logger:
     )
     structlog.contextvars.bind_contextvars(service=service)
     logger: Logger = structlog.get_logger()
+    logging.basicConfig(handlers=[_Passing()], level=logging.WARNING, force=True)
     return logger
+
+
+def hide_secrets(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Strikes secrets out: what stands under a telling name, and what looks like one anywhere."""
+    return {
+        name: HIDDEN if name.lower() in _SECRET_NAMES else _without_secrets(value)
+        for name, value in event.items()
+    }
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, str):
+        for pattern, instead in _SECRETS:
+            value = pattern.sub(instead, value)
+        return value
+    if isinstance(value, dict):
+        return hide_secrets(None, "", value)
+    if isinstance(value, list | tuple):
+        if len(value) == 2 and value[0] in _SECRET_NAMES:  # a header
+            return [value[0], HIDDEN]
+        return [_without_secrets(item) for item in value]
+    return value if isinstance(value, bool | int | float | None) else _without_secrets(repr(value))
+
+
+class _Passing(logging.Handler):
+    """Passes on what libraries log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes it as an event."""
+        structlog.get_logger().log(
+            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+        )
 
 
 class RpcMetrics:

@@ -18,6 +18,7 @@ from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from services.chassis.auth import FORWARDED_KEY, MESH, Authenticator, set_current_caller
+from services.chassis.certificates import Certificates
 from services.chassis.errors import (
     ErrorTable,
     PublicError,
@@ -95,6 +96,8 @@ async def listening(
     errors: ErrorTable,
     limits: CallLimits,
     dialects: Sequence[Dialect],
+    *,
+    tls: Certificates | None = None,
 ) -> AsyncIterator[None]:
     """Answers the dialects' calls until the block ends, then lets running ones finish."""
     application = web.Application(client_max_size=JSON_BYTES_MAX)
@@ -110,7 +113,8 @@ async def listening(
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
     host, _, port = address.rpartition(":")
-    await web.TCPSite(runner, host, int(port)).start()
+    context = tls.for_http() if tls else None
+    await web.TCPSite(runner, host, int(port), ssl_context=context).start()
     try:
         yield
     finally:

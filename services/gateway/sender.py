@@ -29,6 +29,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _PROTOCOLS = ipaddress.IPv4Network("192.0.0.0/24")
 """Assigned to protocols (RFC 6890); the library takes most of it to be public."""
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All of IPv6 that is in use; what stands beside it the library takes to be public."""
+_HTTPS_PORT, _PORT_MIN = 443, 1024
+"""Below are other services' ports, to whom a strange client's hello may mean something."""
 
 
 class AddressRefusedError(OSError):
@@ -65,6 +69,10 @@ class HttpWebhookSender:
         inside = self._is_inside(parsed.host or "")
         if parsed.scheme != "https" and not (parsed.scheme == "http" and inside):
             raise FieldInvalidError("url", "an https URL")
+        if not inside and parsed.port != _HTTPS_PORT and (parsed.port or 0) < _PORT_MIN:
+            raise FieldInvalidError(
+                "url", f"a URL of port {_HTTPS_PORT}, or of {_PORT_MIN} and above"
+            )
         address = _literal(parsed.host or "")
         if address is not None and not may_reach(address, self._allowed):
             raise FieldInvalidError("url", "a URL of a public host")
@@ -133,6 +141,8 @@ def may_reach(address: Address, allowed: Sequence[Network]) -> bool:
         return True
     inner = _carried(address)
     if inner is not None and not may_reach(inner, allowed):
+        return False
+    if address.version == 6 and address not in _GLOBAL_UNICAST and address not in _NAT64:
         return False
     return address.is_global and not address.is_multicast and address not in _PROTOCOLS
 

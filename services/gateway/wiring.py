@@ -9,6 +9,7 @@ from trine.gateway.v1 import access_service_pb2_grpc
 from services.chassis.api_key import HashedKey
 from services.chassis.artifacts import open_artifacts
 from services.chassis.auth import Authenticator, Grant, Resolve
+from services.chassis.certificates import certificates_of
 from services.chassis.channel import open_channel
 from services.chassis.clock import SystemClock
 from services.chassis.database import open_database
@@ -56,7 +57,7 @@ DROP_SECONDS = 3_600.0
 
 async def run_gateway(config: Config) -> None:
     """Serves until a signal."""
-    clock = SystemClock()
+    clock, tls = SystemClock(), certificates_of(config, config.http_address)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         stack.enter_context(exposing_metrics(config.metrics_address))
@@ -74,10 +75,10 @@ async def run_gateway(config: Config) -> None:
 
         names = [NAME, INVARIANTS]
         interceptor = CallInterceptor(authenticator, ERRORS, limits)
-        servicer = await enter(serving(config.grpc_address, interceptor, names, register))
-        scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
-        triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
-        match = await enter(open_channel(config.serving_address, config.mesh_token))
+        servicer = await enter(serving(config.grpc_address, interceptor, names, register, tls))
+        scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token, tls))
+        triplets = await enter(open_channel(config.triplets_address, config.mesh_token, tls))
+        match = await enter(open_channel(config.serving_address, config.mesh_token, tls))
         files, jobs = PostgresFileStore(database), PostgresJobStore(database)
         contents, runs = open_artifacts(config.artifacts_url), SchedulerRuns(scheduler)
         webhooks, tracker = PostgresWebhookStore(database), OfflineWandb(Path(config.wandb_dir))
@@ -95,7 +96,7 @@ async def run_gateway(config: Config) -> None:
             ),
             *archetype_dialects(*shared, secret=secret, upload_bytes_max=most),
         ]
-        await enter(listening(config.http_address, authenticator, ERRORS, limits, spoken))
+        await enter(listening(config.http_address, authenticator, ERRORS, limits, spoken, tls=tls))
         await set_health(servicer, names, serving=True)
         health = MeshHealth(servicer, _asked(scheduler, triplets, match))
         await enter(

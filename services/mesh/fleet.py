@@ -9,9 +9,10 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.chassis.channel import open_channel
 from services.chassis.signatures import public_key_of
 from services.mesh.child import ChildSpec
-from services.mesh.home import SERVICES, Home, Secrets
+from services.mesh.home import SERVICES, Home, Secrets, certificates
 from services.mesh.programs import LOOPBACK, python_module
 
 HEALTH_NAMES = {"gateway": "trine.gateway.v1.AccessService"}
@@ -35,6 +36,9 @@ PASSED_ON = (
     "TRINE_UPLOAD_BYTES_MAX",
     "TRINE_RATES",
     "TRINE_CALLS_AT_ONCE",
+    "TRINE_TLS_CERT",
+    "TRINE_TLS_KEY",
+    "TRINE_TLS_CA",
 )
 """Settings that whoever starts the mesh may make."""
 
@@ -112,7 +116,7 @@ def _crash(name: str) -> dict[str, str]:
 
 async def is_serving(address: str, name: str) -> bool:
     """Whether a gRPC server says that it serves."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with open_channel(address, "", certificates()) as channel:
         request = health_pb2.HealthCheckRequest(service=name)
         try:
             response = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=1)

@@ -10,12 +10,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from services.chassis.certificates import DEVELOPMENT, Certificates, read_certificates
 from services.chassis.signatures import make_private_key
 
 TENANT = "demo"
 """The tenant that a fresh mesh comes with."""
 
 SERVICES = ("gateway", "scheduler", "triplets", "trainer", "serving")
+
+
+def certificates() -> Certificates | None:
+    """What the environment names for the mesh's parts to know each other by; none by default."""
+    paths = (os.environ.get(f"TRINE_TLS_{name}", "") for name in ("CERT", "KEY", "CA"))
+    return read_certificates(*paths)
 
 
 class Home:
@@ -104,7 +111,8 @@ class Home:
 class Secrets:
     """What lets the parts of one mesh trust each other."""
 
-    mesh_token: str = field(default_factory=secrets.token_urlsafe)
+    mesh_token: str = field(default_factory=lambda: DEVELOPMENT + secrets.token_urlsafe())
+    """Opens nothing beyond the loopback."""
     postgres_password: str = field(default_factory=secrets.token_urlsafe)
     gateway_postgres_password: str = field(default_factory=secrets.token_urlsafe)
     scheduler_postgres_password: str = field(default_factory=secrets.token_urlsafe)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from services.chassis.channel import open_channel
-from services.mesh.home import Home
+from services.mesh.home import Home, certificates
 
 
 class NoMeshError(Exception):
@@ -23,5 +23,6 @@ async def channel_to(home: Home, service: str) -> AsyncIterator[grpc.aio.Channel
     mesh = home.read_mesh()
     if mesh is None or not home.is_running():
         raise NoMeshError
-    async with open_channel(mesh["services"][service], home.read_secrets().mesh_token) as channel:
+    address, token = mesh["services"][service], home.read_secrets().mesh_token
+    async with open_channel(address, token, certificates()) as channel:
         yield channel

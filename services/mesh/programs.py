@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import os
 import resource
 import shutil
@@ -17,14 +18,16 @@ from pathlib import Path
 
 import asyncpg
 
+from services.chassis.certificates import Certificates
 from services.mesh.child import ChildSpec, MeshStartError
 from services.mesh.descriptors import write_descriptors
 from services.mesh.generate import OPENAPI
-from services.mesh.home import TENANT, Home, Secrets
+from services.mesh.home import TENANT, Home, Secrets, certificates
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 POSTGRES_USER = "trine"
 LOOPBACK = "127.0.0.1"
+_TLS_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 CONNECTIONS_MAX = 20_000
 CONNECTIONS_MIN = 100
 FILES_SPARED = 4_000
@@ -154,6 +157,7 @@ def envoy(home: Home, ports: dict[str, int]) -> ChildSpec:
         CONNECTIONS_MAX=_connections_max(),
         HEADERS_SECONDS=os.environ.get("TRINE_HEADERS_SECONDS", "5"),
         REQUEST_SECONDS=os.environ.get("TRINE_REQUEST_SECONDS", "30"),
+        UPSTREAM_TLS=_upstream_tls(certificates()),
         DESCRIPTORS=descriptors,
         OPENAPI=OPENAPI,
         GATEWAY_PORT=ports["gateway"],
@@ -169,6 +173,26 @@ def envoy(home: Home, ports: dict[str, int]) -> ChildSpec:
         is_ready=lambda: _answers(f"http://{LOOPBACK}:{ports['envoy_admin']}/ready"),
         log=home.log("envoy"),
     )
+
+
+def _upstream_tls(tls: Certificates | None) -> str:
+    """How the edge shows itself to the services and knows them, as YAML; nothing without."""
+    if tls is None:
+        return ""
+    context = {
+        "@type": _TLS_TYPE,
+        "common_tls_context": {
+            "tls_certificates": [
+                {
+                    "certificate_chain": {"filename": str(tls.certificate)},
+                    "private_key": {"filename": str(tls.key)},
+                }
+            ],
+            "validation_context": {"trusted_ca": {"filename": str(tls.authority)}},
+        },
+    }
+    socket = {"name": "envoy.transport_sockets.tls", "typed_config": context}
+    return f"transport_socket: {json.dumps(socket)}"
 
 
 def _connections_max() -> int:

@@ -21,7 +21,7 @@ from services.chassis.channel import open_channel
 from services.mesh import fleet, programs
 from services.mesh.child import Child, ChildSpec, MeshStartError
 from services.mesh.databases import prepare_databases
-from services.mesh.home import SERVICES, TENANT, Home, Secrets, choose_ports
+from services.mesh.home import SERVICES, TENANT, Home, Secrets, certificates, choose_ports
 from services.mesh.programs import LOOPBACK, python_module
 
 READY_SECONDS_MAX = 60.0
@@ -103,7 +103,7 @@ class Supervisor:
     async def _create_tenant(self) -> Secrets:
         """Creates the tenant that the mesh comes with and a key for it."""
         address = f"{LOOPBACK}:{self._ports['gateway']}"
-        async with open_channel(address, self._secrets.mesh_token) as channel:
+        async with open_channel(address, self._secrets.mesh_token, certificates()) as channel:
             stub = access_service_pb2_grpc.AccessServiceStub(channel)
             try:
                 await stub.CreateTenant(access_service_pb2.CreateTenantRequest(tenant=TENANT))

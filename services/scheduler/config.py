@@ -26,3 +26,7 @@ class Config:
     """From outside, of all tenants; more are told to come again."""
     nats_monitor_url: str = ""
     """Where NATS says how it runs: whether it keeps what it acknowledges. Empty: nobody looks."""
+    tls_cert: str = ""
+    """Files in PEM of one's own certificate, its key, and the mesh's authority; all or none."""
+    tls_key: str = ""
+    tls_ca: str = ""

@@ -23,6 +23,7 @@ from trine.scheduler.v1 import (
 
 from services.chassis.auth import Authenticator, resolver
 from services.chassis.bus import KeepingBus, open_bus, refuse_forgetful
+from services.chassis.certificates import certificates_of
 from services.chassis.channel import open_channel
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.crashpoint import crashpoint
@@ -142,7 +143,7 @@ def make_invariants(
 
 async def run_scheduler(config: Config) -> None:
     """Serves until a signal."""
-    clock = SystemClock()
+    clock, tls = SystemClock(), certificates_of(config)
     policy = TrainingPolicy(
         triplets_budget=config.triplets_budget,
         cool_down=datetime.timedelta(seconds=config.cool_down_seconds),
@@ -156,8 +157,8 @@ async def run_scheduler(config: Config) -> None:
         await bus.declare_stream()
         relay = OutboxRelay(database, bus)
         store = PostgresSchedulerStore(database, run_event, head_event, rollout_event, relay.wake)
-        gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
-        channel = await enter(open_channel(config.triplets_address, config.mesh_token))
+        gateway = await enter(open_channel(config.gateway_address, config.mesh_token, tls))
+        channel = await enter(open_channel(config.triplets_address, config.mesh_token, tls))
         triplets = TripletsClient(channel)
         manifests = open_manifests(config.artifacts_url, config.bundle_public_key)
         authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
@@ -174,7 +175,7 @@ async def run_scheduler(config: Config) -> None:
 
         names = [*NAMES, INVARIANTS]
         interceptor = CallInterceptor(authenticator, ERRORS, limits)
-        health = await enter(serving(config.grpc_address, interceptor, names, add))
+        health = await enter(serving(config.grpc_address, interceptor, names, add, tls))
 
         async def consider() -> None:
             # In this order: what a finished run trained on must not count as pending again.

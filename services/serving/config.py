@@ -30,3 +30,7 @@ class Config:
     """Calls per second and tenant, by the scope that they need; "*" is every other."""
     calls_at_once: int = 256
     """From outside, of all tenants; more are told to come again."""
+    tls_cert: str = ""
+    """Files in PEM of one's own certificate, its key, and the mesh's authority; all or none."""
+    tls_key: str = ""
+    tls_ca: str = ""

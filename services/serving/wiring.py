@@ -17,6 +17,7 @@ from trine.serving.v1 import (
 from services.chassis.artifacts import open_artifacts
 from services.chassis.auth import Authenticator, resolver
 from services.chassis.bus import open_bus
+from services.chassis.certificates import certificates_of
 from services.chassis.channel import open_channel
 from services.chassis.chat import Chat
 from services.chassis.clock import Clock, SystemClock
@@ -106,14 +107,14 @@ def open_bundles(config: Config, stack: AsyncExitStack) -> ArtifactBundles:
 
 async def run_serving(config: Config) -> None:
     """Serves until a signal."""
-    clock = SystemClock()
+    clock, tls = SystemClock(), certificates_of(config)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         stack.enter_context(exposing_metrics(config.metrics_address))
         bus = await enter(open_bus(config.nats_url))
-        gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
-        scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
-        triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
+        gateway = await enter(open_channel(config.gateway_address, config.mesh_token, tls))
+        scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token, tls))
+        triplets = await enter(open_channel(config.triplets_address, config.mesh_token, tls))
         encoder = OnnxEncoder(config.encoder, Path(config.encoder_path), config.encoder_threads)
         registry, journal = Registry(clock), TrialJournal(observe_shadow)
         shadow = ShadowRanker(journal)
@@ -148,7 +149,7 @@ async def run_serving(config: Config) -> None:
             register(server, registry, models, matches)
             add_invariants(server, invariants)
 
-        health = await enter(serving(config.grpc_address, interceptor, NAMES, add))
+        health = await enter(serving(config.grpc_address, interceptor, NAMES, add, tls))
         hints = PromotionHints()
         await hints.listen(bus)
 

@@ -19,3 +19,7 @@ class Config:
     triplets_address: str
     device: str = "auto"
     """"auto" takes a GPU if there is one; "cpu" and "cuda" are as they say."""
+    tls_cert: str = ""
+    """Files in PEM of one's own certificate, its key, and the mesh's authority; all or none."""
+    tls_key: str = ""
+    tls_ca: str = ""

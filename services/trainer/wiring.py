@@ -8,6 +8,7 @@ from importlib import metadata
 from services.chassis.api_key import HashedKey
 from services.chassis.artifacts import open_artifacts
 from services.chassis.auth import Authenticator, Grant
+from services.chassis.certificates import certificates_of
 from services.chassis.channel import open_channel
 from services.chassis.clock import SystemClock
 from services.chassis.interceptors import CallInterceptor
@@ -25,11 +26,12 @@ from services.trainer.learning.learner import TorchLearner
 
 async def run_trainer(config: Config) -> None:
     """Trains until a signal. A run that is under way then is taken up by another trainer."""
+    tls = certificates_of(config)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         stack.enter_context(exposing_metrics(config.metrics_address))
-        scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token))
-        triplets = await enter(open_channel(config.triplets_address, config.mesh_token))
+        scheduler = await enter(open_channel(config.scheduler_address, config.mesh_token, tls))
+        triplets = await enter(open_channel(config.triplets_address, config.mesh_token, tls))
         artifacts = open_artifacts(config.artifacts_url)
         signer, verifier = Signer(config.bundle_signing_key), Verifier(config.bundle_public_key)
         trainer = Trainer(
@@ -43,7 +45,7 @@ async def run_trainer(config: Config) -> None:
         clock = SystemClock()
         authenticator = Authenticator(_no_keys, config.mesh_token, clock)
         interceptor = CallInterceptor(authenticator, {}, CallLimits("*=1", 1, clock))
-        health = await enter(serving(config.grpc_address, interceptor, [], lambda _: None))
+        health = await enter(serving(config.grpc_address, interceptor, [], lambda _: None, tls))
         await enter(background(trainer.run()))
         await set_health(health, [], serving=True)
         await until_signal()

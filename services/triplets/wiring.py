@@ -18,6 +18,7 @@ from trine.triplets.v1 import (
 
 from services.chassis.artifacts import open_artifacts
 from services.chassis.auth import Authenticator, resolver
+from services.chassis.certificates import certificates_of
 from services.chassis.channel import open_channel
 from services.chassis.chat import Chat
 from services.chassis.clock import Clock, SystemClock
@@ -109,13 +110,13 @@ def add_exposures(server: grpc.aio.Server, exposures: ExposureStore) -> None:
 
 async def run_triplets(config: Config) -> None:
     """Serves until a signal."""
-    clock = SystemClock()
+    clock, tls = SystemClock(), certificates_of(config)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         stack.enter_context(exposing_metrics(config.metrics_address))
         database = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
-        gateway = await enter(open_channel(config.gateway_address, config.mesh_token))
-        match = await enter(open_channel(config.serving_address, config.mesh_token))
+        gateway = await enter(open_channel(config.gateway_address, config.mesh_token, tls))
+        match = await enter(open_channel(config.serving_address, config.mesh_token, tls))
         store = PostgresTripletStore(database)
         encoder = ServingEncoder(match, config.encoder, config.encoder_dim)
         extractor = Extractor(encoder, GeoNamesGazetteer(), open_reader(config))
@@ -132,7 +133,7 @@ async def run_triplets(config: Config) -> None:
         limits = CallLimits(config.rates, config.calls_at_once, clock)
         names = [*NAMES, INVARIANTS]
         interceptor = CallInterceptor(authenticator, ERRORS, limits)
-        health = await enter(serving(config.grpc_address, interceptor, names, add))
+        health = await enter(serving(config.grpc_address, interceptor, names, add, tls))
         await set_health(health, names, serving=True)
         await enter(
             background(

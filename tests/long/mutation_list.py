@@ -1,30 +1,10 @@
 """The mutations: for each invariant a way to break it, and the test that must see it."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """One replacement in one file.
-
-    Attributes:
-        invariant: The number of the invariant that it breaks (tests/RELIABILITY.md).
-        name: What is broken, in words.
-        path: The file, from the project's root.
-        old: Text that stands exactly once in the file.
-        new: What takes its place.
-        test: Tests that must fail then, as pytest's arguments.
-    """
-
-    invariant: str
-    name: str
-    path: str
-    old: str
-    new: str
-    test: str
-
+from tests.long.edge_mutations import EDGE_MUTATIONS
+from tests.long.mutation import Mutation
 
 MUTATIONS: tuple[Mutation, ...] = (
+    *EDGE_MUTATIONS,
     Mutation(
         invariant="I12",
         name="a domain's head is a model of those who do not have the domain",

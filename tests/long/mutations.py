@@ -12,7 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.long.mutation_list import MUTATIONS, Mutation
+from tests.long.mutation import Mutation
+from tests.long.mutation_list import MUTATIONS
 from tests.long.record import Record
 
 ROOT = Path(__file__).resolve().parents[2]

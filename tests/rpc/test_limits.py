@@ -116,6 +116,7 @@ async def test_calls_beyond_the_places_are_shed_at_once_and_the_meshs_own_are_no
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "OVERLOADED",
         )
+        assert refusal.message.startswith("The service has as much to do")
         stub = domain_service_pb2_grpc.DomainServiceStub(channel)
         await stub.ListDomains(domain_service_pb2.ListDomainsRequest(), metadata=MESH)
         health = health_pb2_grpc.HealthStub(channel)

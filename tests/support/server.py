@@ -63,7 +63,7 @@ async def running(
     authenticator = Authenticator(resolve, MESH_TOKEN, SystemClock())
     interceptor = CallInterceptor(authenticator, errors, limits or generous())
     async with (
-        serving(address, interceptor, names, register) as health,
+        serving(address, interceptor, names, register, None) as health,
         grpc.aio.insecure_channel(address) as channel,
     ):
         await set_health(health, names, serving=True)

@@ -7,6 +7,7 @@ import pytest
 
 from services.chassis import limits
 from services.chassis.clock import ManualClock
+from services.chassis.environment import ConfigurationError
 from services.chassis.errors import RefusedError
 from services.chassis.limits import (
     BURST_SECONDS,
@@ -98,7 +99,7 @@ def test_scopes_that_are_not_named_have_a_bucket_each(clock: ManualClock) -> Non
 
 @pytest.mark.parametrize("text", ["", "*", "*=", "*=x", "*=0", "*=-1", "*=inf", "runs:read=1"])
 def test_rates_that_make_no_sense_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="TRINE_RATES"):
+    with pytest.raises(ConfigurationError, match="TRINE_RATES"):
         read_rates(text)
 
 
