@@ -14,15 +14,16 @@ import signal
 import threading
 from pathlib import Path
 
-_FILE = os.environ.get("TRINE_CRASH", "")
+FILE = os.environ.get("TRINE_CRASH", "")
+DEADLY = signal.SIGKILL
 _one_at_a_time = threading.Lock()
 
 
 def crashpoint(name: str) -> None:
     """Kills the process if a test has asked for that at this passing of this point."""
-    if _FILE:
+    if FILE:
         with _one_at_a_time:
-            _pass(name, Path(_FILE))
+            _pass(name, Path(FILE))
 
 
 def _pass(name: str, file: Path) -> None:
@@ -38,4 +39,4 @@ def _pass(name: str, file: Path) -> None:
     unfinished.write_text("".join(f"{point}:{count}\n" for point, count in left.items()))
     unfinished.replace(file)
     if not passings:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), DEADLY)

@@ -6,10 +6,11 @@ The signature covers the manifest's bytes, and the manifest has the digest of ev
 import json
 from collections.abc import Mapping
 
+import structlog
 from google.protobuf import json_format
 from trine.trainer.v1 import head_manifest_pb2
 
-from services.chassis.artifacts import ArtifactStore
+from services.chassis.artifacts import ArtifactError, ArtifactStore
 from services.chassis.crashpoint import crashpoint
 from services.chassis.signatures import Signer, Verifier
 from services.chassis.tensors import check_header
@@ -30,6 +31,8 @@ FILE_RULE_VERSION = "file-1"
 MANIFEST_BYTES_MAX = 1024**2
 HEADER_BYTES_MAX = 32 * 1024**2
 """A snapshot tells its columns there, with 256 enums of 1,000 members at most."""
+
+_log = structlog.get_logger()
 
 Manifest = head_manifest_pb2.HeadManifest
 Part = head_manifest_pb2.HeadManifest.Part
@@ -63,6 +66,16 @@ class ArtifactHeads:
         digest = await self._artifacts.put(content)
         crashpoint("trainer.artifact.written")
         return digest
+
+    async def read_checkpoint(self, digest: str) -> bytes | None:
+        """Returns a checkpoint, unless it is lost or damaged."""
+        if not digest:
+            return None
+        try:
+            return await self.read(digest)
+        except ArtifactError as error:
+            _log.warning("checkpoint_unusable", error=str(error))
+            return None
 
     async def read_head(self, manifest_digest: str) -> HeadFiles:
         """Returns the files of a head."""

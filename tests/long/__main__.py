@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Mapping
 
 from tests.long.artifacts import measure_artifacts
+from tests.long.crashes import measure_crashes
 from tests.long.edge import measure_edge
 from tests.long.mutations import measure_mutations
 from tests.long.record import Record
 from tests.long.simulation import measure_simulation
 
 PARTS: Mapping[str, Callable[[Record], bool]] = {
+    "crashes": measure_crashes,
     "artifacts": measure_artifacts,
     "edge": measure_edge,
     "mutations": measure_mutations,

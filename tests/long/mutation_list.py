@@ -1,9 +1,11 @@
 """The mutations: for each invariant a way to break it, and the test that must see it."""
 
+from tests.long.crash_mutations import CRASH_MUTATIONS
 from tests.long.edge_mutations import EDGE_MUTATIONS
 from tests.long.mutation import Mutation
 
 MUTATIONS: tuple[Mutation, ...] = (
+    *CRASH_MUTATIONS,
     *EDGE_MUTATIONS,
     Mutation(
         invariant="I12",

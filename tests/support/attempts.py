@@ -210,6 +210,9 @@ class MemoryHeads:
     async def read(self, digest: str) -> bytes:
         return self.contents[digest]
 
+    async def read_checkpoint(self, digest: str) -> bytes | None:
+        return self.contents.get(digest)
+
     async def write(self, content: bytes) -> str:
         if self.trouble:
             raise self.trouble.pop(0)

@@ -22,7 +22,9 @@ from tests.support.mesh import ENDS, Json, Mesh
 DOMAIN = "torn"
 TRIED = "tried"
 """A domain whose heads come into use step by step."""
-SEEKERS, CANDIDATES = 24, 24
+SEEKERS, CANDIDATES = 24, 60
+KNOWN = 5
+"""Yeses, and as many noes, of each seeker to begin with: enough to learn a head from."""
 LINES = b"".join(
     json.dumps(
         {
@@ -65,8 +67,12 @@ class Crowd:
         self._deadline = 0.0
         self._number = 0
         self._reported = 0
+        self._tuned = 0
         self._locked = threading.Lock()
         mesh.fill(DOMAIN, SEEKERS + CANDIDATES)
+        known = [item for _ in range(SEEKERS * KNOWN) for item in self._items()]
+        mesh.call("POST", "/v1/feedback", {"domain": DOMAIN, "items": known})
+        self._note(known)
         mesh.fill(TRIED)
         mesh.report(TRIED, range(20))
         mesh.call("PUT", "/v1/rolloutPolicy", {"domain": TRIED, "shadow": {"share": 1}})
@@ -113,20 +119,29 @@ class Crowd:
             return self._number
 
     def _report(self, caller: "Caller") -> None:
-        """Two outcomes about a pair each, which nobody else reports."""
-        seeker, candidate = divmod(self._reported, CANDIDATES // 2)
-        if seeker >= SEEKERS:
+        """Two outcomes of one seeker about people of whom nobody else has told them."""
+        if self._reported >= SEEKERS * CANDIDATES // 2:
             return
-        self._reported += 1
-        pairs = [(f"u{seeker}", f"u{SEEKERS + 2 * candidate + side}") for side in (0, 1)]
-        items = [
-            {"seeker_id": one, "candidate_id": other, "outcome": outcome}
-            for (one, other), outcome in zip(pairs, ("rejected", "accepted"), strict=True)
-        ]
+        items = self._items()
         body = {"domain": DOMAIN, "items": items, "request_id": f"report-{self._reported}"}
-        answer = caller.insist("POST", "/v1/feedback", body)
-        assert answer["accepted"] == len(items)
-        self.told.pairs += pairs
+        assert caller.insist("POST", "/v1/feedback", body)["accepted"] == len(items)
+        self._note(items)
+
+    def _items(self) -> list[Json]:
+        """A no and a yes of the seeker whose turn it is."""
+        place, seeker = divmod(self._reported, SEEKERS)
+        self._reported += 1
+        return [
+            {
+                "seeker_id": f"u{seeker}",
+                "candidate_id": f"u{SEEKERS + 2 * place + side}",
+                "outcome": outcome,
+            }
+            for side, outcome in enumerate(("rejected", "accepted"))
+        ]
+
+    def _note(self, items: list[Json]) -> None:
+        self.told.pairs += [(item["seeker_id"], item["candidate_id"]) for item in items]
 
     def _match(self, caller: "Caller") -> None:
         caller.insist("POST", "/v1/match", {"user_id": "u1", "domain": DOMAIN})
@@ -201,7 +216,8 @@ class Crowd:
     def _tune(self, caller: "Caller") -> None:
         """A file and a job of it, sound and broken in turn; the model is asked at once."""
         number = self._next()
-        sound = number % 3 != 0
+        self._tuned += 1
+        sound = self._tuned % 2 == 1
         content = LINES + json.dumps({"mark": number}).encode() * (not sound)
         file_id = self._send(caller, content)
         body = {

@@ -23,7 +23,7 @@ from trine.scheduler.v1 import (
     training_service_pb2_grpc,
 )
 
-from services.chassis.artifacts import ObjectArtifacts, memory_artifacts
+from services.chassis.artifacts import ObjectArtifacts, memory_artifacts, open_artifacts
 from services.chassis.clock import ManualClock
 from services.scheduler.artifacts import ArtifactManifests
 from services.scheduler.core.errors import (
@@ -266,9 +266,10 @@ def evaluation(*, better: bool) -> lease_service_pb2.CompleteRunRequest.Evaluati
 
 
 @asynccontextmanager
-async def open_service() -> AsyncIterator[Scheduler]:
-    """The scheduler with nothing in it."""
-    clock, triplets, artifacts = ManualClock(START), Triplets(), memory_artifacts()
+async def open_service(address: str = "", folder: str = "") -> AsyncIterator[Scheduler]:
+    """The scheduler with nothing in it; its artifacts are in memory unless a folder is named."""
+    clock, triplets = ManualClock(START), Triplets()
+    artifacts = open_artifacts(folder) if folder else memory_artifacts()
     store = MemorySchedulerStore(clock)
     manifests = ArtifactManifests(artifacts, VERIFIER)
 
@@ -277,5 +278,5 @@ async def open_service() -> AsyncIterator[Scheduler]:
             server, store, triplets, manifests, clock, policy=POLICY, lease_seconds=LEASE_SECONDS
         )
 
-    async with running(ERRORS, add, NAMES) as channel:
+    async with running(ERRORS, add, NAMES, address) as channel:
         yield Scheduler(channel, store, clock, artifacts, triplets)

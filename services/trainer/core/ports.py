@@ -308,6 +308,13 @@ class HeadStore(Protocol):
         """Stores an artifact and returns its digest."""
         ...
 
+    async def read_checkpoint(self, digest: str) -> bytes | None:
+        """Returns a checkpoint; None if there is none, or not the one that was written.
+
+        The run then begins anew, and comes to the same end.
+        """
+        ...
+
     async def read_head(self, manifest_digest: str) -> HeadFiles:
         """Returns the files of a head."""
         ...

@@ -57,7 +57,7 @@ async def train_file_run(
         base = None
         if run.incumbent_manifest_digest:
             base = await store.read_base(run.incumbent_manifest_digest)
-        checkpoint = await store.read(run.checkpoint_digest) if run.checkpoint_digest else None
+        checkpoint = await store.read_checkpoint(run.checkpoint_digest)
         try:
             model = await asyncio.to_thread(
                 learner.learn, snapshot, base, checkpoint, run.files, seed=run.seed, watch=watch

@@ -51,7 +51,7 @@ async def train_run(
         prior = None
         if run.prior_manifest_digest:
             prior = await store.read_head(run.prior_manifest_digest)
-        checkpoint = await store.read(run.checkpoint_digest) if run.checkpoint_digest else None
+        checkpoint = await store.read_checkpoint(run.checkpoint_digest)
         try:
             head = await asyncio.to_thread(
                 learner.learn,
