@@ -28,6 +28,7 @@ from tests.support.foreign_calls import (
     MISSING,
     Case,
     cases,
+    kinds_cases,
     methods,
     places,
     rest_call,
@@ -150,7 +151,11 @@ def test_every_rpc_keeps_another_tenants_things_to_itself(
     mesh: Mesh, victim: Victim, stranger: httpx.Client
 ) -> None:
     headers = {"authorization": stranger.headers["authorization"]}
-    tried = [case for method in public() for case in cases(method, OWN_IDS, victim.ids)]
+    tried = [
+        case
+        for method in public()
+        for case in (*cases(method, OWN_IDS, victim.ids), *kinds_cases(method, victim.ids))
+    ]
     found = []
     for part in (False, True):
         some = [case for case in tried if (case.method.name in MAKERS) is part]

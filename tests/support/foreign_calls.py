@@ -134,7 +134,7 @@ def kinds_cases(method: MethodDescriptor, theirs: Mapping[str, str]) -> list[Cas
     """In each place an id of each other kind."""
     ways = list(places(method.input_type))
     return [
-        Case(method, "foreign", build(method, ways, theirs, way, value))
+        Case(method, "malformed", build(method, ways, theirs, way, value))
         for way in ways
         if way[-1].name in KINDS
         for value in set(theirs.values())
