@@ -128,7 +128,9 @@ class ObjectArtifacts:
             yield held
 
     async def exists(self, digest: str) -> bool:
-        """Whether something is stored under a digest."""
+        """Whether something is stored under a digest; nothing is under what is none."""
+        if not _DIGEST.fullmatch(digest):
+            return False
         try:
             await self._store.head_async(_path(digest))
         except FileNotFoundError:
@@ -137,6 +139,8 @@ class ObjectArtifacts:
 
     async def erase(self, digest: str) -> None:
         """Removes what is stored under a digest; nothing there is no error."""
+        if not _DIGEST.fullmatch(digest):
+            return
         try:
             await self._store.delete_async(_path(digest))
         except FileNotFoundError:

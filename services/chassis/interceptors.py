@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from services.chassis.auth import (
     Authenticator,
@@ -38,6 +39,11 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 
 _ENDING = PublicError(
     grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE", "The service is going down. Call again."
+)
+_MALFORMED = PublicError(
+    grpc.StatusCode.INVALID_ARGUMENT,
+    "REQUEST_MALFORMED",
+    "The request is not of the form that the method declares.",
 )
 
 _log = structlog.get_logger()
@@ -129,19 +135,36 @@ class _Call:
                 (True, False): grpc.stream_unary_rpc_method_handler,
             }[kind]
             behaviour = self._answer
-        wrapped: Handler = make(
-            behaviour,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        # The request stays bytes until its caller is known: see _read and _read_stream.
+        wrapped: Handler = make(behaviour, response_serializer=handler.response_serializer)
         return wrapped
+
+    def _request(self, content: Any) -> Any:
+        """What a behaviour is given: a message, or messages as they arrive."""
+        read = self._read_stream if self._handler.request_streaming else self._read
+        return read(content)
+
+    def _read(self, content: bytes) -> Any:
+        """The message; gRPC itself would tell of one that is none as an unknown error.
+
+        Raises:
+            RefusedError: the bytes are no such message.
+        """
+        try:
+            return self._handler.request_deserializer(content)
+        except DecodeError:
+            raise RefusedError(_MALFORMED) from None
+
+    async def _read_stream(self, contents: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for content in contents:
+            yield self._read(content)
 
     async def _answer(self, request: Any, context: Context) -> Any:
         behaviour: Any = self._handler.stream_unary or self._handler.unary_unary
         call = _Running(self._metrics)
         try:
             async with self._admitted(context, self._limits.calls):
-                response = await behaviour(request, context)
+                response = await behaviour(self._request(request), context)
         except BaseException as error:
             await self._refuse(error, context, call)
         call.finish("OK")
@@ -153,7 +176,7 @@ class _Call:
         try:
             async with self._admitted(context, self._limits.streams), self._admitted_on(context):
                 with self._streams.joined():
-                    async for response in behaviour(request, context):
+                    async for response in behaviour(self._request(request), context):
                         yield response
         except BaseException as error:
             await self._refuse(error, context, call)

@@ -469,4 +469,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         new="pass",
         test="tests/unit/simulation",
     ),
+    Mutation(
+        invariant="I18",
+        name="a number that spoils its domain's learning is taken",
+        path="services/triplets/core/profile.py",
+        old="if abs(value) > NUMBER_MAX:",
+        new="if False:",
+        test="tests/unit/triplets/test_profile.py",
+    ),
+    Mutation(
+        invariant="I18",
+        name="what is no message is a fault of ours",
+        path="services/chassis/interceptors.py",
+        old="raise RefusedError(_MALFORMED) from None",
+        new="raise",
+        test="tests/rpc/test_calls.py -k no_message",
+    ),
 )

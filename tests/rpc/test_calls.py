@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -63,6 +64,16 @@ async def test_an_internal_rpc_refuses_a_tenants_key(channel: grpc.aio.Channel) 
     refusal = await refused(stub.GetDomain(pb.GetDomainRequest(), metadata=ACME))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "INTERNAL_RPC")
     assert refusal.domain == "trine"
+
+
+async def test_what_is_no_message_is_refused_once_its_caller_is_known(
+    channel: grpc.aio.Channel,
+) -> None:
+    call: Any = channel.unary_unary(f"/{NAMES[0]}/GetDomain")
+    refusal = await refused(call(b"\xff", metadata=MESH))
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.reason == "REQUEST_MALFORMED"
+    assert (await refused(call(b"\xff"))).code is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_a_method_that_nobody_serves_is_unimplemented(channel: grpc.aio.Channel) -> None:

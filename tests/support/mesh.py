@@ -150,6 +150,11 @@ class Mesh:
         killed = self.signal(name, signal.SIGKILL)
         until(lambda: True if self._now()["pids"][name] not in (0, killed) else None)
 
+    def pids(self) -> dict[str, int]:
+        """Its processes."""
+        found: dict[str, int] = self._now()["pids"]
+        return found
+
     def _now(self) -> Json:
         found = self.home.read_mesh()
         assert found is not None

@@ -22,7 +22,7 @@ STRING_CHARACTERS_MAX = 1_000
 TEXT_CHARACTERS_MAX = 20_000
 _USER_ID = re.compile(r"[!-.0-~]{1,128}")
 USER_ID_RULE = 'must be 1 to 128 printable ASCII characters without "/" and spaces'
-INTEGER_MAX = 2**53
+NUMBER_MAX = 2**53
 """JSON numbers are doubles: beyond this they stop naming single integers."""
 
 
@@ -130,8 +130,11 @@ def check_value(path: str, field: Field, value: object) -> Value:
 def _check_number(path: str, field: Field, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise FieldInvalidError(path, "must be a number")
-    if field.type == "integer" and (value != int(value) or abs(value) > INTEGER_MAX):
-        raise FieldInvalidError(path, "must be a whole number of at most 2^53")
+    # One number that float32, in which heads are learned, cannot hold would spoil its whole domain.
+    if abs(value) > NUMBER_MAX:
+        raise FieldInvalidError(path, "must be at most 2^53 in size")
+    if field.type == "integer" and value != int(value):
+        raise FieldInvalidError(path, "must be a whole number")
     return float(value)
 
 

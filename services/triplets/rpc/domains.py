@@ -27,6 +27,7 @@ from services.triplets.core.sharing import (
 )
 
 PAGE_DOMAINS_MAX = 1_000
+TRIPLETS_MAX = 2**53
 PAGE_SNAPSHOTS_MAX = 1_000
 
 
@@ -72,6 +73,8 @@ class DomainServicer(domain_service_pb2_grpc.DomainServiceServicer):
         self, request: domain_service_pb2.RecordTrainingRequest, context: Context
     ) -> domain_service_pb2.RecordTrainingResponse:
         count = request.trained_triplets_count
+        if not 0 <= count <= TRIPLETS_MAX:
+            raise FieldInvalidError("trained_triplets_count", f"must be 0 to {TRIPLETS_MAX}")
         if request.tenant == SHARED:
             await self._store.save_shared_trained(request.domain, count)
         else:

@@ -58,6 +58,16 @@ class ExposureServicer(exposure_service_pb2_grpc.ExposureServiceServicer):
 
 
 def _from_proto(message: pb.RecordExposuresRequest.Exposure) -> Exposure:
+    try:
+        match_time = message.match_time.ToDatetime(datetime.UTC)
+    except ValueError:
+        raise FieldInvalidError("exposures.match_time", "must be a time") from None
+    explored = message.exploration
+    columns: list[Sequence[float]] = [message.scores]
+    if message.HasField("exploration"):
+        columns += [explored.ranker_ranks, explored.propensities]
+    if {len(column) for column in columns} != {len(message.candidates)}:
+        raise FieldInvalidError("exposures", "must say as much of each candidate")
     return Exposure(
         match_id=message.match_id,
         tenant=message.tenant,
@@ -65,14 +75,14 @@ def _from_proto(message: pb.RecordExposuresRequest.Exposure) -> Exposure:
         head=message.head,
         tier=message.tier,
         run_id=message.run_id,
-        match_time=message.match_time.ToDatetime(datetime.UTC),
+        match_time=match_time,
         seeker=message.seeker,
         first_rank=message.first_rank,
         candidates=message.candidates,
         scores=message.scores,
         rollout_id=message.rollout_id,
         arm=message.arm,
-        exploration=_exploration(message.exploration) if message.HasField("exploration") else None,
+        exploration=_exploration(explored) if message.HasField("exploration") else None,
     )
 
 

@@ -66,6 +66,7 @@ def test_null_means_no_value() -> None:
         ("age", None),
         ("height", math.inf),
         ("height", math.nan),
+        ("height", 1e17),
         ("smoker", 1.0),
         ("city", 5.0),
         ("city", "x" * 1001),

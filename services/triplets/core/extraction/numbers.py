@@ -31,7 +31,7 @@ from services.triplets.core.extraction.text import (
     stem,
     word_set,
 )
-from services.triplets.core.profile import INTEGER_MAX
+from services.triplets.core.profile import NUMBER_MAX
 from services.triplets.core.schema import Field
 
 NAMED = 0.95
@@ -364,4 +364,4 @@ def _fitting(field: Field, value: float, *, exact: bool) -> float | None:
         if exact and value != int(value):
             return None
         value = float(round(value))
-    return value if abs(value) <= INTEGER_MAX else None
+    return value if abs(value) <= NUMBER_MAX else None
