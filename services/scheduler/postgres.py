@@ -81,10 +81,11 @@ class PostgresSchedulerStore(PostgresRollouts):
 
     async def read_run(self, tenant: str, run_id: str) -> Run | None:
         """Returns a run with its loss curve."""
-        row = await self._of(tenant).fetchrow(_SQL["read_run"], tenant, run_id)
+        async with self._database.begin(tenant) as connection:
+            row = await connection.fetchrow(_SQL["read_run"], tenant, run_id)
+            points = await connection.fetch(_SQL["loss_curve"], tenant, run_id)
         if row is None:
             return None
-        points = await self._of(tenant).fetch(_SQL["loss_curve"], tenant, run_id)
         return dataclasses.replace(_run(row), loss_curve=tuple(LossPoint(*p) for p in points))
 
     async def read_runs(self, tenant: str, run_ids: Collection[str]) -> list[Run]:

@@ -24,7 +24,7 @@ from tests.support.runs import (
     run_of,
 )
 
-SOON = 0.02
+SOON = 0.06
 LATE = 30.0
 
 
