@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import grpc
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import Counter, Histogram
 
 from services.chassis.auth import FORWARDED_KEY, MESH, Authenticator, set_current_caller
@@ -194,6 +195,14 @@ def _describe_plainly(error: Exception, request: web.Request) -> PublicError | N
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         message = f"The body is larger than {JSON_BYTES_MAX} bytes."
         return PublicError(grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE", message)
+    if isinstance(
+        error, HttpProcessingError | web.RequestPayloadError
+    ):  # a part's headers, or an encoding that is none
+        return PublicError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "REQUEST_MALFORMED",
+            "The body is not of the form or encoding that its headers say.",
+        )
     if isinstance(error, _UnknownMethodError):
         message = f"There is no {request.method} {request.path}."
         return PublicError(grpc.StatusCode.NOT_FOUND, "METHOD_NOT_FOUND", message)
