@@ -156,6 +156,8 @@ class _Door:
             if request.get(_BEGUN):
                 raise  # the answer is on its way: breaking it off is all that is left to say
             response = self._dialect.refuse(self._describe(error, request))
+            if isinstance(error, _UNREADABLE):
+                response.force_close()  # nobody knows where on the connection the next call begins
             await _read_rest(request)
         route = self._dialect.prefix + self._route.path
         labels = (self._dialect.name, request.method, route)
@@ -195,9 +197,7 @@ def _describe_plainly(error: Exception, request: web.Request) -> PublicError | N
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         message = f"The body is larger than {JSON_BYTES_MAX} bytes."
         return PublicError(grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE", message)
-    if isinstance(
-        error, HttpProcessingError | web.RequestPayloadError
-    ):  # a part's headers, or an encoding that is none
+    if isinstance(error, _UNREADABLE):
         return PublicError(
             grpc.StatusCode.INVALID_ARGUMENT,
             "REQUEST_MALFORMED",
@@ -215,6 +215,8 @@ def _describe_plainly(error: Exception, request: web.Request) -> PublicError | N
     return None
 
 
+_UNREADABLE = (HttpProcessingError, web.RequestPayloadError)
+"""A part's headers that are none, or an encoding that is not the body's."""
 _DIALECT: web.RequestKey[Dialect] = web.RequestKey("dialect", Dialect)
 _STARTED: web.RequestKey[float] = web.RequestKey("started", float)
 _ID: web.RequestKey[str] = web.RequestKey("request_id", str)
