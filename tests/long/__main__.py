@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from tests.long.artifacts import measure_artifacts
 from tests.long.crashes import measure_crashes
 from tests.long.edge import measure_edge
+from tests.long.faults import measure_faults
 from tests.long.fuzz import measure_fuzz
 from tests.long.mutations import measure_mutations
 from tests.long.record import Record
@@ -20,6 +21,7 @@ PARTS: Mapping[str, Callable[[Record], bool]] = {
     "artifacts": measure_artifacts,
     "edge": measure_edge,
     "fuzz": measure_fuzz,
+    "faults": measure_faults,
     "mutations": measure_mutations,
     "simulation": measure_simulation,
 }
