@@ -13,6 +13,7 @@ from tests.long.edge import measure_edge
 from tests.long.faults import measure_faults
 from tests.long.fuzz import measure_fuzz
 from tests.long.mutations import measure_mutations
+from tests.long.power import measure_power
 from tests.long.record import Record
 from tests.long.simulation import measure_simulation
 
@@ -23,6 +24,7 @@ PARTS: Mapping[str, Callable[[Record], bool]] = {
     "fuzz": measure_fuzz,
     "faults": measure_faults,
     "mutations": measure_mutations,
+    "power": measure_power,
     "simulation": measure_simulation,
 }
 """Each adds its figures to the record and says whether everything held."""
