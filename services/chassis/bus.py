@@ -25,6 +25,8 @@ EVENTS_BYTES_MAX = 1024**3
 EVENT_BYTES_MAX = 20 * 1024
 PUBLISH_SECONDS_MAX = 5.0
 MONITOR_SECONDS_MAX = 2.0
+PING_SECONDS = 3
+"""A connection that does not answer two pings is given up; of itself the client takes minutes."""
 
 Hint = Callable[[str], Awaitable[None]]
 """Called with a subject when something may have changed there."""
@@ -190,6 +192,7 @@ async def open_bus(url: str) -> AsyncIterator[NatsBus]:
         connect_timeout=2,
         reconnect_time_wait=0.25,
         max_reconnect_attempts=-1,
+        ping_interval=PING_SECONDS,
         error_cb=failed,
     )
     try:

@@ -6,7 +6,9 @@ the owner migrates, a service connects as a role that owns nothing, and each of 
 says whose rows it is about; the policies of the migrations show it no others.
 """
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import re
@@ -31,6 +33,17 @@ EVERYONE = "*"
 
 POOL_CONNECTIONS_MAX = 16
 COMMAND_SECONDS_MAX = 60.0
+ANSWER_SECONDS_MAX = 3.0
+"""For what the server answers at once: a connection that a part of the network has forgotten says
+nothing for ever, and those who wait for it hold the pool."""
+GONE_SETTINGS = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+    "idle_in_transaction_session_timeout": "60000",
+}
+"""When the server for its part gives up a client, and the locks that it holds."""
 DURABLE_SETTINGS = ("fsync", "full_page_writes", "synchronous_commit")
 """What a server that keeps its word does not turn off."""
 _MIGRATION_LOCK = 0x7472696E65  # "trine"
@@ -122,12 +135,37 @@ class Database:
             snapshot: It only reads, and sees one moment.
         """
         isolation: Any = "repeatable_read" if snapshot else None
-        async with (
-            self._pool.acquire() as connection,
-            connection.transaction(isolation=isolation, readonly=snapshot),
-        ):
-            await connection.execute(_SAY_WHOSE, ",".join(tenants))
-            yield connection
+        connection = await self._pool.acquire()
+        try:
+            transaction = connection.transaction(isolation=isolation, readonly=snapshot)
+            async with _answered_soon(connection):
+                await transaction.start()
+                await connection.execute(_SAY_WHOSE, ",".join(tenants))
+            try:
+                yield connection
+            except BaseException:
+                with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    async with _answered_soon(connection):
+                        await transaction.rollback()
+                raise
+            await transaction.commit()
+        finally:
+            await self._pool.release(connection, timeout=ANSWER_SECONDS_MAX)
+
+
+@asynccontextmanager
+async def _answered_soon(connection: Connection) -> AsyncIterator[None]:
+    """Gives a connection up whose other end does not answer what takes no time.
+
+    Raises:
+        TimeoutError: so it is.
+    """
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            yield
+    except TimeoutError:
+        connection.terminate()
+        raise
 
 
 @asynccontextmanager
@@ -146,7 +184,12 @@ async def open_database(
         min_size=1,
         max_size=connections_max,
         command_timeout=COMMAND_SECONDS_MAX,
-        server_settings={"search_path": schema, "application_name": f"trine-{schema}"},
+        timeout=ANSWER_SECONDS_MAX,
+        server_settings={
+            "search_path": schema,
+            "application_name": f"trine-{schema}",
+            **GONE_SETTINGS,
+        },
     )
     async with pool:
         async with pool.acquire() as connection:

@@ -21,6 +21,9 @@ STEADY_SECONDS = 10.0
 """A child that has run for so long starts with the shortest pause again."""
 
 RESTARTS_BEFORE_READY_MAX = 5
+LOOK_SECONDS = 1.0
+BEYOND_HELP_SECONDS = 5.0
+"""Longer than a start takes, during which a server may say the same."""
 
 
 class MeshStartError(Exception):
@@ -39,6 +42,8 @@ class ChildSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     orphan_signal: signal.Signals = signal.SIGKILL
     """What the child gets when its parent dies."""
+    is_beyond_help: Callable[[], Awaitable[bool]] | None = None
+    """Whether the process says of itself that it cannot go on: only another start helps."""
 
 
 class Child:
@@ -103,6 +108,18 @@ class Child:
             # The machine may be out of memory, processes or disk for a while: that is one more end.
             with contextlib.suppress(OSError):
                 await self.start()
+
+    async def look_after(self) -> None:
+        """Ends a process that has been beyond help for a while; `supervise` starts the next."""
+        ask = self.spec.is_beyond_help
+        since = time.monotonic()
+        while ask is not None:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not self.pid or not await ask():
+                since = time.monotonic()
+            elif time.monotonic() - since > BEYOND_HELP_SECONDS and self._process is not None:
+                self._process.kill()
+                since = time.monotonic()
 
     async def stop(self, seconds_max: float = 10.0) -> None:
         """Ends the process, by force if it does not listen."""

@@ -14,6 +14,7 @@ import sysconfig
 import tempfile
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
 import asyncpg
@@ -28,6 +29,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 POSTGRES_USER = "trine"
 LOOPBACK = "127.0.0.1"
 _TLS_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+UNHEALTHY = HTTPStatus.SERVICE_UNAVAILABLE
 CONNECTIONS_MAX = 20_000
 CONNECTIONS_MIN = 100
 FILES_SPARED = 4_000
@@ -121,6 +123,7 @@ def nats(home: Home, port: int, monitor_port: int, secrets: Secrets) -> ChildSpe
     """nats-server with JetStream."""
     program = Path(sysconfig.get_path("scripts")) / "nats-server"
     config = home.config / "nats.conf"
+    health = f"http://{LOOPBACK}:{monitor_port}/healthz"
     home.nats.mkdir(exist_ok=True)
     _fill(
         DEPLOY / "nats" / "nats.conf",
@@ -136,8 +139,10 @@ def nats(home: Home, port: int, monitor_port: int, secrets: Secrets) -> ChildSpe
     return ChildSpec(
         name="nats",
         command=[str(program), "-c", str(config)],
-        is_ready=lambda: _answers(f"http://{LOOPBACK}:{monitor_port}/healthz"),
+        is_ready=lambda: _answers(health),
         log=home.log("nats"),
+        # Its stream stays unwritable after the disk was full, and this alone says so.
+        is_beyond_help=lambda: _answers(health, UNHEALTHY),
     )
 
 
@@ -207,13 +212,15 @@ def _fill(template: Path, target: Path, **values: object) -> None:
         file.write(string.Template(template.read_text()).substitute(values))
 
 
-async def _answers(url: str) -> bool:
-    """Whether a GET gives 200."""
+async def _answers(url: str, status: int = HTTPStatus.OK) -> bool:
+    """Whether a GET gives a status."""
 
     def get() -> bool:
         try:
             with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310  # loopback
-                return bool(response.status == 200)
+                return bool(response.status == status)
+        except urllib.error.HTTPError as error:
+            return error.code == status
         except (OSError, urllib.error.URLError):
             return False
 

@@ -98,6 +98,7 @@ class Supervisor:
         for child in children:
             await child.start()
             self._watching.append(asyncio.create_task(child.supervise()))
+            self._watching.append(asyncio.create_task(child.look_after()))
         await asyncio.gather(*(child.until_ready(READY_SECONDS_MAX) for child in children))
 
     async def _create_tenant(self) -> Secrets:

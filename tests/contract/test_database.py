@@ -5,10 +5,12 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from services.chassis import database
 from services.chassis.database import (
     EVERYONE,
     SchemaOutdatedError,
@@ -22,6 +24,8 @@ from services.chassis.database import migrate as migrate_schema
 from services.gateway.postgres import queries as gateway
 from services.scheduler import postgres as scheduler
 from services.triplets.postgres import queries as triplets
+from tests.support.fault_proxy import FaultProxy
+from tests.support.faults import DeliberateError, act_and_fail
 from tests.support.infrastructure import SERVICE_ROLE, Servers
 
 FIRST = "create table things (name text primary key); insert into things values ('first');"
@@ -125,6 +129,33 @@ async def test_every_connection_of_the_pool_sees_its_schema_first(
         async with begin() as connection:
             await connection.execute("set search_path to public")
         assert await opened.of().fetchval("select count(*) from things") == 2
+
+
+async def test_a_forgotten_connection_is_given_up_soon_also_in_mid_transaction(
+    servers: Servers, schema: str, migrations: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "ANSWER_SECONDS_MAX", 0.5)
+    await migrate(servers.postgres_dsn, schema, migrations)
+    address = urlsplit(servers.service_dsn)
+    link = FaultProxy(address.port or 0)
+    user = address.netloc.rpartition("@")[0]
+    dsn = address._replace(netloc=f"{user}@127.0.0.1:{link.port}").geturl()
+    try:
+        async with open_database(dsn, schema, migrations, connections_max=1) as opened:
+            assert await opened.of().fetchval("select 1") == 1
+            link.forget()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(opened.of().fetchval("select 1"), 5)
+            assert await opened.of().fetchval("select 1") == 1
+
+            async def forget(_: object) -> None:
+                link.forget()
+
+            with pytest.raises(DeliberateError):
+                await asyncio.wait_for(act_and_fail(opened.begin(), forget), 5)
+            assert await opened.of().fetchval("select 1") == 1
+    finally:
+        link.close()
 
 
 async def test_the_pool_is_closed_with_the_block(

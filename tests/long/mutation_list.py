@@ -2,11 +2,13 @@
 
 from tests.long.crash_mutations import CRASH_MUTATIONS
 from tests.long.edge_mutations import EDGE_MUTATIONS
+from tests.long.fault_mutations import FAULT_MUTATIONS
 from tests.long.mutation import Mutation
 
 MUTATIONS: tuple[Mutation, ...] = (
     *CRASH_MUTATIONS,
     *EDGE_MUTATIONS,
+    *FAULT_MUTATIONS,
     Mutation(
         invariant="I12",
         name="a domain's head is a model of those who do not have the domain",

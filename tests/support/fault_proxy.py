@@ -62,11 +62,11 @@ class FaultProxy:
         self._target_port = target_port
         self._connections: set[_Connection] = set()
         self._loop = asyncio.new_event_loop()
-        starting = asyncio.start_server(self._carry, "127.0.0.1", 0)
-        self._server = self._loop.run_until_complete(starting)
-        self.port: int = self._server.sockets[0].getsockname()[1]
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+        starting = asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
+        self.port: int = self._server.sockets[0].getsockname()[1]
 
     def reset(self) -> None:
         """Resets all connections."""
@@ -78,10 +78,19 @@ class FaultProxy:
 
     def close(self) -> None:
         """Ends all connections and the proxy."""
-        self._loop.call_soon_threadsafe(self._server.close)
-        self.reset()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        for connection in list(self._connections):
+            connection.reset()
+        carrying = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in carrying:
+            task.cancel()
+        await asyncio.gather(*carrying, return_exceptions=True)
 
     def _each(self, act: Callable[[_Connection], None]) -> None:
         done = threading.Event()

@@ -143,9 +143,9 @@ async def _lose_power(
     load_seconds: float,
 ) -> tuple[int, int]:
     image, copy = folder / "disk.img", folder / "copy.img"
-    _new_disk(image)
+    new_disk(image)
     acknowledged: list[Number] = []
-    with _mounted(image, folder / "disk") as place:
+    with mounted(image, folder / "disk") as place:
         child = Child(spec(prepare_home(place / "home")), lambda: None)
         try:
             await child.start()
@@ -163,7 +163,7 @@ async def _lose_power(
             await asyncio.gather(writing, return_exceptions=True)
         finally:
             await child.stop()
-    with _mounted(copy, folder / "disk") as place:
+    with mounted(copy, folder / "disk") as place:
         child = Child(spec(Home(place / "home")), lambda: None)
         try:
             await child.start()
@@ -174,14 +174,16 @@ async def _lose_power(
     return len(before), len(set(before) - found)
 
 
-def _new_disk(image: Path) -> None:
+def new_disk(image: Path) -> None:
+    """Makes an empty ext4 file system in a file."""
     with image.open("wb") as file:
         file.truncate(DISK_BYTES)
-    _run("mkfs.ext4", "-q", image)
+    _run("mkfs.ext4", "-q", "-m", "0", image)
 
 
 @contextmanager
-def _mounted(image: Path, place: Path) -> Iterator[Path]:
+def mounted(image: Path, place: Path) -> Iterator[Path]:
+    """Mounts an image for the length of a block."""
     place.mkdir(exist_ok=True)
     # The journal is not written for its age alone while the image is copied.
     _run("mount", "-o", "loop,commit=300", image, place)

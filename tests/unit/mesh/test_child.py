@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -263,3 +264,22 @@ async def test_a_child_is_told_its_settings_and_not_its_parents(
     lines = watched.log.read_text().splitlines()
     assert [line for line in lines if line.startswith("TRINE_")] == ["TRINE_TOLD=this"]
     assert "PLAIN=inherited" in lines
+
+
+async def test_a_child_that_says_that_it_is_beyond_help_is_started_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(supervising, "BEYOND_HELP_SECONDS", 0.1)
+    made = watched.make(FOREVER)
+
+    async def is_beyond_help() -> bool:
+        return len(watched.starts()) == 1
+
+    watched.child = child = Child(replace(made.spec, is_beyond_help=is_beyond_help), watched._tell)
+    async with supervised(child):
+        looking = asyncio.create_task(child.look_after())
+        await watched.until_started(2)
+        await asyncio.sleep(0.3)
+        assert child.restarts_count == 1
+        looking.cancel()

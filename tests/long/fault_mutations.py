@@ -1,0 +1,22 @@
+"""Mutations of what lets the mesh recover by itself from faults around it."""
+
+from tests.long.mutation import Mutation
+
+FAULT_MUTATIONS = (
+    Mutation(
+        invariant="I1",
+        name="NATS acknowledges before its disk has written",
+        path="deploy/nats/nats.conf",
+        old="sync_interval: always\n",
+        new="sync_interval: 120s\n",
+        test="tests/adapters/test_power_cuts.py",
+    ),
+    Mutation(
+        invariant="I5",
+        name="a connection over which nothing comes any more is waited for",
+        path="services/chassis/database.py",
+        old="async with asyncio.timeout(ANSWER_SECONDS_MAX):",
+        new="async with asyncio.timeout(None):",
+        test="tests/contract/test_database.py",
+    ),
+)
