@@ -161,6 +161,7 @@ def envoy(home: Home, ports: dict[str, int]) -> ChildSpec:
         ADMIN_PORT=ports["envoy_admin"],
         CONNECTIONS_MAX=_connections_max(),
         HEADERS_SECONDS=os.environ.get("TRINE_HEADERS_SECONDS", "5"),
+        CALLS_AT_ONCE=os.environ.get("TRINE_CALLS_AT_ONCE", "256"),
         REQUEST_SECONDS=os.environ.get("TRINE_REQUEST_SECONDS", "30"),
         UPSTREAM_TLS=_upstream_tls(certificates()),
         DESCRIPTORS=descriptors,

@@ -34,6 +34,7 @@ HEADERS_SECONDS, REQUEST_SECONDS = 0.5, 1.0
 SLOW_CLIENTS = 30
 POST = b"POST /v1/match HTTP/1.1\r\nhost: x\r\n"
 CONNECTIONS_MAX = 120
+CALLS_AT_ONCE = 40
 LONG_SECONDS = REQUEST_SECONDS + 0.6
 BUSY = PublicError(
     grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", "Not now.", {"a": "b"}, retry_seconds=1.5
@@ -135,7 +136,8 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(programs, "CONNECTIONS_MAX", CONNECTIONS_MAX)
         times = {"HEADERS": HEADERS_SECONDS, "REQUEST": REQUEST_SECONDS}
-        with set_environment(**{f"TRINE_{name}_SECONDS": str(at) for name, at in times.items()}):
+        settings = {f"TRINE_{name}_SECONDS": str(at) for name, at in times.items()}
+        with set_environment(**settings, TRINE_CALLS_AT_ONCE=str(CALLS_AT_ONCE)):
             spec = programs.envoy(home, ports)
     with spec.log.open("wb") as log, subprocess.Popen(spec.command, stdout=log, stderr=log) as run:
         try:
@@ -446,6 +448,19 @@ async def test_connections_beyond_the_limit_are_closed_and_the_others_go_on(edge
         for read, (_, writer) in zip(reads, opened, strict=True):
             read.cancel()
             writer.close()
+
+
+async def test_calls_beyond_what_serving_takes_at_once_are_told_to_come_again(edge: Edge) -> None:
+    limits = httpx.Limits(max_connections=CONNECTIONS_MAX)
+    async with httpx.AsyncClient(base_url=edge.url, timeout=10, limits=limits) as client:
+        slow = [client.post("/v1/match", json={"user_id": "slow"}) for _ in range(60)]
+        answers = await asyncio.gather(*slow)
+        shed = [answer for answer in answers if answer.status_code == 429]
+        assert len(shed) == 60 - CALLS_AT_ONCE
+        for answer in shed:
+            assert read_refusal(answer)["reason"] == "OVERLOADED"
+            assert answer.headers["retry-after"] == "1"
+        assert (await client.post("/v1/match", json={})).status_code == 200
 
 
 async def test_a_client_that_resets_stream_after_stream_is_cut_off(edge: Edge) -> None:

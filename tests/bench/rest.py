@@ -34,14 +34,22 @@ class Connection:
         head = f"POST {path} HTTP/1.1\r\n{self._headers}Content-Length: {len(content)}\r\n\r\n"
         return head.encode() + content
 
+    def is_open(self) -> bool:
+        """Whether the other side has not closed it."""
+        return not self._reader.at_eof()
+
     async def ask(self, request: bytes) -> bytes | None:
         """Sends a request and returns the answer's body; None for anything but 200."""
+        head, body = await self.exchange(request)
+        return body if head.startswith(b"HTTP/1.1 200 ") else None
+
+    async def exchange(self, request: bytes) -> tuple[bytes, bytes]:
+        """Sends a request and returns the answer's head and body."""
         self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = _LENGTH.search(head)
         assert length is not None, head
-        body = await self._reader.readexactly(int(length[1]))
-        return body if head.startswith(b"HTTP/1.1 200 ") else None
+        return head, await self._reader.readexactly(int(length[1]))
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from tests.long.crashes import measure_crashes
 from tests.long.edge import measure_edge
 from tests.long.faults import measure_faults
 from tests.long.fuzz import measure_fuzz
+from tests.long.load import measure_load
 from tests.long.mutations import measure_mutations
 from tests.long.power import measure_power
 from tests.long.record import Record
@@ -23,6 +24,7 @@ PARTS: Mapping[str, Callable[[Record], bool]] = {
     "edge": measure_edge,
     "fuzz": measure_fuzz,
     "faults": measure_faults,
+    "load": measure_load,
     "mutations": measure_mutations,
     "power": measure_power,
     "simulation": measure_simulation,

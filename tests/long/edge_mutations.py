@@ -124,6 +124,22 @@ EDGE_MUTATIONS: tuple[Mutation, ...] = (
         test="tests/rpc/test_calls.py",
     ),
     Mutation(
+        invariant="I18",
+        name="calls wait in front of serving, however many",
+        path="deploy/envoy/envoy.yaml",
+        old="      circuit_breakers: { thresholds: [{ max_requests: $CALLS_AT_ONCE }] }\n",
+        new="",
+        test="tests/adapters/test_envoy.py",
+    ),
+    Mutation(
+        invariant="I18",
+        name="who is shed in front of serving hears that it is away",
+        path="deploy/envoy/envoy.yaml",
+        old="- filter: *is_shed\n                      status_code: 429\n",
+        new="- filter: *is_shed\n",
+        test="tests/adapters/test_envoy.py",
+    ),
+    Mutation(
         invariant="I12",
         name="secrets are logged",
         path="services/chassis/telemetry.py",
