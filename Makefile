@@ -40,7 +40,8 @@ check: $(INSTALLED)  ## lint, types, contracts and unit tests (under a minute)
 bench: $(INSTALLED)  ## measures the mesh against its floors and prints the ratios
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
 
-test-long: $(INSTALLED)  ## learning quality through the mesh, how often the gate is right, MOVIELENS=folder (minutes)
+test-long: $(INSTALLED)  ## reliability at length (tests/RELIABILITY.md), learning quality, MOVIELENS=folder (hours)
+	$(BIN)/python -m tests.long
 	$(BIN)/python -m tests.bench.quality
 	$(BIN)/python -m tests.bench.gate
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[bench]'

@@ -2,6 +2,7 @@
 
 A mutation is a replacement in one file of a copy of the project. The tests that it names must pass
 on the copy as it is, and fail once it is applied: otherwise they could not see what they are for.
+Each core has a copy of its own.
 """
 
 import os
@@ -9,7 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 
 from tests.long.mutation import Mutation
@@ -32,27 +37,38 @@ class Result:
 
 def measure_mutations(record: Record) -> bool:
     """Applies every mutation of the list in turn; holds if each one is caught."""
-    rows = []
+    ordered = sorted(MUTATIONS, key=lambda mutation: mutation.test)
+    share = -(-len(ordered) // (os.cpu_count() or 1))
+    shares = [ordered[start : start + share] for start in range(0, len(ordered), share)]
+    with ThreadPoolExecutor(len(shares)) as pool:
+        said = dict(chain.from_iterable(pool.map(_try_all, shares)))
+    record.table(
+        ("invariant", "mutation", "file", "caught by"),
+        [(m.invariant, m.name, f"`{m.path}`", said[m]) for m in MUTATIONS],
+    )
+    return all(words.startswith("`") for words in said.values())
+
+
+def _try_all(mutations: Sequence[Mutation]) -> list[tuple[Mutation, str]]:
+    """Tries mutations one after another on a copy of the project."""
     with tempfile.TemporaryDirectory(prefix="trine-mutations-") as folder:
         copy = Path(folder)
         _copy_project(copy)
-        for mutation in MUTATIONS:
-            rows.append((mutation, _try(copy, mutation)))
+        run_unbroken = cache(partial(_run_tests, copy))
+        rows = []
+        for mutation in mutations:
+            rows.append((mutation, _try(copy, mutation, run_unbroken)))
             print(f"{mutation.name}: {rows[-1][1]}", flush=True)
-    record.table(
-        ("invariant", "mutation", "file", "caught by"),
-        [(m.invariant, m.name, f"`{m.path}`", said) for m, said in rows],
-    )
-    return all(said.startswith("`") for _, said in rows)
+        return rows
 
 
-def _try(copy: Path, mutation: Mutation) -> str:
+def _try(copy: Path, mutation: Mutation, run_unbroken: Callable[[str], Result]) -> str:
     """The test that caught a mutation, or what went wrong, in words."""
     file = copy / mutation.path
     text = file.read_text()
     if text.count(mutation.old) != 1:
         return f"NOT APPLICABLE: its text stands {text.count(mutation.old)} times in the file"
-    if not (before := _run_tests(copy, mutation.test)).passed:
+    if not (before := run_unbroken(mutation.test)).passed:
         return f"NOT TRIED: {before.first_failure} fails without it"
     file.write_text(text.replace(mutation.old, mutation.new))
     try:
