@@ -69,6 +69,16 @@ def test_taste_that_features_cannot_add_up_is_learned_by_the_cross_stage() -> No
     assert auc(with_cross).challenger > auc(without).challenger + 0.01
 
 
+def test_people_without_a_text_keep_nobody_from_learning() -> None:
+    content = snapshot(people=60, partners=12, textless=5)
+    arrays, head = load(content), OnnxHead(learn(content).files)
+    for person in (0, 10):
+        query = head.map_query(
+            arrays["columns"][[person]], arrays["vectors"][[person]].astype(np.float32)
+        )
+        assert np.isfinite(query).all()
+
+
 def test_the_next_head_is_measured_against_the_one_in_use() -> None:
     content = snapshot(people=120, partners=16)
     first = learn(content)

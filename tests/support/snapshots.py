@@ -26,11 +26,12 @@ def snapshot(
     columns: list[dict[str, Any]] = COLUMNS,
     taste: float = 0.0,
     positive: float | None = None,
+    textless: int = 0,
 ) -> bytes:
     """A snapshot in which some people are easily pleased, others please easily, and age attracts.
 
     `taste` is how much a seeker's income decides which ages they like; `positive` fixes everyone's
-    chance of a yes.
+    chance of a yes; the first `textless` people have no vector.
     """
     random = np.random.default_rng(seed)
     values = np.full((people, len(columns)), np.nan, np.float32)
@@ -46,6 +47,7 @@ def snapshot(
     ease, appeal = random.normal(size=(2, people))
     vectors = random.normal(size=(people, DIM))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[:textless] = 0
 
     seekers = np.repeat(np.arange(people, dtype=np.int32), partners)
     candidates = np.concatenate(

@@ -82,7 +82,9 @@ class QueryMapTraining:
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
         )
-        self._positives, self._negatives, self._absent = _group(snapshot, rows)
+        # The slope of a length is not defined at 0: who has no vector has nothing to be mapped yet.
+        known = rows[snapshot.vectors[snapshot.seekers[rows]].any(1)]
+        self._positives, self._negatives, self._absent = _group(snapshot, known)
         drawn = torch.bincount(
             snapshot.candidates[self._positives], minlength=snapshot.users_count
         ).double()
