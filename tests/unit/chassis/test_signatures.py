@@ -62,7 +62,7 @@ def test_noise_is_not_signed() -> None:
             verifier.open(dice.randbytes(dice.randrange(500)))
 
 
-@pytest.mark.parametrize("keys", ["", "00", "zz" * 32, f"{public_key_of(NEW)},"])
+@pytest.mark.parametrize("keys", ["", "00", "zz" * 32, "0" * 64 + ","])
 def test_what_is_no_key_is_refused_at_once(keys: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # whatever cryptography says of it
         Verifier(keys)
