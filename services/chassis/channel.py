@@ -12,8 +12,9 @@ from services.chassis.certificates import Certificates
 
 DEADLINE_SECONDS = 10.0
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
-PING_MILLISECONDS = 20_000
-"""A call that is quiet for so long asks whether the other side is still there."""
+PING_MILLISECONDS = 5_000
+"""A connection that is quiet for so long asks whether the other side is still there, and is given
+up if it has not been told in as long again: a network may forget it, and tells nobody."""
 
 # A call that met a dead connection may have been carried out: every RPC inside the mesh may
 # therefore be repeated.
@@ -40,6 +41,9 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.keepalive_time_ms", PING_MILLISECONDS),
+    ("grpc.keepalive_timeout_ms", PING_MILLISECONDS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),  # no limit
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )

@@ -59,7 +59,8 @@ async def serving(
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),
-            # By default a call that is quiet for minutes would be broken off for its pings.
+            # By default a connection that is quiet for minutes would be broken off for its pings.
+            ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", PING_MILLISECONDS // 2),
         ],
     )

@@ -26,6 +26,7 @@ from services.mesh.programs import LOOPBACK, python_module
 
 READY_SECONDS_MAX = 60.0
 LOOK_SECONDS = 0.05
+TELL_AGAIN_SECONDS = 1.0
 ALREADY_RUNNING = 3
 """Exit status when another supervisor holds the home."""
 
@@ -141,7 +142,10 @@ class Supervisor:
             "restarts": {child.spec.name: child.restarts_count for child in self._children},
             "supervisor": os.getpid(),
         }
-        self._home.write_mesh(content)
+        try:
+            self._home.write_mesh(content)
+        except OSError:  # the disk is full, and whoever supervises goes on
+            asyncio.get_running_loop().call_later(TELL_AGAIN_SECONDS, self._tell)
 
     def _start_guard(self) -> None:
         self._guard = subprocess.Popen(

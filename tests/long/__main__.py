@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from tests.long.artifacts import measure_artifacts
 from tests.long.crashes import measure_crashes
 from tests.long.edge import measure_edge
-from tests.long.faults import measure_faults
+from tests.long.faults import measure_faults, measure_links
 from tests.long.fuzz import measure_fuzz
 from tests.long.load import measure_load
 from tests.long.mutations import measure_mutations
@@ -25,6 +25,7 @@ PARTS: Mapping[str, Callable[[Record], bool]] = {
     "fuzz": measure_fuzz,
     "faults": measure_faults,
     "load": measure_load,
+    "links": measure_links,
     "mutations": measure_mutations,
     "power": measure_power,
     "simulation": measure_simulation,

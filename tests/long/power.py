@@ -32,7 +32,7 @@ def measure_power(record: Record) -> bool:
         record.say(f"Not measured: {reason}.")
         return False
     rows, held = [], True
-    for name, cut in (SAFE | UNSAFE).items():
+    for name, cut in {**SAFE, **UNSAFE}.items():
         acknowledged = lost = 0
         for _ in range(CUTS):
             with tempfile.TemporaryDirectory(prefix="trine-power-") as folder:

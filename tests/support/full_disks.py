@@ -1,0 +1,79 @@
+"""A disk that is full for a while, under all that a mesh keeps."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+
+from services.chassis.bus import PublishError, open_bus
+from services.mesh.programs import LOOPBACK
+from tests.support.mesh import Mesh, run_async
+
+FULL_SECONDS = 15.0
+EVENTS_REFUSED_MAX = 100
+SEGMENTS = 8
+"""Of PostgreSQL's log: more than it has ready."""
+_SMALLEST_BYTES = 4096
+_LARGEST_BYTES = 1024**3
+
+
+@contextmanager
+def filled(place: Path) -> Iterator[None]:
+    """Leaves no block of a disk free for the length of a block."""
+    ballast: list[Path] = []
+    size = _LARGEST_BYTES
+    try:
+        while size >= _SMALLEST_BYTES:
+            path = place / f"ballast{len(ballast)}"
+            ballast.append(path)
+            with path.open("wb") as file:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                except OSError:
+                    file.truncate(0)
+                    size //= 2
+        yield
+    finally:
+        for path in ballast:
+            path.unlink()
+
+
+def full_disk(place: Path) -> Callable[[Mesh], None]:
+    """The disk of a mesh is full, while PostgreSQL and NATS have to write on."""
+
+    def happen(mesh: Mesh) -> None:
+        until = time.monotonic() + FULL_SECONDS
+        with filled(place):
+            assert run_async(_write_events(mesh)), "NATS was not hit"
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                run_async(_switch_logs(mesh))
+            time.sleep(max(0.0, until - time.monotonic()))
+
+    return happen
+
+
+async def _write_events(mesh: Mesh) -> bool:
+    """Fills what room NATS has left; returns whether it refused an event at last."""
+    port = mesh.told["nats"].rpartition(":")[2]
+    url = f"nats://trine:{mesh.home.read_secrets().nats_password}@{LOOPBACK}:{port}"
+    async with open_bus(url) as bus:
+        for number in range(EVENTS_REFUSED_MAX):
+            try:
+                await bus.publish("trine.events.v1.ballast", b" " * 10_000, f"ballast-{number}")
+            except PublishError:
+                return True
+    return False
+
+
+async def _switch_logs(mesh: Mesh) -> None:
+    """Has PostgreSQL begin new segments of its log, for which there is no room."""
+    connection = await asyncpg.connect(mesh.told["postgres"], timeout=2)
+    try:
+        for _ in range(SEGMENTS):
+            await connection.execute("create table ballast (a text); drop table ballast")
+            await connection.execute("select pg_switch_wal()", timeout=5)
+    finally:
+        connection.terminate()
