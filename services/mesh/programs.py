@@ -32,6 +32,8 @@ _TLS_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Upstr
 UNHEALTHY = HTTPStatus.SERVICE_UNAVAILABLE
 CONNECTIONS_MAX = 20_000
 CONNECTIONS_MIN = 100
+ROOM_BYTES = 64 * 1024**2
+"""What NATS needs of its disk to start well."""
 FILES_SPARED = 4_000
 """For what the edge opens itself: its calls of the services above all."""
 
@@ -125,6 +127,13 @@ def nats(home: Home, port: int, monitor_port: int, secrets: Secrets) -> ChildSpe
     config = home.config / "nats.conf"
     health = f"http://{LOOPBACK}:{monitor_port}/healthz"
     home.nats.mkdir(exist_ok=True)
+
+    async def is_beyond_help() -> bool:
+        # Its stream stays unwritable after the disk was full, and this alone says so; while the
+        # disk is full another start does not help.
+        has_room = shutil.disk_usage(home.nats).free > ROOM_BYTES
+        return has_room and await _answers(health, UNHEALTHY)
+
     _fill(
         DEPLOY / "nats" / "nats.conf",
         config,
@@ -141,8 +150,7 @@ def nats(home: Home, port: int, monitor_port: int, secrets: Secrets) -> ChildSpe
         command=[str(program), "-c", str(config)],
         is_ready=lambda: _answers(health),
         log=home.log("nats"),
-        # Its stream stays unwritable after the disk was full, and this alone says so.
-        is_beyond_help=lambda: _answers(health, UNHEALTHY),
+        is_beyond_help=is_beyond_help,
     )
 
 

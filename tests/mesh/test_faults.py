@@ -5,7 +5,7 @@ import json
 import signal
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from threading import Event
@@ -17,11 +17,14 @@ import pytest
 
 from tests.support.chats import Endpoint, endpoint, said
 from tests.support.mesh import INBOX, PEOPLE, Json, Mesh, run_async, running_mesh, until
+from tests.support.mishaps import end_connections, suffer, wipe_nats
+from tests.support.witness import Witness
 
 MANY = 80
 """People whose outcomes take seconds to learn from."""
 BUDGET = 500
 COOL_DOWN_SECONDS = 6
+SECONDS_TO_RECOVER = 15
 ENDS = ("succeeded", "failed", "cancelled")
 
 
@@ -305,6 +308,21 @@ def test_no_outcome_is_lost_or_counted_twice_while_the_store_dies(mesh: Mesh) ->
         answers = [future.result() for future in reports]
     assert [answer["triplets_generated"] for answer in answers] == [1] * 38
     assert sorted(answer["triplets_pending_train"] for answer in answers) == list(range(1, 39))
+
+
+@pytest.fixture(scope="module")
+def witness(mesh: Mesh) -> Witness:
+    """Callers who remember what they were told."""
+    return Witness(mesh)
+
+
+@pytest.mark.parametrize("mishap", [end_connections, wipe_nats])
+def test_what_was_acknowledged_outlives_what_it_stands_on(
+    witness: Witness, mishap: Callable[[Mesh], None]
+) -> None:
+    outcome = suffer(witness, mishap)
+    assert outcome.acknowledged_count > 0
+    assert outcome.answered_seconds < SECONDS_TO_RECOVER
 
 
 def considerations(mesh: Mesh) -> float:
