@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.long.record import Record
 from tests.support.power import nats_lost, postgres_lost, why_not
 
-CUTS = 5
+CUTS = 2
 LOAD_SECONDS = 2.0
 Cut = Callable[[Path, float], Awaitable[tuple[int, int]]]
 
