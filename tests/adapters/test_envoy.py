@@ -463,6 +463,18 @@ async def test_calls_beyond_what_serving_takes_at_once_are_told_to_come_again(ed
         assert (await client.post("/v1/match", json={})).status_code == 200
 
 
+def test_over_grpc_they_are_told_so_too(edge: Edge) -> None:
+    with grpc_channel(edge) as channel:
+        stub = match_service_pb2_grpc.MatchServiceStub(channel)
+        slow = match_service_pb2.FindMatchesRequest(user_id="slow")
+        calls = [stub.FindMatches.future(slow, timeout=10) for _ in range(60)]
+        shed = [call for call in calls if call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED]
+        assert len(shed) == 60 - CALLS_AT_ONCE
+        for call in shed:
+            assert "Call again" in (call.details() or "")
+            assert ("retry-after", "1") in [*call.initial_metadata(), *call.trailing_metadata()]
+
+
 async def test_a_client_that_resets_stream_after_stream_is_cut_off(edge: Edge) -> None:
     # HTTP/2 by hand: GET / by static header fields, and a reset of each stream once it is open.
     reader, writer = await asyncio.open_connection(edge.host, edge.port)

@@ -29,8 +29,8 @@ IDLE_CLIENTS = 4
 CAPACITY_CLIENTS = 32
 TIMES = 3
 """As much as the capacity is offered in a flood."""
-ROUNDS = 3
-ROUND_SECONDS = 8.0
+ROUNDS = 5
+ROUND_SECONDS = 5.0
 GOODPUT_SHARE_MIN = 0.8
 UNSENT_SHARE_MAX = 0.02
 """Otherwise the flood is not what it says."""
