@@ -465,7 +465,7 @@ async def test_calls_beyond_what_serving_takes_at_once_are_told_to_come_again(ed
 
 def test_over_grpc_they_are_told_so_too(edge: Edge) -> None:
     with grpc_channel(edge) as channel:
-        stub = match_service_pb2_grpc.MatchServiceStub(channel)
+        stub: Any = match_service_pb2_grpc.MatchServiceStub(channel)
         slow = match_service_pb2.FindMatchesRequest(user_id="slow")
         calls = [stub.FindMatches.future(slow, timeout=10) for _ in range(60)]
         shed = [call for call in calls if call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED]
