@@ -21,7 +21,8 @@ from tests.support.crowd import Caller
 from tests.support.mesh import INBOX, Json, Mesh, run_async, until
 
 DOMAIN = "witnessed"
-PEOPLE = 60
+PEOPLE = 100
+"""So many that no trial comes to the end of their pairs."""
 LEARNED_SEEKERS = 20
 """Whose outcomes are there from the start, so that a run has something to learn."""
 CALL_SECONDS_MAX = 4.0
