@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # Two at once: most tests wait for processes. Those of a file share what they have started.
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/installed
 ENCODER := $(VENV)/share/trine/all-minilm-l6-v2
 

@@ -2,16 +2,17 @@
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.long.record import Record
 from tests.support.power import nats_lost, postgres_lost, why_not
 
 CUTS = 2
 LOAD_SECONDS = 2.0
-Cut = Callable[[Path, float], Awaitable[tuple[int, int]]]
+Cut = Callable[[Path, float], Coroutine[Any, Any, tuple[int, int]]]
 
 SAFE: Mapping[str, Cut] = {
     "PostgreSQL as launched": postgres_lost,

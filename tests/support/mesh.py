@@ -45,14 +45,14 @@ class Mesh:
 
     def call(self, method: str, path: str, body: Json | None = None, **query: Any) -> Json:
         """Calls the API and returns the answer's JSON; anything but 200 fails the test."""
-        response = self.http.request(method, path, json=body, params=query)
+        response = self.http.request(method, path, json=body, params=query or None)
         assert response.status_code == 200, response.text
         content: Json = response.json()
         return content
 
     def refused(self, method: str, path: str, body: Json | None = None, **query: Any) -> Json:
         """Calls the API, which must refuse: {"status", "reason", "message", "metadata"}."""
-        return read_refusal(self.http.request(method, path, json=body, params=query))
+        return read_refusal(self.http.request(method, path, json=body, params=query or None))
 
     def match(self, user_id: str, domain: str, **content: Any) -> Json:
         """POST /v1/match."""
