@@ -48,7 +48,7 @@ def main() -> int:
 def _run(part: str, seed: int) -> bool:
     record = Record(part, seed)
     held = PARTS[part](record)
-    record.write()
+    record.write(held=held)
     print(f"{part}: {'held' if held else 'VIOLATED'}", flush=True)
     return held
 

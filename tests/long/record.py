@@ -37,15 +37,16 @@ class Record:
         """Adds a sentence."""
         self.lines.extend((sentence, ""))
 
-    def write(self, page: Path = PAGE) -> None:
-        """Puts the section into the page, in place of what stood there."""
+    def write(self, page: Path = PAGE, *, held: bool) -> None:
+        """Puts the section into the page, in place of what stood there, with the verdict."""
         seconds = time.monotonic() - self.began
         today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+        verdict = "held" if held else "**VIOLATED**"
         command = f"`python -m tests.long {self.part} --seed {self.seed}`"
         head = [
             f"## {self.part}",
             "",
-            f"{command} · {today} · {seconds:,.0f} s · {_machine()}",
+            f"{command} · {today} · {seconds:,.0f} s · {_machine()} · {verdict}",
             "",
         ]
         section = "\n".join(head + self.lines).rstrip() + "\n"
