@@ -4,9 +4,11 @@ What could open something is struck out of every line, whoever wrote it: librari
 the same way.
 """
 
+import io
 import logging
 import re
 import sys
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -59,12 +61,30 @@ def configure_logging(service: str) -> Logger:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_StandardError()),
     )
     structlog.contextvars.bind_contextvars(service=service)
     logger: Logger = structlog.get_logger()
     logging.basicConfig(handlers=[_Passing()], level=logging.WARNING, force=True)
     return logger
+
+
+class _StandardError(io.TextIOBase):
+    """Standard error, whatever it is at the time.
+
+    A line that cannot be written, as on a full disk, is lost: nobody's work ends for it.
+    """
+
+    def write(self, text: str) -> int:
+        """Writes what can be written."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Lets go of what is written."""
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def hide_secrets(

@@ -1,9 +1,14 @@
 """Logs: what could open something is struck out, wherever it stands and whoever logs it."""
 
+import errno
+import io
 import json
 import logging
+import sys
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from services.chassis.api_key import mint_api_key
 from services.chassis.telemetry import configure_logging, hide_secrets
@@ -44,8 +49,35 @@ def test_what_is_no_secret_stays() -> None:
     assert hide_secrets(None, "", dict(event)) == event
 
 
+class FullDisk(io.StringIO):
+    """A file on a disk without room."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def configured() -> Iterator[structlog.typing.FilteringBoundLogger]:
+    """A service's logger; the process' own settings come back."""
+    before = logging.root.handlers[:], logging.root.level
+    try:
+        yield configure_logging("test")
+    finally:
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+        logging.root.handlers[:], logging.root.level = before
+
+
+def test_a_line_that_cannot_be_written_ends_nobodys_work(
+    configured: structlog.typing.FilteringBoundLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    configured.info("lost")
+    logging.getLogger("some.library").error("lost too")
+
+
+@pytest.mark.usefixtures("configured")
 def test_what_a_library_logs_comes_as_an_event_too(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("test")
     error = RuntimeError(f"postgresql://trine:{MARKER}@db")
     logging.getLogger("some.library").error("it broke", exc_info=error)
     line = json.loads(capsys.readouterr().err)
