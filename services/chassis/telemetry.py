@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -61,7 +61,7 @@ def configure_logging(service: str) -> Logger:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(_StandardError()),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _StandardError())),
     )
     structlog.contextvars.bind_contextvars(service=service)
     logger: Logger = structlog.get_logger()
