@@ -1,6 +1,7 @@
 """Asks a language model behind an endpoint that speaks the OpenAI chat protocol."""
 
 import asyncio
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -56,7 +57,7 @@ class Chat:
         except urllib.error.HTTPError as error:
             error.close()
             raise ChatFailedError(f"answered with the status {error.code}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise ChatFailedError("cannot be reached") from error
         return content
 
@@ -66,7 +67,7 @@ def _read(content: bytes) -> dict[str, object]:
     try:
         text = json.loads(content)["choices"][0]["message"]["content"]
         found = json.loads(text[text.index("{") : text.rindex("}") + 1])
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise ChatFailedError("gave nothing that can be read") from None
     if not isinstance(found, dict):
         raise ChatFailedError("gave nothing that can be read")

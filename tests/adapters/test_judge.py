@@ -1,5 +1,6 @@
 """The judge's client against an endpoint that answers well, badly, late or not at all."""
 
+import asyncio
 import json
 
 import pytest
@@ -53,6 +54,7 @@ async def test_without_a_key_none_is_sent() -> None:
         (200, said('{"points": [1]}'), "nothing that can be read"),
         (200, said('{"scores": 3}'), "nothing that can be read"),
         (200, b'{"choices": [{"message": {"content": null}}]}', "nothing that can be read"),
+        (200, said('{"scores": ' + "[" * 20_000 + "]" * 20_000 + "}"), "nothing that can be read"),
     ],
 )
 async def test_whatever_else_is_answered_is_a_failure(
@@ -75,6 +77,20 @@ async def test_nobody_there_is_a_failure() -> None:
     judge = ChatJudge(Chat(f"http://{free_address()}", "wise", "", 1.0))
     with pytest.raises(JudgeFailedError, match="cannot be reached"):
         await judge.score({}, PEOPLE)
+
+
+async def test_what_speaks_no_http_is_a_failure() -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.com ESMTP\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1")
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        judge = ChatJudge(Chat(f"http://{host}:{port}", "wise", "", 1.0))
+        with pytest.raises(JudgeFailedError, match="cannot be reached"):
+            await judge.score({}, PEOPLE)
 
 
 def test_without_a_url_there_is_no_judge() -> None:
