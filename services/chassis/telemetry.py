@@ -92,9 +92,14 @@ def hide_secrets(
 ) -> structlog.typing.EventDict:
     """Strikes secrets out: what stands under a telling name, and what looks like one anywhere."""
     return {
-        name: HIDDEN if name.lower() in _SECRET_NAMES else _without_secrets(value)
+        name: HIDDEN if _names_a_secret(name) else _without_secrets(value)
         for name, value in event.items()
     }
+
+
+def _names_a_secret(name: object) -> bool:
+    """Whoever logs may log anything: a key of a dictionary need not be a string."""
+    return isinstance(name, str) and name.lower() in _SECRET_NAMES
 
 
 def _without_secrets(value: Any) -> Any:
@@ -105,7 +110,7 @@ def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return hide_secrets(None, "", value)
     if isinstance(value, list | tuple):
-        if len(value) == 2 and value[0] in _SECRET_NAMES:  # a header
+        if len(value) == 2 and _names_a_secret(value[0]):  # a header
             return [value[0], HIDDEN]
         return [_without_secrets(item) for item in value]
     return value if isinstance(value, bool | int | float | None) else _without_secrets(repr(value))

@@ -29,6 +29,7 @@ MARKER = "hunter2"
         {"secret": f"whsec_{MARKER}"},
         {"event": f"signed with whsec_{MARKER}=="},
         {"metadata": [("trine-mesh-token", MARKER)]},
+        {"metadata": [("Authorization", MARKER)]},
         {"metadata": {"authorization": MARKER}},
         {"error": ValueError(f"redis://:{MARKER}@cache")},
     ],
@@ -47,6 +48,11 @@ def test_of_a_key_the_public_id_alone_is_left() -> None:
 def test_what_is_no_secret_stays() -> None:
     event = {"event": "run_queued", "run_id": "tr_1", "seconds": 1.5, "url": "http://h:80/a@b"}
     assert hide_secrets(None, "", dict(event)) == event
+
+
+@pytest.mark.parametrize("value", [[{"run": 1}, {"run": 2}], [["a"], 1], {1: "one", None: "none"}])
+def test_whatever_is_logged_can_be_logged(value: object) -> None:
+    assert hide_secrets(None, "", {"event": "found", "value": value})["value"] == value
 
 
 class FullDisk(io.StringIO):
