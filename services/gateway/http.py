@@ -159,8 +159,9 @@ class _Door:
             if isinstance(error, _UNREADABLE):
                 response.force_close()  # nobody knows where on the connection the next call begins
             await _read_rest(request)
+        # As the route says them: of the dozens of methods that a caller may name each would count.
         route = self._dialect.prefix + self._route.path
-        labels = (self._dialect.name, request.method, route)
+        labels = (self._dialect.name, self._route.method, route)
         ANSWERED.labels(*labels, response.status).inc()
         SECONDS.labels(*labels).observe(time.perf_counter() - started)
         return response

@@ -7,13 +7,14 @@ import aiohttp
 import grpc
 import pytest
 from aiohttp import web
+from prometheus_client import REGISTRY
 
 from services.chassis.auth import Authenticator
 from services.chassis.clock import SystemClock
 from services.chassis.errors import PublicError
 from services.gateway.core.errors import FieldInvalidError
 from services.gateway.facades.openai.answers import refuse
-from services.gateway.http import JSON_BYTES_MAX, Call, Dialect, Route, listening
+from services.gateway.http import ANSWERED, JSON_BYTES_MAX, Call, Dialect, Route, listening
 from services.gateway.rpc import ERRORS
 from tests.support.server import ACME_KEY, MESH_TOKEN, free_address, generous, resolve
 
@@ -133,3 +134,22 @@ async def test_an_answer_that_fails_midway_is_seen_to_be_short(
 async def test_a_request_id_that_cannot_be_shown_is_replaced(client: aiohttp.ClientSession) -> None:
     async with client.post("tell", headers={"x-request-id": "x" * 500}) as response:
         assert len(response.headers["x-request-id"]) == 32
+
+
+async def test_a_method_that_nobody_answers_is_no_line_of_the_metrics(
+    client: aiohttp.ClientSession,
+) -> None:
+    before = counted("*", "/v9/{path:.*}")
+    methods = {"PROPFIND", "MKCOL", "UNLOCK"}
+    for method in methods:
+        async with client.request(method, "tell") as response:
+            assert response.status == 404
+    assert counted("*", "/v9/{path:.*}") == before + 3
+    told = {sample.labels["method"] for metric in ANSWERED.collect() for sample in metric.samples}
+    assert not methods & told
+
+
+def counted(method: str, route: str) -> float:
+    """Calls of a route that found nothing."""
+    labels = {"dialect": "test", "method": method, "route": route, "status": "404"}
+    return REGISTRY.get_sample_value("trine_http_requests_total", labels) or 0.0
