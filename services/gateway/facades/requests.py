@@ -28,14 +28,24 @@ async def read_body(request: web.Request, known: Collection[str]) -> Json:
         FieldInvalidError: it is no object, or has a field that the method does not know.
     """
     text = await request.read()
-    try:
-        content = json.loads(text, parse_constant=_no_number) if text.strip() else {}
-        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except (ValueError, RecursionError):
-        raise FieldInvalidError("body", "JSON") from None
+    content = read_json(text, "body") if text.strip() else {}
     if not isinstance(content, dict):
         raise FieldInvalidError("body", "a JSON object")
     refuse_unknown(content, known)
+    return content
+
+
+def read_json(text: str | bytes, name: str) -> Any:
+    """What a text in JSON says.
+
+    Raises:
+        FieldInvalidError: it is no JSON, or holds what cannot be kept as such.
+    """
+    try:
+        content = json.loads(text, parse_constant=_no_number)
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError):
+        raise FieldInvalidError(name, "JSON") from None
     return content
 
 

@@ -79,7 +79,8 @@ def test_metadata_of_the_header_stand_behind_those_of_the_body() -> None:
     header = '{"team": "red", "env": "test"}'
     assert read_wish(body, header).metadata == {"team": "blue", "env": "test"}
     assert read_wish(WISH, header).metadata == {"team": "red", "env": "test"}
-    for wrong in ("x", "[]", '{"a": 1}', '{"a": "' + "x" * 129 + '"}'):
+    wrongs = ("x", "[]", '{"a": 1}', '{"a": "' + "x" * 129 + '"}', "[" * 5_000, r'{"a": "\ud800"}')
+    for wrong in wrongs:
         with pytest.raises(FieldInvalidError, match="x-tfy-metadata"):
             read_wish(WISH, wrong)
 

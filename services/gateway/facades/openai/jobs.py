@@ -27,7 +27,13 @@ from services.gateway.core.tracked_run import tracked_id
 from services.gateway.core.tuning_job import JOB_ID, TuningJob
 from services.gateway.facades.openai.answers import Json, answer, envelope, unix
 from services.gateway.facades.openai.statuses import Words, status_of
-from services.gateway.facades.openai.wishes import AUTO, FIELDS, check_integrations, read_wish
+from services.gateway.facades.openai.wishes import (
+    AUTO,
+    FIELDS,
+    METADATA_HEADER,
+    check_integrations,
+    read_wish,
+)
 from services.gateway.facades.requests import read_body, read_limit
 from services.gateway.http import Call, Route
 
@@ -89,7 +95,7 @@ class FineTuning:
             self._runs,
             self._clock,
             tenant=call.tenant,
-            request=read_wish(body, headers.get("x-tfy-metadata", "")),
+            request=read_wish(body, headers.get(METADATA_HEADER, "")),
             request_key=headers.get("idempotency-key", ""),
         )
         resolved = {RESOLVED_MODEL: job.wish.base_model}

@@ -1,6 +1,5 @@
 """Reading what a caller wants of a fine-tuning job."""
 
-import json
 import re
 from typing import Any
 
@@ -10,6 +9,7 @@ from services.gateway.core.run import Hyperparameters, Method
 from services.gateway.facades.requests import (
     Json,
     read_integer,
+    read_json,
     read_object,
     read_optional_text,
     read_text,
@@ -36,8 +36,9 @@ INTEGRATIONS_MAX = 5
 TRACKED_CHARACTERS_MAX = 128
 TAGS_MAX = 50
 TAG_CHARACTERS_MAX = 64
+METADATA_HEADER = "x-tfy-metadata"
 HEADER_VALUE_CHARACTERS_MAX = 128
-"""Of a value in the header x-tfy-metadata."""
+"""Of a value there."""
 AUTO = "auto"
 _NOT_INSTALLED = (
     'absent: runs are kept by the package wandb, which is not there: pip install "trine[wandb]"'
@@ -173,14 +174,11 @@ def _read_metadata(body: Json, header: str) -> dict[str, str] | None:
     given = read_object(body, "metadata")
     if not header:
         return given
-    try:
-        behind: Any = json.loads(header)
-    except ValueError:
-        behind = None
+    behind: Any = read_json(header, METADATA_HEADER)
     if not isinstance(behind, dict) or not all(
         isinstance(value, str) and len(value) <= HEADER_VALUE_CHARACTERS_MAX
         for value in behind.values()
     ):
         rule = f"a JSON object of strings of at most {HEADER_VALUE_CHARACTERS_MAX} characters"
-        raise FieldInvalidError("x-tfy-metadata", rule)
+        raise FieldInvalidError(METADATA_HEADER, rule)
     return behind | (given or {})
