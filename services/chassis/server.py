@@ -15,9 +15,9 @@ from grpc_reflection.v1alpha import reflection
 
 from services.chassis.certificates import Certificates
 from services.chassis.channel import PING_MILLISECONDS
-from services.chassis.environment import ConfigurationError
+from services.chassis.environment import Config, ConfigurationError, read_environment
 from services.chassis.interceptors import CallInterceptor
-from services.chassis.telemetry import Logger
+from services.chassis.telemetry import configure_logging
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 DRAIN_SECONDS = 5.0
@@ -99,11 +99,14 @@ async def until_signal() -> None:
     await stop.wait()
 
 
-def run(logger: Logger, main: Coroutine[Any, Any, None]) -> None:
-    """Runs a service's main coroutine on uvloop and logs its start and end."""
+def run(
+    service: str, kind: type[Config], main: Callable[[Config], Coroutine[Any, Any, None]]
+) -> None:
+    """Runs a service's main coroutine, as the environment configures it, and logs start and end."""
+    logger = configure_logging(service)
     logger.info("starting")
     try:
-        uvloop.run(main)
+        uvloop.run(main(read_environment(kind)))
     except ConfigurationError as error:
         sys.exit(f"misconfigured: {error}")
     except Exception:

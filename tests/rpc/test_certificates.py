@@ -210,14 +210,19 @@ def test_a_service_that_may_not_be_reached_as_it_is_told_ends_and_says_why() -> 
         "TRINE_ARTIFACTS_URL": "memory://",
         "TRINE_POSTGRES_DSN": "postgresql://trine:hunter2@127.0.0.1:1/none",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "services.gateway"],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("misconfigured: 0.0.0.0:1 is beyond")
-    assert "hunter2" not in done.stdout + done.stderr
+    for more, said in (
+        ({}, "misconfigured: 0.0.0.0:1 is beyond"),
+        ({"TRINE_CALLS_AT_ONCE": "many"}, "misconfigured: TRINE_CALLS_AT_ONCE is not of type int"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "services.gateway"],
+            env=os.environ | environment | more,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(said)
+        assert "Traceback" not in done.stderr
+        assert "hunter2" not in done.stdout + done.stderr
