@@ -5,17 +5,21 @@ name is never returned.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from services.chassis.crashpoint import crashpoint
+
+if TYPE_CHECKING:
+    from obstore import GetResult  # there for type checkers alone
 
 ARTIFACT_BYTES_MAX = 2 * 1024**3
 CHUNK_BYTES = 5 * 1024**2
@@ -24,7 +28,7 @@ CHUNKS_AT_ONCE_MAX = 2
 """Parts of a stream that are on their way to the store: so much of it is in memory."""
 UNFINISHED_SECONDS = 86_400
 """Age at which a stream that nobody ended counts as broken off: its writer was killed."""
-_INCOMING = "incoming"
+_INCOMING, _KEPT = "incoming", "sha256"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -65,23 +69,18 @@ class ObjectArtifacts:
 
     async def put(self, content: bytes) -> str:
         """Stores bytes and returns their digest."""
-        digest = hashlib.sha256(content).hexdigest()
+        digest = await _digest_of(content)
         # obstore writes a local file beside its place and renames it: no reader sees half of it.
         await self._store.put_async(_path(digest), content)
         return digest
 
     async def get(self, digest: str, bytes_max: int = ARTIFACT_BYTES_MAX) -> bytes:
         """Returns the bytes of a digest."""
-        if not _DIGEST.fullmatch(digest):
-            raise ArtifactError(f"{digest!r} is not a digest")
-        try:
-            result = await self._store.get_async(_path(digest))
-        except FileNotFoundError:
-            raise ArtifactError(f"artifact {digest} does not exist") from None
+        result = await self._find(digest)
         if result.meta["size"] > bytes_max:
             raise ArtifactError(f"artifact {digest} is larger than {bytes_max} bytes")
         content = bytes(await result.bytes_async())
-        if hashlib.sha256(content).hexdigest() != digest:
+        if await _digest_of(content) != digest:
             raise ArtifactError(f"artifact {digest} is corrupt")
         return content
 
@@ -110,18 +109,13 @@ class ObjectArtifacts:
         Raises:
             ArtifactError: no such artifact, or bytes that do not give the digest.
         """
-        if not _DIGEST.fullmatch(digest):
-            raise ArtifactError(f"{digest!r} is not a digest")
-        try:
-            result = await self._store.get_async(_path(digest))
-        except FileNotFoundError:
-            raise ArtifactError(f"artifact {digest} does not exist") from None
+        result = await self._find(digest)
         seen, held = hashlib.sha256(), b""
         async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
             if held:
                 yield held
             held = bytes(chunk)
-            seen.update(held)
+            await asyncio.to_thread(seen.update, held)
         if seen.hexdigest() != digest:
             raise ArtifactError(f"artifact {digest} is corrupt")
         if held:
@@ -129,34 +123,41 @@ class ObjectArtifacts:
 
     async def exists(self, digest: str) -> bool:
         """Whether something is stored under a digest; nothing is under what is none."""
-        if not _DIGEST.fullmatch(digest):
-            return False
         try:
             await self._store.head_async(_path(digest))
-        except FileNotFoundError:
+        except (FileNotFoundError, ArtifactError):
             return False
         return True
 
     async def erase(self, digest: str) -> None:
         """Removes what is stored under a digest; nothing there is no error."""
-        if not _DIGEST.fullmatch(digest):
-            return
-        try:
+        with contextlib.suppress(FileNotFoundError, ArtifactError):
             await self._store.delete_async(_path(digest))
-        except FileNotFoundError:
-            return
 
     async def drop_unfinished(self) -> None:
         """Removes what killed writers have left in a folder; a bucket has a rule for that."""
         if isinstance(self._store, LocalStore) and self._store.prefix is not None:
-            await asyncio.to_thread(_drop_unfinished, self._store.prefix / _INCOMING)
+            await asyncio.to_thread(_drop_unfinished, self._store.prefix)
+
+    async def _find(self, digest: str) -> "GetResult":
+        """What lies in a digest's place; its bytes may be others yet.
+
+        Raises:
+            ArtifactError: nothing, or it is no digest.
+        """
+        try:
+            return await self._store.get_async(_path(digest))
+        except FileNotFoundError:
+            raise ArtifactError(f"artifact {digest} does not exist") from None
 
 
 def _drop_unfinished(folder: Path) -> None:
     before = time.time() - UNFINISHED_SECONDS
-    for path in folder.glob("*"):
-        if path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)
+    # The store writes <name>#<number> beside a name, and renames it.
+    for path in (*folder.glob(f"{_INCOMING}/*"), *folder.glob(f"{_KEPT}/*/*#*")):
+        with contextlib.suppress(FileNotFoundError):  # its writer was faster
+            if path.stat().st_mtime < before:
+                path.unlink()
 
 
 class _Digesting:
@@ -187,4 +188,11 @@ def memory_artifacts() -> ObjectArtifacts:
 
 
 def _path(digest: str) -> str:
-    return f"sha256/{digest[:2]}/{digest}"
+    if not _DIGEST.fullmatch(digest):
+        raise ArtifactError(f"{digest!r} is not a digest")
+    return f"{_KEPT}/{digest[:2]}/{digest}"
+
+
+async def _digest_of(content: bytes) -> str:
+    """A file of some hundred MB would hold up everybody else on the loop."""
+    return (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()

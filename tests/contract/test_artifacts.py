@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -228,16 +229,40 @@ async def test_what_a_killed_writer_has_left_goes_after_a_day(tmp_path: Path) ->
     artifacts = open_artifacts(str(tmp_path))
     await artifacts.drop_unfinished()  # nothing came yet
     digest = await artifacts.put(CONTENT)
-    left = [tmp_path / "incoming" / name for name in ("old", "young#1")]
-    left[0].parent.mkdir()
-    for path in left:
+    kept = tmp_path / "sha256" / digest[:2] / digest
+    left = [tmp_path / "incoming" / "old", kept.with_name(f"{digest}#1")]
+    young = [tmp_path / "incoming" / "young#1", kept.with_name(f"{digest}#2")]
+    young[0].parent.mkdir()
+    for path in left + young:
         path.write_bytes(b"half")
     yesterday = time.time() - UNFINISHED_SECONDS - 1
-    os.utime(left[0], (yesterday, yesterday))
+    for path in (*left, kept):
+        os.utime(path, (yesterday, yesterday))
     await artifacts.drop_unfinished()
-    assert [path.exists() for path in left] == [False, True]
+    assert [path.exists() for path in left + young] == [False, False, True, True]
     assert await artifacts.get(digest) == CONTENT
     await memory_artifacts().drop_unfinished()
+
+
+async def test_nobody_waits_while_a_large_artifact_is_hashed(
+    artifacts: ObjectArtifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed_by: list[int] = []
+
+    def sha256(content: bytes) -> "hashlib._Hash":
+        hashed_by.append(threading.get_ident())
+        return real(content)
+
+    real = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", sha256)
+    await artifacts.get(await artifacts.put(CONTENT))
+    assert len(hashed_by) == 2
+    assert threading.get_ident() not in hashed_by
+
+
+async def test_what_is_no_digest_is_not_there(artifacts: ObjectArtifacts) -> None:
+    assert not await artifacts.exists("../escape")
+    await artifacts.erase("../escape")
 
 
 async def test_what_is_erased_is_not_there(setting_of_artifacts: ArtifactSetting) -> None:
