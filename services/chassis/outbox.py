@@ -22,6 +22,9 @@ from services.chassis.crashpoint import crashpoint
 from services.chassis.database import EVERYONE, Connection, Database
 
 BATCH_ROWS_MAX = 100
+BATCH_SECONDS_MAX = 20.0
+"""The server ends a transaction that stands idle for a minute: a bus that is slow would have the
+same events published again and again, and none marked."""
 POLL_SECONDS = 0.2
 RETRY_SECONDS = 1.0
 PRUNE_SECONDS = 3600.0
@@ -171,6 +174,7 @@ class OutboxRelay:
 
     async def _publish(self, rows: list) -> list[int]:  # type: ignore[type-arg]  # records
         published: list[int] = []
+        until = time.monotonic() + BATCH_SECONDS_MAX
         for row in rows:
             try:
                 await self._bus.publish(row["subject"], row["payload"].encode(), _message_id(row))
@@ -179,6 +183,8 @@ class OutboxRelay:
                 break  # in order: the rest waits for this one
             crashpoint("outbox.published")
             published.append(row["id"])
+            if time.monotonic() >= until:
+                break
         return published
 
 

@@ -174,6 +174,18 @@ async def test_an_event_too_large_for_the_bus_does_not_hold_up_others_for_ever(
     assert 2 in await numbers_kept(bus_setting)
 
 
+async def test_of_a_slow_bus_what_was_published_is_marked_before_the_server_loses_patience(
+    tables: Database, bus_setting: BusSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "BATCH_SECONDS_MAX", 0.0)
+    await add(tables, 1, 2)
+    relay = OutboxRelay(tables, bus_setting.bus)
+    for waiting in (1, 0):
+        assert await relay.publish_batch() == 1
+        assert await waiting_count(tables) == waiting
+    assert await numbers_kept(bus_setting) == [1, 2]
+
+
 async def test_two_relays_at_once_publish_each_event_once(
     servers: Servers, schema: str, tables: Database, bus_setting: BusSetting
 ) -> None:
