@@ -12,7 +12,8 @@ for all tenants; else the encoder alone.
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,29 +153,44 @@ class HeadSwapper:
         """Rollouts of refused challengers: the scheduler has been told, and will end them."""
 
     async def sync(self) -> None:
-        """Asks what shall be in use and makes it so."""
+        """Asks what shall be in use and makes it so.
+
+        Raises:
+            ExceptionGroup: what went wrong in some domains, once all have had their turn.
+        """
         desired = {(head.tenant, head.domain): head for head in await self._promotions.list()}
-        await self._load_shared([head for head in desired.values() if head.tier == DOMAIN_TIER])
+        errors: list[Exception] = []
+        shared = [head for head in desired.values() if head.tier == DOMAIN_TIER]
+        await self._load_shared(shared, errors)
         explorations = {key: head.exploration for key, head in desired.items()}
         self._registry.explorations = {key: share for key, share in explorations.items() if share}
         for key, served in list(self._registry.domains.items()):
-            wanted = desired.get(key)
-            if wanted is None or not wanted.head:
-                self._registry.failed.pop((*key, TENANT_TIER), None)
-                await self._step_back(key, served)
-            elif wanted.head != served.head.head:
-                loaded = await self._load(key, served, wanted)
-                if not loaded and served.head.tier != TENANT_TIER:
-                    await self._step_back(key, served)
+            with _kept(errors):
+                await self._sync_head(key, served, desired.get(key))
         for key in list(self._registry.domains):  # no challenger holds up a head
-            await self._sync_trial(key, desired.get(key))
+            with _kept(errors):
+                await self._sync_trial(key, desired.get(key))
         on_trial_now = {
             (key[0], head.challenger.rollout_id) for key, head in desired.items() if head.challenger
         }
         self._journal.keep(on_trial_now)
         self._unfit &= on_trial_now
+        if errors:
+            raise ExceptionGroup("some domains are not as they shall be", errors)
 
-    async def _load_shared(self, wanted: Sequence[DesiredHead]) -> None:
+    async def _sync_head(
+        self, key: DomainKey, served: ServedDomain, wanted: DesiredHead | None
+    ) -> None:
+        """Puts the wanted head in use, or what serves without one."""
+        if wanted is None or not wanted.head:
+            self._registry.failed.pop((*key, TENANT_TIER), None)
+            await self._step_back(key, served)
+        elif wanted.head != served.head.head:
+            loaded = await self._load(key, served, wanted)
+            if not loaded and served.head.tier != TENANT_TIER:
+                await self._step_back(key, served)
+
+    async def _load_shared(self, wanted: Sequence[DesiredHead], errors: list[Exception]) -> None:
         """Holds the heads of shared domains; one that is refused leaves its predecessor there."""
         held, failed = self._registry.shared, self._registry.failed
         owners = {*self._registry.domains, *((head.tenant, head.domain) for head in wanted)}
@@ -184,9 +200,10 @@ class HeadSwapper:
             del held[domain]
         for head in wanted:
             if head.domain not in held or held[head.domain].head != head.head:
-                bundle = await self._fetch(head)
-                if bundle is not None:
-                    held[head.domain] = bundle
+                with _kept(errors):
+                    bundle = await self._fetch(head)
+                    if bundle is not None:
+                        held[head.domain] = bundle
 
     async def _step_back(self, key: DomainKey, served: ServedDomain) -> None:
         """Puts in use what serves without a head of the tenant's own."""
@@ -306,6 +323,15 @@ class HeadSwapper:
             self._registry.put(key, dataclasses.replace(prepared, load_time=now))
 
 
+@contextmanager
+def _kept(errors: list[Exception]) -> Iterator[None]:
+    """Keeps an error for later: what goes wrong in one domain keeps no other from its head."""
+    try:
+        yield
+    except Exception as error:
+        errors.append(error)
+
+
 def _own_head(served: ServedDomain) -> str:
     """The head of the tenant's own that is in use; empty for none."""
     return served.head.head if served.head.tier == TENANT_TIER else ""
@@ -333,7 +359,7 @@ def _prepare(served: ServedDomain, head: LoadedHead, builder: IndexBuilder) -> S
         cosines = np.zeros(len(rows), np.float32)
         head.scorers.score_light(states[0], states, cosines)
         head.scorers.score_cross(states[0], states, cosines)
-    if served.index is None:
+    if served.index is None or not len(rows):  # of nobody there is no query to calibrate with
         return dataclasses.replace(served, head=head, factor_index=None)
     probes_count, recall = served.index.calibrate(own_queries(head, partition))
     own, own_probes_count = None, 0

@@ -319,3 +319,36 @@ async def test_a_broken_domain_head_leaves_the_one_before() -> None:
     world.desired = []
     await world.swapper.sync()
     assert (world.in_use, world.registry.failed) == ("test", {})
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_store_that_fails_for_one_head_keeps_no_other_from_its_own(shared: bool) -> None:
+    world = World()
+    other = ("globex", "hiring")
+    world.follower.apply(other, LAYOUT, profiles=rows([0]), tallies=None, revision=0)
+    world.follower.apply(other, LAYOUT, profiles=None, tallies=None, revision=1)
+    wanted = DesiredHead(*other, "u_globex.hiring.2026-05-17.001", "tenant", "3" * 64)
+    missing = DOMAIN_1 if shared else HEAD_1
+    world.desired, world.unreachable = [missing, wanted], {missing.head}
+    with pytest.raises(ExceptionGroup) as failed:
+        await world.swapper.sync()
+    assert [type(error) for error in failed.value.exceptions] == [ConnectionError]
+    assert world.registry.domains[other].head.head == wanted.head
+    assert world.in_use == "test"
+    world.unreachable = set()
+    await world.swapper.sync()
+    assert world.in_use == missing.head
+
+
+async def test_a_domain_whose_people_have_all_gone_gets_its_next_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(swap_heads, "INDEX_ROWS_MIN", 5)
+    world = World()
+    await world.swapper.refresh_indexes()
+    numbers = np.arange(10, dtype=np.int32)
+    gone = {"profiles": None, "tallies": None, "removals": numbers, "revision": 2}
+    world.follower.apply(KEY, LAYOUT, **gone)  # type: ignore[arg-type]
+    world.desired = [HEAD_1]
+    await world.swapper.sync()
+    assert world.in_use == HEAD_1.head
