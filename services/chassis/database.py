@@ -20,8 +20,9 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import grpc
+import structlog
 
-from services.chassis.errors import ErrorRow, ErrorTable
+from services.chassis.errors import ErrorRow, ErrorTable, PublicError, RefusedError
 
 # Quoted: generic in the stubs alone.
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -41,7 +42,7 @@ GONE_SETTINGS = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "20000",
-    "idle_in_transaction_session_timeout": "60000",
+    "idle_in_transaction_session_timeout": "20000",
 }
 """When the server for its part gives up a client, and the locks that it holds."""
 DURABLE_SETTINGS = ("fsync", "full_page_writes", "synchronous_commit")
@@ -73,6 +74,29 @@ TEXT_ERRORS: ErrorTable = {
     ),
 }
 """What a NUL character in an id comes to: PostgreSQL's own word for it tells nothing else."""
+
+
+_AWAY = PublicError(
+    grpc.StatusCode.UNAVAILABLE,
+    "SERVICE_UNAVAILABLE",
+    "The database does not answer. Call again.",
+    retry_seconds=1.0,
+)
+_AWAY_ERRORS = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+
+_log = structlog.get_logger()
+
+
+class DatabaseAwayError(RefusedError):
+    """The server does not answer any more; what it was asked may be done all the same."""
+
+    def __init__(self) -> None:
+        super().__init__(_AWAY)
 
 
 class UnsafeDatabaseError(Exception):
@@ -133,9 +157,12 @@ class Database:
         Args:
             tenants: Their ids, which hold no comma.
             snapshot: It only reads, and sees one moment.
+
+        Raises:
+            DatabaseAwayError: the connection could not be made, or was lost.
         """
         isolation: Any = "repeatable_read" if snapshot else None
-        connection = await self._pool.acquire()
+        connection = await self._acquire()
         try:
             transaction = connection.transaction(isolation=isolation, readonly=snapshot)
             async with _answered_soon(connection):
@@ -149,8 +176,30 @@ class Database:
                         await transaction.rollback()
                 raise
             await transaction.commit()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if _is_lost(connection) or isinstance(error, _AWAY_ERRORS):
+                raise _away(error) from error
+            raise
         finally:
             await self._pool.release(connection, timeout=ANSWER_SECONDS_MAX)
+
+    async def _acquire(self) -> Connection:
+        try:
+            return await self._pool.acquire()
+        except (OSError, *_AWAY_ERRORS) as error:
+            raise _away(error) from error
+
+
+def _is_lost(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool has already put it away
+        return True
+
+
+def _away(error: Exception) -> DatabaseAwayError:
+    _log.warning("database_away", reason=f"{type(error).__name__}: {error}")
+    return DatabaseAwayError()
 
 
 @asynccontextmanager

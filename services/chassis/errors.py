@@ -66,7 +66,7 @@ class PublicError:
 
 
 class RefusedError(Exception):
-    """A call that is turned away before anybody looks at what it asks for."""
+    """A call that ends for a reason that is the same in every service, whatever it asks for."""
 
     def __init__(self, public: PublicError) -> None:
         super().__init__(public.message)

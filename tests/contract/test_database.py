@@ -8,11 +8,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import grpc
 import pytest
 
 from services.chassis import database
 from services.chassis.database import (
     EVERYONE,
+    Connection,
+    DatabaseAwayError,
     SchemaOutdatedError,
     UnsafeDatabaseError,
     create_role,
@@ -144,7 +147,7 @@ async def test_a_forgotten_connection_is_given_up_soon_also_in_mid_transaction(
         async with open_database(dsn, schema, migrations, connections_max=1) as opened:
             assert await opened.of().fetchval("select 1") == 1
             link.forget()
-            with pytest.raises(TimeoutError):
+            with pytest.raises(DatabaseAwayError):
                 await asyncio.wait_for(opened.of().fetchval("select 1"), 5)
             assert await opened.of().fetchval("select 1") == 1
 
@@ -156,6 +159,46 @@ async def test_a_forgotten_connection_is_given_up_soon_also_in_mid_transaction(
             assert await opened.of().fetchval("select 1") == 1
     finally:
         link.close()
+
+
+async def end_own_connection(connection: Connection) -> None:
+    """What a server that goes down does to those who work with it."""
+    await connection.execute("select pg_terminate_backend(pg_backend_pid())")
+
+
+async def test_a_lost_connection_is_told_as_a_reason_to_call_again(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    await migrate(servers.postgres_dsn, schema, migrations)
+    async with open_database(servers.service_dsn, schema, migrations, connections_max=1) as opened:
+        with pytest.raises(DatabaseAwayError) as caught:
+            async with opened.begin() as connection:
+                await end_own_connection(connection)
+        public = caught.value.public
+        assert (public.code, public.reason) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "SERVICE_UNAVAILABLE",
+        )
+        assert public.retry_after == 1
+        assert await opened.of().fetchval("select 1") == 1
+        # What the server itself says no to is no reason to call again.
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await opened.of().fetchval("select 1 from nothing_there")
+
+
+async def test_a_server_that_cannot_be_reached_is_told_as_a_reason_to_call_again(
+    servers: Servers, schema: str, migrations: list[Path]
+) -> None:
+    await migrate(servers.postgres_dsn, schema, migrations)
+    address = urlsplit(servers.service_dsn)
+    link = FaultProxy(address.port or 0)
+    user = address.netloc.rpartition("@")[0]
+    dsn = address._replace(netloc=f"{user}@127.0.0.1:{link.port}").geturl()
+    async with open_database(dsn, schema, migrations, connections_max=1) as opened:
+        link.close()
+        for _ in range(2):  # what was open, and what would be opened in its place
+            with pytest.raises(DatabaseAwayError):
+                await opened.of().fetchval("select 1")
 
 
 async def test_the_pool_is_closed_with_the_block(
