@@ -40,7 +40,8 @@ class Chat:
         body = json.dumps(request).encode()
         asked = asyncio.get_running_loop().run_in_executor(self._executor, self._post, body)
         try:
-            answer = await asyncio.wait_for(asked, self._seconds_max)
+            async with asyncio.timeout(self._seconds_max):
+                answer = await asked
         except TimeoutError:
             raise ChatFailedError(f"did not answer within {self._seconds_max:g} s") from None
         return _read(answer)

@@ -129,7 +129,8 @@ class Child:
             return
         process.send_signal(self.spec.stop_signal)
         try:
-            await asyncio.wait_for(process.wait(), seconds_max)
+            async with asyncio.timeout(seconds_max):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

@@ -40,6 +40,7 @@ class PromotionHints:
                 _log.warning("sync_failed", error=repr(error))
                 pause = RETRY_SECONDS
             try:
-                await asyncio.wait_for(self._heard.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._heard.wait()
             except TimeoutError:
                 continue

@@ -183,7 +183,7 @@ def read_refusal(response: httpx.Response) -> Json:
     }
 
 
-def until(ask: Callable[[], Any], seconds_max: float = 10, pause: float = 0.02) -> Any:
+def until(ask: Callable[[], Any], seconds_max: float = 30, pause: float = 0.02) -> Any:
     """Asks until the answer is not None."""
     deadline = time.monotonic() + seconds_max
     while True:

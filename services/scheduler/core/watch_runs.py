@@ -77,7 +77,8 @@ class RunWatches:
     async def _wait(self, watched: _Watched, seen: Run) -> None:
         if watched.run == seen and watched.error is None:
             try:
-                await asyncio.wait_for(watched.changed.wait(), self._seconds[1])
+                async with asyncio.timeout(self._seconds[1]):
+                    await watched.changed.wait()
             except TimeoutError:
                 return
         if watched.error is not None:

@@ -77,7 +77,7 @@ class TorchFileLearner:
     ) -> LearnedModel:
         """Learns a model and measures it against its base."""
         torch.set_num_threads(self._recipe.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.set_deterministic_debug_mode("warn")
         recipe, chosen = _settle(self._recipe, wish.hyperparameters)
         most = recipe.evaluation_outcomes_max
         arrays = read_file_arrays(snapshot, recipe.others, most, self._device)

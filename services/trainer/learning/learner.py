@@ -32,7 +32,7 @@ class TorchLearner:
         self._device = torch.device(device)
         self._recipe = recipe
         torch.set_num_threads(recipe.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.set_deterministic_debug_mode("warn")
 
     def learn(
         self,

@@ -18,6 +18,7 @@ class ChangeBell:
         """Returns when it rings, or after so many seconds."""
         async with self._rung:
             try:
-                await asyncio.wait_for(self._rung.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._rung.wait()
             except TimeoutError:
                 return
