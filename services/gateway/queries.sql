@@ -203,6 +203,16 @@ from tuning_jobs where not announced and run_id <> '' and job_id > $1 order by j
 -- name: set_announced
 update tuning_jobs set announced = true where job_id = $1;
 
+-- name: list_untracked
+select tenant, job_id, wish, training_file_id, validation_file_id, given, metadata, create_time,
+    fingerprint, request_key, name, run_id, result_file_id
+from tuning_jobs
+where announced and not tracked and jsonb_typeof(given -> 'integrations') = 'array' and job_id > $1
+order by job_id limit $2;
+
+-- name: set_tracked
+update tuning_jobs set tracked = true where job_id = $1;
+
 -- name: set_run
 update tuning_jobs set run_id = $2 where job_id = $1;
 

@@ -38,20 +38,24 @@ class OfflineWandb:
         """Whether the library is there."""
         return importlib.util.find_spec(_PACKAGE) is not None
 
-    async def write(self, tracked: TrackedRun) -> None:
+    async def write(self, tracked: TrackedRun) -> bool:
         """Writes a run, unless it is there already; what goes wrong is logged."""
         target = self._folder / tracked.tenant / tracked.run_id
         if target.exists():
-            return
+            return True
         unfinished = target.with_name(f".{target.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        complaint = await _write_apart(unfinished, json.dumps(dataclasses.asdict(tracked)))
-        if complaint is None:
-            unfinished.rename(target)
-            return
+        try:
+            unfinished.mkdir(parents=True)
+            complaint = await _write_apart(unfinished, json.dumps(dataclasses.asdict(tracked)))
+            if complaint is None:
+                unfinished.rename(target)
+                return True
+        except OSError as error:  # a disk that is full, or no room for a process
+            complaint = repr(error)
         shutil.rmtree(unfinished, ignore_errors=True)
         _log.warning("wandb_failed", run_id=tracked.run_id, complaint=complaint)
+        return False
 
 
 async def _write_apart(folder: Path, content: str) -> str | None:

@@ -28,6 +28,7 @@ from services.gateway.core.errors import KeyInvalidError
 from services.gateway.core.expire_files import expire_files
 from services.gateway.core.ports import Clock, KeyStore
 from services.gateway.core.resolve_api_key import resolve_api_key
+from services.gateway.core.track_run import track_jobs
 from services.gateway.core.upload import UPLOAD_BYTES_MAX
 from services.gateway.facades.archetype.dialects import dialects as archetype_dialects
 from services.gateway.facades.openai.dialects import dialects
@@ -50,6 +51,7 @@ from services.gateway.wandb import OfflineWandb
 NAME = "trine.gateway.v1.AccessService"
 ADOPT_SECONDS = 5.0
 ANNOUNCE_SECONDS = 2.0
+TRACK_SECONDS = 300.0
 DELIVER_SECONDS = 1.0
 EXPIRE_SECONDS = 60.0
 DROP_SECONDS = 3_600.0
@@ -105,11 +107,8 @@ async def run_gateway(config: Config) -> None:
                 every(ASK_SECONDS, "mesh_health", health.refresh),
                 every(DROP_SECONDS, "drop_unfinished", contents.drop_unfinished),
                 every(ADOPT_SECONDS, "adopt_jobs", lambda: adopt_jobs(jobs, runs)),
-                every(
-                    ANNOUNCE_SECONDS,
-                    "announce_jobs",
-                    lambda: announce_jobs(jobs, runs, webhooks, tracker),
-                ),
+                every(ANNOUNCE_SECONDS, "announce", lambda: announce_jobs(jobs, runs, webhooks)),
+                every(TRACK_SECONDS, "track", lambda: track_jobs(jobs, runs, tracker, clock)),
                 every(DELIVER_SECONDS, "webhooks", lambda: deliver_due(webhooks, sender, clock)),
                 every(EXPIRE_SECONDS, "expire_files", lambda: expire_files(files, contents, clock)),
             )

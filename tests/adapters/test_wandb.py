@@ -102,8 +102,18 @@ async def test_what_a_crash_has_left_is_begun_anew(tracker: OfflineWandb, tmp_pa
 async def test_what_the_library_refuses_leaves_nothing(
     tracker: OfflineWandb, tmp_path: Path
 ) -> None:
-    await tracker.write(dataclasses.replace(RUN, project="refused"))
+    assert not await tracker.write(dataclasses.replace(RUN, project="refused"))
     assert list((tmp_path / "runs" / "acme").iterdir()) == []
+
+
+async def test_a_folder_that_cannot_be_written_to_is_no_error_of_others(
+    tracker: OfflineWandb, tmp_path: Path
+) -> None:
+    (tmp_path / "runs").write_text("no folder")
+    assert not await tracker.write(RUN)
+    (tmp_path / "runs").unlink()
+    assert await tracker.write(RUN)
+    assert read(tmp_path)["name"] == "n"
 
 
 def test_without_the_library_none_can_be_written(

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,8 +15,9 @@ from services.gateway.core import announce_jobs as announcing
 from services.gateway.core.announce_jobs import ENDS, announce_jobs
 from services.gateway.core.errors import SchedulerUnavailableError
 from services.gateway.core.manage_endpoints import create_endpoint
-from services.gateway.core.ports import JobStore, WebhookStore
+from services.gateway.core.ports import JobStore, Runs, WebhookStore
 from services.gateway.core.run import InputFile, Measured, Run, RunEvent, RunState, Wish
+from services.gateway.core.track_run import track_jobs
 from services.gateway.core.tracked_run import TrackedRun, tracked_id
 from services.gateway.core.tuning_job import TuningJob
 from services.gateway.core.webhook import EVENT_TYPES, Delivery, Endpoint
@@ -30,6 +31,7 @@ MEASURED: dict[str, Any] = {
     "validation_loss": None,
     "validation_ndcg_at_10": math.nan,
 }
+PROJECT = {"project": "p"}
 OPEN = [state for state in RunState if state not in ENDS]
 
 
@@ -71,10 +73,12 @@ class FakeTracker:
 
     def __init__(self) -> None:
         self.written: list[TrackedRun] = []
+        self.refused: set[str] = set()
 
-    async def write(self, tracked: TrackedRun) -> None:
+    async def write(self, tracked: TrackedRun) -> bool:
         """Keeps a run."""
         self.written.append(tracked)
+        return tracked.run_id not in self.refused
 
 
 @dataclass
@@ -113,9 +117,16 @@ class Desk:
     async def tell(self) -> list[Delivery]:
         """Announces what has ended; returns what is on its way, oldest id first."""
         runs: Any = self.runs
-        await announce_jobs(self.jobs, runs, self.webhooks, self.tracker)
+        await announce_jobs(self.jobs, runs, self.webhooks)
         found = await self.webhooks.list_deliveries(self.endpoint, state="", limit=99)
         return sorted(found, key=lambda each: str(json.loads(each.body)["data"]["id"]))
+
+    async def track(self, hours: int = 0) -> list[str]:
+        """Has what has ended kept, so long after the end; returns what the tracker was told."""
+        runs, clock = self.runs, ManualClock(NOW + datetime.timedelta(hours=hours))
+        self.tracker.written.clear()
+        await track_jobs(self.jobs, cast("Runs", runs), self.tracker, clock)
+        return [tracked.run_id for tracked in self.tracker.written]
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -193,14 +204,36 @@ async def test_what_a_run_has_measured_is_kept_where_its_job_asks_for_it(
     wanted = [{"type": "wandb", "wandb": {"project": name, "tags": ["t"]}} for name in "ab"]
     job = await desk.ask(1, state, integrations=wanted)
     await desk.ask(2, state, integrations=None)
+    assert await desk.track() == []  # its end is told first
     await desk.tell()
-    await desk.tell()
+    assert await desk.track() == [tracked_id(job, 0), tracked_id(job, 1)]
     first, second = desk.tracker.written
-    assert (first.run_id, second.run_id) == (tracked_id(job, 0), tracked_id(job, 1))
     assert (first.tenant, first.project, second.project, first.name) == ("acme", "a", "b", None)
     assert first.measured == [{"step": step, "train_loss": 0.5} for step in (4, 8)]
     assert first.config == {"model": "b", "seed": 0}
     assert first.succeeded == (state in {RunState.SUCCEEDED, RunState.STOPPED})
+
+
+async def test_what_the_tracker_does_not_take_is_tried_again_for_a_day(desk: Desk) -> None:
+    wanted = [{"type": "wandb", "wandb": PROJECT}]
+    refused = await desk.ask(1, RunState.FAILED, integrations=wanted)
+    taken = await desk.ask(2, RunState.FAILED, integrations=wanted)
+    desk.tracker.refused = {tracked_id(refused, 0)}
+    assert len(await desk.tell()) == 2
+    assert await desk.track() == [tracked_id(refused, 0), tracked_id(taken, 0)]
+    assert await desk.track(hours=24) == [tracked_id(refused, 0)]
+    assert await desk.track(hours=25) == [tracked_id(refused, 0)]
+    assert await desk.track(hours=26) == []
+
+
+async def test_what_the_tracker_takes_late_is_kept_once(desk: Desk) -> None:
+    job = await desk.ask(1, RunState.FAILED, integrations=[{"type": "wandb", "wandb": PROJECT}])
+    await desk.tell()
+    desk.tracker.refused = {tracked_id(job, 0)}
+    await desk.track()
+    desk.tracker.refused = set()
+    assert await desk.track() == [tracked_id(job, 0)]
+    assert await desk.track() == []
 
 
 async def test_a_repeat_after_a_crash_makes_the_same_event(

@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from services.gateway.core.deliver_events import announce
-from services.gateway.core.ports import JobStore, Runs, RunTracker, WebhookStore
+from services.gateway.core.ports import JobStore, Runs, WebhookStore
 from services.gateway.core.run import Run, RunState
-from services.gateway.core.track_run import track_run
 from services.gateway.core.tuning_job import TuningJob
 
 ASKED_MAX = 100
@@ -25,13 +24,11 @@ ENDS: Mapping[RunState, str] = {
 """The event of each state that a run ends in."""
 
 
-async def announce_jobs(
-    jobs: JobStore, runs: Runs, webhooks: WebhookStore, tracker: RunTracker
-) -> None:
-    """Announces every job that has ended since the last time, and has its run kept."""
+async def announce_jobs(jobs: JobStore, runs: Runs, webhooks: WebhookStore) -> None:
+    """Announces every job that has ended since the last time."""
     after = ""
     while found := await jobs.list_unannounced(after=after, limit=ASKED_MAX):
-        for job, run in await _with_runs(runs, found):
+        for job, run in await with_runs(runs, found):
             event_type = ENDS.get(run.state)
             if event_type is None or run.end_time is None:
                 continue
@@ -42,12 +39,11 @@ async def announce_jobs(
                 subject_id=job.job_id,
                 now=run.end_time,
             )
-            await track_run(tracker, runs, job, run)
             await jobs.set_announced(job)
         after = found[-1].job_id
 
 
-async def _with_runs(runs: Runs, jobs: Sequence[TuningJob]) -> list[tuple[TuningJob, Run]]:
+async def with_runs(runs: Runs, jobs: Sequence[TuningJob]) -> list[tuple[TuningJob, Run]]:
     """Jobs and their runs: one question for each tenant."""
     started: defaultdict[str, list[str]] = defaultdict(list)
     for job in jobs:

@@ -228,6 +228,14 @@ class JobStore(Protocol):
         """Notes that the end of a job has been told."""
         ...
 
+    async def list_untracked(self, *, after: str, limit: int) -> list[TuningJob]:
+        """Returns jobs newer than an id, oldest first: told of, with integrations, not tracked."""
+        ...
+
+    async def set_tracked(self, job: TuningJob) -> None:
+        """Notes that nothing more is to be tracked of a job."""
+        ...
+
     async def set_run(self, job: TuningJob, run_id: str) -> None:
         """Notes the run of a job."""
         ...
@@ -320,8 +328,8 @@ class RunTracker(Protocol):
         """Whether it can keep any."""
         ...
 
-    async def write(self, tracked: TrackedRun) -> None:
-        """Keeps a run, once however often it is told; what goes wrong is nobody else's matter."""
+    async def write(self, tracked: TrackedRun) -> bool:
+        """Keeps a run, once however often it is told; false if that went wrong."""
         ...
 
 

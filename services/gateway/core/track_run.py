@@ -1,25 +1,38 @@
-"""Keeping what a run has measured where its owner tracks experiments, once it has ended."""
+"""Keeping what a run has measured where its owner tracks experiments, once its end is told."""
 
+import datetime
 import math
 
-from services.gateway.core.ports import Runs, RunTracker
+from services.gateway.core.announce_jobs import ASKED_MAX, with_runs
+from services.gateway.core.ports import Clock, JobStore, Runs, RunTracker
 from services.gateway.core.run import Measured, Run, RunState
 from services.gateway.core.tracked_run import TrackedRun, tracked_id
 from services.gateway.core.tuning_job import TuningJob
 
 EVENTS_MAX = 1_000
 """The newest events of a run are read; it has one evaluation an epoch."""
+TRIED_FOR = datetime.timedelta(days=1)
+"""After its end, a run that the tracker does not take."""
 _MADE = frozenset({RunState.SUCCEEDED, RunState.STOPPED})
 
 
-async def track_run(tracker: RunTracker, runs: Runs, job: TuningJob, run: Run) -> None:
-    """Writes a run that has ended for each integration of its job."""
-    integrations = job.given.get("integrations")
-    if not integrations:
-        return
+async def track_jobs(jobs: JobStore, runs: Runs, tracker: RunTracker, clock: Clock) -> None:
+    """Has every run kept that a job wants to be; what goes wrong is tried again the next time."""
+    after = ""
+    while found := await jobs.list_untracked(after=after, limit=ASKED_MAX):
+        for job, run in await with_runs(runs, found):
+            is_kept = await _track(tracker, runs, job, run)
+            if is_kept or run.end_time is None or clock.now() - run.end_time > TRIED_FOR:
+                await jobs.set_tracked(job)
+        after = found[-1].job_id
+
+
+async def _track(tracker: RunTracker, runs: Runs, job: TuningJob, run: Run) -> bool:
+    """Writes a run that has ended for each integration of its job; says whether all are kept."""
     events, _ = await runs.list_events(job.tenant, run.run_id, "", EVENTS_MAX)
     measured = [_values(event.measured) for event in reversed(events) if event.measured]
-    for index, integration in enumerate(integrations):
+    kept: list[bool] = []
+    for index, integration in enumerate(job.given["integrations"]):
         wanted = integration[integration["type"]]
         tracked = TrackedRun(
             tenant=job.tenant,
@@ -32,7 +45,8 @@ async def track_run(tracker: RunTracker, runs: Runs, job: TuningJob, run: Run) -
             measured=measured,
             succeeded=run.state in _MADE,
         )
-        await tracker.write(tracked)
+        kept.append(await tracker.write(tracked))
+    return all(kept)
 
 
 def _config(job: TuningJob, run: Run) -> dict[str, str | float]:

@@ -18,6 +18,7 @@ class MemoryJobStore:
         self._jobs: dict[str, TuningJob] = {}
         self._released: set[str] = set()
         self._announced: set[str] = set()
+        self._tracked: set[str] = set()
         self._permissions: dict[str, Permission] = {}
 
     async def add_job(self, job: TuningJob) -> TuningJob:
@@ -93,6 +94,19 @@ class MemoryJobStore:
     async def set_announced(self, job: TuningJob) -> None:
         """Notes that the end of a job has been told."""
         self._announced.add(job.job_id)
+
+    async def list_untracked(self, *, after: str, limit: int) -> list[TuningJob]:
+        """Returns jobs of all tenants with integrations whose run is not tracked yet."""
+        found = [
+            self._jobs[job_id]
+            for job_id in self._announced - self._tracked
+            if job_id > after and self._jobs[job_id].given.get("integrations") is not None
+        ]
+        return sorted(found, key=lambda job: job.job_id)[:limit]
+
+    async def set_tracked(self, job: TuningJob) -> None:
+        """Notes that nothing more is to be tracked of a job."""
+        self._tracked.add(job.job_id)
 
     async def set_run(self, job: TuningJob, run_id: str) -> None:
         """Notes the run of a job."""

@@ -87,6 +87,17 @@ class PostgresJobStore:
         await self._database.of(job.tenant).execute(SQL["set_announced"], job.job_id)
         crashpoint("gateway.end.noted")
 
+    async def list_untracked(self, *, after: str, limit: int) -> list[TuningJob]:
+        """Returns jobs of all tenants with integrations whose run is not tracked yet."""
+        return [
+            _job(row)
+            for row in await self._database.of(EVERYONE).fetch(SQL["list_untracked"], after, limit)
+        ]
+
+    async def set_tracked(self, job: TuningJob) -> None:
+        """Notes that nothing more is to be tracked of a job."""
+        await self._database.of(job.tenant).execute(SQL["set_tracked"], job.job_id)
+
     async def set_run(self, job: TuningJob, run_id: str) -> None:
         """Notes the run of a job."""
         await self._database.of(job.tenant).execute(SQL["set_run"], job.job_id, run_id)
