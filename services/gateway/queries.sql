@@ -312,8 +312,12 @@ update webhook_endpoints set disabled = true where endpoint_id = $1;
 -- name: list_deliveries
 select event_id, endpoint_id, event_type, body, state, attempts_count, status_code, failure,
     create_time, next_time
-from webhook_deliveries where endpoint_id = $1 and ($2 = '' or state = $2)
-order by create_time desc, event_id limit $3;
+from webhook_deliveries
+where endpoint_id = $1 and ($2 = '' or state = $2) and ($4 = '' or (create_time, event_id) < ($5::timestamptz, $4))
+order by create_time desc, event_id desc limit $3;
+
+-- name: find_delivery_time
+select create_time from webhook_deliveries where endpoint_id = $1 and event_id = $2;
 
 -- name: replay_delivery
 update webhook_deliveries set state = 'pending', attempts_count = 0, next_time = $3

@@ -118,7 +118,7 @@ class Desk:
         """Announces what has ended; returns what is on its way, oldest id first."""
         runs: Any = self.runs
         await announce_jobs(self.jobs, runs, self.webhooks)
-        found = await self.webhooks.list_deliveries(self.endpoint, state="", limit=99)
+        found = await self.webhooks.list_deliveries(self.endpoint, state="", after="", limit=99)
         return sorted(found, key=lambda each: str(json.loads(each.body)["data"]["id"]))
 
     async def track(self, hours: int = 0) -> list[str]:

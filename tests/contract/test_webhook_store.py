@@ -9,6 +9,7 @@ import pytest
 from services.chassis.clock import ManualClock
 from services.gateway.core.deliver_events import HELD, announce, deliver_due
 from services.gateway.core.errors import (
+    DeliveryNotFoundError,
     EndpointNotFoundError,
     FieldInvalidError,
     QuotaExceededError,
@@ -108,7 +109,7 @@ class Post:
 
     async def only(self, endpoint: Endpoint) -> Delivery:
         """The endpoint's one delivery."""
-        (found,) = await self.store.list_deliveries(endpoint, state="", limit=9)
+        (found,) = await self.store.list_deliveries(endpoint, state="", after="", limit=9)
         return found
 
 
@@ -306,7 +307,29 @@ async def test_a_delivery_can_be_replayed_and_is_forgotten_in_the_end(post: Post
 
     post.clock.advance(DELIVERIES_KEPT.total_seconds() + 1)
     await post.deliver()
-    assert await post.store.list_deliveries(endpoint, state="", limit=9) == []
+    assert await post.store.list_deliveries(endpoint, state="", after="", limit=9) == []
+
+
+async def test_deliveries_are_listed_newest_first_and_go_on_after_one(post: Post) -> None:
+    endpoint, other = await post.endpoint(kinds=[FAILED]), await post.endpoint("globex")
+    for number in range(3):
+        event_id = f"evt_{2 - number}"  # ids do not sort by time
+        at = post.clock.now() + datetime.timedelta(seconds=number // 2)
+        await post.store.add_deliveries("acme", event_id, FAILED, "{}", at)
+
+    async def listed(after: str, limit: int, state: str = "") -> list[str]:
+        found = await post.store.list_deliveries(endpoint, state=state, after=after, limit=limit)
+        return [each.event_id for each in found]
+
+    assert await listed("", 2) == ["evt_0", "evt_2"]
+    assert await listed("evt_2", 2) == ["evt_1"]
+    assert await listed("evt_0", 9, "pending") == ["evt_2", "evt_1"]
+    assert await listed("evt_1", 9) == await listed("", 9, "failed") == []
+    for stranger in ("evt_3", "x"):
+        with pytest.raises(DeliveryNotFoundError):
+            await listed(stranger, 9)
+    with pytest.raises(DeliveryNotFoundError):
+        await post.store.list_deliveries(other, state="", after="evt_0", limit=9)
 
 
 async def test_a_deleted_endpoint_takes_its_deliveries_along(post: Post) -> None:

@@ -107,6 +107,8 @@ def test_the_end_of_a_job_is_heard_of(client: openai.OpenAI, receiver: Receiver)
 
     client.post(f"{path}/{event.id}/replay", cast_to=httpx.Response)
     until(lambda: len(receiver.heard) == 2 or None)
+    rest = client.get(f"{path}?after={event.id}", cast_to=httpx.Response).json()
+    assert (rest["data"], rest["has_more"]) == ([], False)
     client.webhooks.delete(endpoint.id)
 
 

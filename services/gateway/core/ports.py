@@ -407,9 +407,13 @@ class WebhookStore(Protocol):
         ...
 
     async def list_deliveries(
-        self, endpoint: Endpoint, *, state: str, limit: int
+        self, endpoint: Endpoint, *, state: str, after: str, limit: int
     ) -> list[Delivery]:
-        """Returns an endpoint's deliveries, newest first; no state means every one."""
+        """Returns an endpoint's deliveries made before one, newest first; no state means every one.
+
+        Raises:
+            DeliveryNotFoundError: the endpoint has none of the id `after`.
+        """
         ...
 
     async def replay_delivery(

@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 
-from services.gateway.core.errors import QuotaExceededError
+from services.gateway.core.errors import DeliveryNotFoundError, QuotaExceededError
 from services.gateway.core.webhook import ENDPOINTS_MAX, Delivery, DeliveryState, Endpoint
 
 _Key = tuple[str, str]
@@ -101,16 +101,18 @@ class MemoryWebhookStore:
             self._endpoints[endpoint.endpoint_id] = disabled
 
     async def list_deliveries(
-        self, endpoint: Endpoint, *, state: str, limit: int
+        self, endpoint: Endpoint, *, state: str, after: str, limit: int
     ) -> list[Delivery]:
-        """Returns an endpoint's deliveries, newest first."""
-        found = [
-            delivery
-            for delivery in self._deliveries.values()
-            if delivery.endpoint_id == endpoint.endpoint_id and state in ("", delivery.state)
-        ]
-        found.sort(key=lambda each: each.event_id)
-        return sorted(found, key=lambda each: each.create_time, reverse=True)[:limit]
+        """Returns an endpoint's deliveries made before one, newest first."""
+        mine = (
+            each for each in self._deliveries.values() if each.endpoint_id == endpoint.endpoint_id
+        )
+        found = sorted(mine, key=lambda each: (each.create_time, each.event_id), reverse=True)
+        ids = [each.event_id for each in found]
+        if after and after not in ids:
+            raise DeliveryNotFoundError(after)
+        older = found[ids.index(after) + 1 :] if after else found
+        return [each for each in older if state in ("", each.state)][:limit]
 
     async def replay_delivery(
         self, endpoint: Endpoint, event_id: str, now: datetime.datetime

@@ -6,7 +6,7 @@ import asyncpg
 
 from services.chassis.crashpoint import crashpoint
 from services.chassis.database import EVERYONE, Database
-from services.gateway.core.errors import QuotaExceededError
+from services.gateway.core.errors import DeliveryNotFoundError, QuotaExceededError
 from services.gateway.core.webhook import ENDPOINTS_MAX, Delivery, DeliveryState, Endpoint
 from services.gateway.postgres.queries import SQL
 
@@ -115,11 +115,17 @@ class PostgresWebhookStore:
         crashpoint("gateway.webhook.settled")
 
     async def list_deliveries(
-        self, endpoint: Endpoint, *, state: str, limit: int
+        self, endpoint: Endpoint, *, state: str, after: str, limit: int
     ) -> list[Delivery]:
-        """Returns an endpoint's deliveries, newest first."""
-        values = (endpoint.endpoint_id, state, limit)
-        rows = await self._database.of(endpoint.tenant).fetch(SQL["list_deliveries"], *values)
+        """Returns an endpoint's deliveries made before one, newest first."""
+        own, endpoint_id = self._database.of(endpoint.tenant), endpoint.endpoint_id
+        before = None
+        if after:
+            before = await own.fetchval(SQL["find_delivery_time"], endpoint_id, after)
+            if before is None:
+                raise DeliveryNotFoundError(after)
+        values = (endpoint_id, state, limit, after, before)
+        rows = await own.fetch(SQL["list_deliveries"], *values)
         return [_delivery(row) for row in rows]
 
     async def replay_delivery(

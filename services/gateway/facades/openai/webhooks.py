@@ -20,7 +20,7 @@ from services.gateway.core.manage_endpoints import (
     rotate_secret,
     update_endpoint,
 )
-from services.gateway.core.page import Page, page_of
+from services.gateway.core.page import page_of
 from services.gateway.core.ports import Clock, WebhookSender, WebhookStore
 from services.gateway.core.webhook import (
     ENDPOINT_ID,
@@ -164,9 +164,12 @@ class Webhooks:
         limit = read_limit(call.request, PAGE_DEFAULT, PAGE_MAX)
         states = ("", *DeliveryState)
         state = read_choice(call.request, "status", states, "")
+        after = call.request.query.get("after", "")
         endpoint = await self._find(call)
-        found = await self._store.list_deliveries(endpoint, state=state, limit=limit)
-        return answer(envelope(Page(found, False), _delivery, ids=True))
+        found = await self._store.list_deliveries(
+            endpoint, state=state, after=after, limit=limit + 1
+        )
+        return answer(envelope(page_of(found, limit), _delivery, ids=True))
 
     async def replay(self, call: Call) -> web.StreamResponse:
         endpoint, event_id = await self._find(call), call.request.match_info["event_id"]
