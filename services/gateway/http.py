@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import Counter, Histogram
 
 from services.chassis.auth import FORWARDED_KEY, MESH, Authenticator, set_current_caller
+from services.chassis.author import REQUEST_ID_CHARACTERS_MAX, REQUEST_KEY
 from services.chassis.certificates import Certificates
 from services.chassis.errors import (
     ErrorTable,
@@ -35,8 +36,6 @@ REST_BYTES_MAX = 64 * 1024**2
 """What of a refused body is still read, so that its sender gets to the answer."""
 REST_SECONDS_MAX = 10.0
 DRAIN_SECONDS = 5.0
-REQUEST_ID = "x-request-id"
-_REQUEST_ID_CHARACTERS_MAX = 128
 
 ANSWERED = Counter(
     "trine_http_requests_total",
@@ -175,7 +174,7 @@ class _Door:
         metadata = {
             "authorization": authorization,
             FORWARDED_KEY: forwarded,
-            REQUEST_ID: request[_ID],
+            REQUEST_KEY: request[_ID],
         }
         caller = await self._authenticator.authenticate(metadata, self._route.scope)
         set_current_caller(caller)
@@ -243,14 +242,14 @@ async def _put_headers(request: web.Request, response: web.StreamResponse) -> No
     if dialect is None:
         return
     request[_BEGUN] = True
-    response.headers[REQUEST_ID] = request[_ID]
+    response.headers[REQUEST_KEY] = request[_ID]
     response.headers.update(dialect.headers(request, time.perf_counter() - request[_STARTED]))
 
 
 def _request_id(request: web.Request) -> str:
     """Envoy's, which it makes up for every call from outside."""
-    given = request.headers.get(REQUEST_ID, "")
-    fits = given.isascii() and given.isprintable() and len(given) <= _REQUEST_ID_CHARACTERS_MAX
+    given = request.headers.get(REQUEST_KEY, "")
+    fits = given.isascii() and given.isprintable() and len(given) <= REQUEST_ID_CHARACTERS_MAX
     return given if given and fits else uuid.uuid4().hex
 
 

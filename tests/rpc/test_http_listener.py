@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 
 from services.chassis.auth import Authenticator
+from services.chassis.author import REQUEST_ID_CHARACTERS_MAX
 from services.chassis.clock import SystemClock
 from services.chassis.errors import PublicError
 from services.gateway.core.errors import FieldInvalidError
@@ -131,9 +132,11 @@ async def test_an_answer_that_fails_midway_is_seen_to_be_short(
         assert response.status == 200
 
 
-async def test_a_request_id_that_cannot_be_shown_is_replaced(client: aiohttp.ClientSession) -> None:
-    async with client.post("tell", headers={"x-request-id": "x" * 500}) as response:
-        assert len(response.headers["x-request-id"]) == 32
+async def test_a_request_id_that_cannot_be_kept_is_replaced(client: aiohttp.ClientSession) -> None:
+    """What is answered is what stands with the changes that the call has made."""
+    for length, told in ((REQUEST_ID_CHARACTERS_MAX, 64), (REQUEST_ID_CHARACTERS_MAX + 1, 32)):
+        async with client.post("tell", headers={"x-request-id": "x" * length}) as response:
+            assert len(response.headers["x-request-id"]) == told
 
 
 async def test_a_method_that_nobody_answers_is_no_line_of_the_metrics(
