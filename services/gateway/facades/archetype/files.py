@@ -69,7 +69,7 @@ class Files:
         """What is answered here."""
         return [
             Route("POST", "/files", "files:write", self.create, is_long=True),
-            Route("POST", "/files/base64", "files:write", self.create_from_base64),
+            Route("POST", "/files/base64", "files:write", self.create_from_base64, is_long=True),
             Route("GET", "/files/info", "files:read", self.info),
             Route("GET", "/files/metadata", "files:read", self.list),
             Route("GET", "/files/metadata/{file_id}", "files:read", self.retrieve),
