@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load
 
 from services.chassis.artifacts import ObjectArtifacts, memory_artifacts
+from services.chassis.tensors import read_metadata
 from services.triplets.artifacts import SafetensorsSnapshots
 from services.triplets.core.create_snapshot import Snapshot, create_snapshot
 from services.triplets.core.erase_user import erase_user
@@ -65,8 +66,7 @@ async def freeze(
     """A snapshot of the shared domain, its arrays and its columns."""
     snapshot = await create_snapshot(store, SafetensorsSnapshots(artifacts), SHARED, DOMAIN, 0)
     content = await artifacts.get(snapshot.digest)
-    size = int.from_bytes(content[:8], "little")
-    layout = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["layout"])
+    layout = json.loads(read_metadata(content)["layout"])
     return snapshot, load(content), layout["columns"]
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from services.chassis.tensors import read_metadata
 from services.trainer.learning.snapshot import POSITIVE_LEVEL
 
 
@@ -72,8 +73,7 @@ def read_file_arrays(
 ) -> FileArrays:
     """Reads the file that CreateFileSnapshotResponse describes."""
     tensors = load(content)
-    size = int.from_bytes(content[:8], "little")
-    layout = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["layout"])
+    layout = json.loads(read_metadata(content)["layout"])
     held_out = tensors["held_out"].bool()
     triplets = tensors["triplets"].long()
     inside = held_out[triplets[:, 1]]

@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from services.chassis.crashpoint import crashpoint
+from services.chassis.tensors import read_metadata
 from services.trainer.core.errors import RunPausedError
 from services.trainer.core.ports import (
     BaseModel,
@@ -224,8 +225,7 @@ def _read_checkpoint(content: bytes | None, training: TextMapTraining) -> _Progr
     """Puts parameters and optimizer back where they were; where there is nothing, at the start."""
     if content is None:
         return _Progress()
-    size = int.from_bytes(content[:8], "little")
-    told = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["progress"])
+    told = json.loads(read_metadata(content)["progress"])
     parts: dict[str, dict[str, Tensor]] = {"training": {}, "best": {}}
     for key, tensor in load(content).items():
         part, _, name = key.partition("/")

@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from services.chassis.crashpoint import crashpoint
+from services.chassis.tensors import read_metadata
 from services.trainer.core.errors import RunPausedError
 from services.trainer.core.watch import LossPoint, Watch
 
@@ -92,9 +93,7 @@ class Journal:
         return save(tensors, metadata={"stages": json.dumps(content)})
 
     def _read(self, content: bytes) -> None:
-        size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
-        for name, entry in json.loads(metadata["stages"]).items():
+        for name, entry in json.loads(read_metadata(content)["stages"]).items():
             self._stages[name] = Stage(entry["done"], entry["finished"], entry["numbers"])
         for key, tensor in load(content).items():
             name, _, rest = key.partition("/")

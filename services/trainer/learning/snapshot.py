@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from services.chassis.tensors import read_metadata
 from services.trainer.core.ports import Column
 from services.trainer.core.recipe import Split
 
@@ -105,7 +106,7 @@ class Snapshot:
 def read_snapshot(content: bytes) -> Snapshot:
     """Reads the file that CreateSnapshotResponse describes."""
     tensors = _in_order_of_hashes(load(content))
-    layout = json.loads(_metadata(content)["layout"])
+    layout = json.loads(read_metadata(content)["layout"])
     seekers, candidates = tensors["seekers"].long(), tensors["candidates"].long()
     levels = tensors["levels"].long()
     return Snapshot(
@@ -260,10 +261,3 @@ def _pair_hashes(user_hashes: npt.NDArray[np.int64], seekers: Tensor, candidates
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
     return torch.from_numpy((mixed >> np.uint64(1)).astype(np.int64))
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file in memory; the library reads it from paths alone."""
-    size = int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = json.loads(content[8 : 8 + size])["__metadata__"]
-    return metadata

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from services.chassis.tensors import HeaderError, check_header
+from services.chassis.tensors import HeaderError, check_header, read_metadata
 
 CONTENT = save({"table": np.zeros((3, 2), np.float32)})
 LENGTH = int.from_bytes(CONTENT[:8], "little")
@@ -26,3 +26,9 @@ def test_a_header_that_would_fill_memory_is_not_read(length: int) -> None:
 def test_a_header_that_is_longer_than_its_file_is_not_read(content: bytes) -> None:
     with pytest.raises(HeaderError, match="cut off"):
         check_header(content, 65_536)
+
+
+def test_what_a_file_says_in_words_is_read_from_memory() -> None:
+    arrays = {"table": np.zeros((3, 2), np.float32)}
+    assert read_metadata(save(arrays, {"layout": "ü"})) == {"layout": "ü"}
+    assert read_metadata(CONTENT) == {}
