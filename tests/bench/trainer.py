@@ -42,7 +42,7 @@ def measure_trainer(table: Table) -> None:
     torch.set_num_threads(recipe.threads)
     arrays = read_snapshot(snapshot(PEOPLE, PARTNERS))
     parts = split_outcomes(arrays, recipe.split)
-    stages = Stages(arrays, parts, recipe, SEED, Journal(None, Watch("", ""), 1))
+    stages = Stages(arrays, parts, recipe, SEED, Journal(None, Watch("", ""), 1, recipe))
     light, fit = stages.search_light()
 
     learned = recipe.query_map.epochs * len(triplets_within(arrays, parts.training))

@@ -102,6 +102,20 @@ def test_a_pause_leaves_no_trace_in_the_model(steps: int) -> None:
     )
 
 
+def test_a_checkpoint_of_another_recipe_is_none() -> None:
+    class Pausing(Watch):
+        def step(self, done: int, count: int) -> None:
+            super().step(done, count)
+            self.ask_pause()
+
+    content, paused = frozen(), Pausing("", "")
+    with pytest.raises(RunPausedError):
+        learn(content, watch=paused)
+    whole = learn(content, batch_size=16)
+    resumed = learn(content, checkpoint=paused.take_checkpoint(), batch_size=16)
+    assert (resumed.files, resumed.result_file) == (whole.files, whole.result_file)
+
+
 def test_a_stop_keeps_what_was_learned() -> None:
     class Stopping(Watch):
         def step(self, done: int, count: int) -> None:

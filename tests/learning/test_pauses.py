@@ -1,6 +1,7 @@
 """Runs that are paused or stopped: what is kept, and that a pause leaves no trace in the head."""
 
 import dataclasses
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from services.trainer.core.errors import RunPausedError
 from services.trainer.core.ports import LearnedHead
 from services.trainer.core.recipe import DEFAULT_RECIPE, CrossRecipe, QueryMapRecipe
 from services.trainer.core.watch import Watch
+from services.trainer.learning.journal import Journal
 from services.trainer.learning.learner import TorchLearner
 from tests.support.snapshots import snapshot
 
@@ -60,6 +62,20 @@ def test_a_run_that_was_paused_ends_with_the_same_bytes(
     assert resumed.files == head.files
     assert resumed.golden == head.golden
     assert resumed.recipe == head.recipe
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_its_own_release_and_recipe_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paused = OrderingWatch("pause", 1)
+    with pytest.raises(RunPausedError):
+        learn(paused)
+    checkpoint = paused.take_checkpoint()
+    wider = dataclasses.replace(SHORT, cross=dataclasses.replace(SHORT.cross, hidden=24))
+    assert Journal(checkpoint, Watch("", ""), 9, SHORT).steps_done == 1
+    assert Journal(checkpoint, Watch("", ""), 9, wider).steps_done == 0
+    monkeypatch.setattr(metadata, "version", lambda _: "0.0.0")
+    assert Journal(checkpoint, Watch("", ""), 9, SHORT).steps_done == 0
 
 
 def test_a_run_paused_after_every_step_comes_to_the_same_end(

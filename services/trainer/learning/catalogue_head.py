@@ -119,7 +119,7 @@ def learn_catalogue(
 ) -> LearnedHead:
     """Learns a head and measures it against the incumbent; None is the encoder alone."""
     factors = recipe.factors
-    journal = Journal(checkpoint, watch, len(factors.ridges))
+    journal = Journal(checkpoint, watch, len(factors.ridges), recipe)
     choices = split_choices(snapshot, 1 - recipe.split.training - recipe.split.validation)
 
     watch.enter(Phase.RUNNING)

@@ -29,6 +29,7 @@ from services.trainer.learning.evaluate import ndcg_by_seeker
 from services.trainer.learning.file_arrays import FileArrays, is_positive, read_file_arrays
 from services.trainer.learning.journal import (
     CHECKPOINT_SECONDS,
+    made_by,
     pack_training,
     unpack_training,
 )
@@ -85,7 +86,8 @@ class TorchFileLearner:
         everyone = torch.cat([arrays.training.anchors, arrays.held_out.anchors])
         sources = map_sources(arrays, everyone, base)
         training = TextMapTraining(arrays, sources, recipe, beta=recipe.beta, seed=seed)
-        progress = _read_checkpoint(checkpoint, training)
+        maker = made_by(recipe)
+        progress = _read_checkpoint(checkpoint, training, maker)
 
         watch.enter(Phase.RUNNING)
         offered_at = time.monotonic()
@@ -102,7 +104,7 @@ class TorchFileLearner:
             crashpoint("trainer.epoch.done")
             if watch.pausing or time.monotonic() - offered_at > CHECKPOINT_SECONDS:
                 offered_at = time.monotonic()
-                watch.offer_checkpoint(_write_checkpoint(progress, training))
+                watch.offer_checkpoint(_write_checkpoint(progress, training, maker))
             if watch.pausing:
                 raise RunPausedError
 
@@ -209,7 +211,7 @@ def _result_file(points: list[LossPoint]) -> bytes:
     return text.getvalue().encode()
 
 
-def _write_checkpoint(progress: _Progress, training: TextMapTraining) -> bytes:
+def _write_checkpoint(progress: _Progress, training: TextMapTraining, maker: str) -> bytes:
     content = {
         "points": [dataclasses.astuple(point) for point in progress.points],
         "best_epoch": progress.best_epoch,
@@ -218,14 +220,15 @@ def _write_checkpoint(progress: _Progress, training: TextMapTraining) -> bytes:
     tensors = {f"training/{name}": t for name, t in pack_training(training.modules()).items()}
     tensors |= {f"best/{name}": tensor for name, tensor in progress.best.items()}
     packed = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    return save(packed, metadata={"progress": json.dumps(content)})
+    return save(packed, metadata={"progress": json.dumps(content), "maker": maker})
 
 
-def _read_checkpoint(content: bytes | None, training: TextMapTraining) -> _Progress:
+def _read_checkpoint(content: bytes | None, training: TextMapTraining, maker: str) -> _Progress:
     """Puts parameters and optimizer back where they were; where there is nothing, at the start."""
-    if content is None:
+    words = {} if content is None else read_metadata(content)
+    if content is None or words.get("maker") != maker:
         return _Progress()
-    told = json.loads(read_metadata(content)["progress"])
+    told = json.loads(words["progress"])
     parts: dict[str, dict[str, Tensor]] = {"training": {}, "best": {}}
     for key, tensor in load(content).items():
         part, _, name = key.partition("/")

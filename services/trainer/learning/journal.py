@@ -6,9 +6,11 @@ the number of the step alone: so a run that was interrupted ends with the same b
 not.
 """
 
+import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
+from importlib import metadata
 
 import torch
 from safetensors.torch import load, save
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from services.chassis.crashpoint import crashpoint
 from services.chassis.tensors import read_metadata
 from services.trainer.core.errors import RunPausedError
+from services.trainer.core.recipe import FileRecipe, Recipe
 from services.trainer.core.watch import LossPoint, Watch
 
 CHECKPOINT_SECONDS = 10.0
@@ -38,12 +41,16 @@ class Stage:
 class Journal:
     """The entries of all stages, and the way they are told to the scheduler."""
 
-    def __init__(self, checkpoint: bytes | None, watch: Watch, steps_count: int) -> None:
+    def __init__(
+        self, checkpoint: bytes | None, watch: Watch, steps_count: int, recipe: Recipe
+    ) -> None:
+        """Goes on from a checkpoint of this release and recipe; any other is none."""
         self._watch = watch
         self._steps_count = steps_count
+        self._maker = made_by(recipe)
         self._stages: dict[str, Stage] = {}
         self._offered_at = time.monotonic()
-        if checkpoint is not None:
+        if checkpoint is not None and read_metadata(checkpoint).get("maker") == self._maker:
             self._read(checkpoint)
             watch.step(self.steps_done, steps_count)
 
@@ -90,7 +97,7 @@ class Journal:
             for name, stage in self._stages.items()
             for key, tensor in stage.tensors.items()
         }
-        return save(tensors, metadata={"stages": json.dumps(content)})
+        return save(tensors, metadata={"stages": json.dumps(content), "maker": self._maker})
 
     def _read(self, content: bytes) -> None:
         for name, entry in json.loads(read_metadata(content)["stages"]).items():
@@ -98,6 +105,12 @@ class Journal:
         for key, tensor in load(content).items():
             name, _, rest = key.partition("/")
             self._stages[name].tensors[rest] = tensor
+
+
+def made_by(recipe: Recipe | FileRecipe) -> str:
+    """What a checkpoint must be of to be gone on from: a run may be paused over a new release."""
+    told = {"code": metadata.version("trine"), "recipe": dataclasses.asdict(recipe)}
+    return json.dumps(told, sort_keys=True)
 
 
 def pack_training(trained: Trained) -> dict[str, Tensor]:

@@ -100,7 +100,7 @@ class TorchLearner:
         most = recipe.evaluation_outcomes_max
         folds = gate_folds(arrays, parts, recipe.gate_folds, most, slots)
         known = [fold.history for fold in folds] if few else [parts.known]
-        journal = Journal(checkpoint, watch, _steps_count(recipe, len(known)))
+        journal = Journal(checkpoint, watch, _steps_count(recipe, len(known)), recipe)
         stages = Stages(
             arrays, parts, recipe, seed, journal, prior=prior, knows_people=knows_people
         )
