@@ -47,6 +47,7 @@ from services.scheduler.core.ports import Manifests, SchedulerStore, TripletCoun
 from services.scheduler.core.tell_trained import tell_trained
 from services.scheduler.core.train_domain import consider_training
 from services.scheduler.core.training_policy import TrainingPolicy
+from services.scheduler.database_clock import DatabaseClock
 from services.scheduler.events import head_event, rollout_event, run_event
 from services.scheduler.invariants import scheduler_rules
 from services.scheduler.metrics import LEASES_EXPIRED, show_rollouts, show_runs
@@ -82,6 +83,7 @@ CONSIDER_SECONDS = 1.0
 REAP_SECONDS = 1.0
 ROLLOUT_SECONDS = 1.0
 DROP_SECONDS = 5.0
+CLOCK_SECONDS = 5.0
 PRUNE_SECONDS = 3600.0
 
 _log = structlog.get_logger()
@@ -141,9 +143,19 @@ def make_invariants(
     return Invariants([*rules, stream_rule(database, bus), syncs_rule(config.nats_monitor_url)])
 
 
+async def reap(store: PostgresSchedulerStore) -> None:
+    """Takes runs back from trainers that have gone silent, and shows where all stand."""
+    async with store.begin(EVERYONE) as unit:
+        expired = await expire_leases(unit)
+        for _ in expired:
+            crashpoint("scheduler.expiry.written")
+    LEASES_EXPIRED.inc(len(expired))
+    show_runs(await store.run_counts())
+
+
 async def run_scheduler(config: Config) -> None:
     """Serves until a signal."""
-    clock, tls = SystemClock(), certificates_of(config)
+    steady, tls = SystemClock(), certificates_of(config)
     policy = TrainingPolicy(
         triplets_budget=config.triplets_budget,
         cool_down=datetime.timedelta(seconds=config.cool_down_seconds),
@@ -152,6 +164,8 @@ async def run_scheduler(config: Config) -> None:
         enter = stack.enter_async_context
         stack.enter_context(exposing_metrics(config.metrics_address))
         database = await enter(open_database(config.postgres_dsn, SCHEMA, MIGRATIONS))
+        clock = DatabaseClock(database, steady)
+        await clock.ask()
         await refuse_forgetful(config.nats_monitor_url)
         bus = await enter(open_bus(config.nats_url))
         await bus.declare_stream()
@@ -161,8 +175,8 @@ async def run_scheduler(config: Config) -> None:
         channel = await enter(open_channel(config.triplets_address, config.mesh_token, tls))
         triplets = TripletsClient(channel)
         manifests = open_manifests(config.artifacts_url, config.bundle_public_key)
-        authenticator = Authenticator(resolver(gateway), config.mesh_token, clock)
-        limits = CallLimits(config.rates, config.calls_at_once, clock)
+        authenticator = Authenticator(resolver(gateway), config.mesh_token, steady)
+        limits = CallLimits(config.rates, config.calls_at_once, steady)
         invariants = make_invariants(config, database, bus, manifests)
 
         def add(server: grpc.aio.Server) -> None:
@@ -187,14 +201,6 @@ async def run_scheduler(config: Config) -> None:
             for digest in await drop_snapshots(store, triplets):
                 _log.info("snapshot_dropped", digest=digest)
 
-        async def reap() -> None:
-            async with store.begin(EVERYONE) as unit:
-                expired = await expire_leases(unit)
-                for _ in expired:
-                    crashpoint("scheduler.expiry.written")
-            LEASES_EXPIRED.inc(len(expired))
-            show_runs(await store.run_counts())
-
         async def roll_out() -> None:
             show_rollouts(await advance_rollouts(store, triplets, clock))
 
@@ -203,9 +209,10 @@ async def run_scheduler(config: Config) -> None:
                 relay.run(),
                 invariants.watch(),
                 every(CONSIDER_SECONDS, "consider_training", consider),
-                every(REAP_SECONDS, "expire_leases", reap),
+                every(REAP_SECONDS, "expire_leases", partial(reap, store)),
                 every(ROLLOUT_SECONDS, "advance_rollouts", roll_out),
                 every(DROP_SECONDS, "drop_snapshots", drop),
+                every(CLOCK_SECONDS, "ask_clock", clock.ask),
                 every(PRUNE_SECONDS, "prune_replies", lambda: prune_replies(database)),
             )
         )

@@ -484,7 +484,7 @@ class Manifests(Protocol):
 
 
 class Clock(Protocol):
-    """The wall clock, for cool-downs. Leases go by the database's."""
+    """The database's clock, as leases go by: what is stored and what is compared are its times."""
 
     def now(self) -> datetime.datetime:
         """Now, in UTC."""
