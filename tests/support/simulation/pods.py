@@ -176,6 +176,9 @@ class Pod:
         self.syncing = True
         try:
             await self.swapper.sync()
+        except ExceptionGroup as errors:
+            _, others = errors.split(ConnectionError)  # which the artifact store may answer with
+            raise (others or errors).exceptions[0] from None
         finally:
             self.syncing = False
 
