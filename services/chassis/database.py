@@ -33,7 +33,8 @@ EVERYONE = "*"
 """In a tenant's place: the rows of all tenants, for what the mesh does on its own account."""
 
 POOL_CONNECTIONS_MAX = 16
-COMMAND_SECONDS_MAX = 60.0
+COMMAND_SECONDS_MAX = 30.0
+"""Of one statement: as long as the edge lets a caller wait for all of an answer."""
 ANSWER_SECONDS_MAX = 3.0
 """For what the server answers at once: a connection that a part of the network has forgotten says
 nothing for ever, and those who wait for it hold the pool."""

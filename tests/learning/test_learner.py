@@ -69,9 +69,11 @@ def test_taste_that_features_cannot_add_up_is_learned_by_the_cross_stage() -> No
     assert auc(with_cross).challenger > auc(without).challenger + 0.01
 
 
-def test_people_without_a_text_keep_nobody_from_learning() -> None:
-    content = snapshot(people=60, partners=12, textless=5)
-    arrays, head = load(content), OnnxHead(learn(content).files)
+@pytest.mark.parametrize("textless", [5, 60])
+def test_people_without_a_text_keep_nobody_from_learning(textless: int) -> None:
+    content, watch = snapshot(people=60, partners=12, textless=textless), Watch("", "")
+    arrays, head = load(content), OnnxHead(learn(content, watch).files)
+    assert np.isfinite([point.loss for point in watch.report().loss_points]).all()
     for person in (0, 10):
         query = head.map_query(
             arrays["columns"][[person]], arrays["vectors"][[person]].astype(np.float32)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.long.record import Record
+from tests.support.full_disks import FULL_SECONDS, fill_disk, small_disk, why_not
 from tests.support.link_mishaps import link_mishaps
 from tests.support.linked import linked_mesh
 from tests.support.mesh import Mesh, running_mesh
@@ -29,7 +30,19 @@ def measure_faults(record: Record) -> bool:
             running_mesh(Path(folder), **SETTINGS) as mesh,
         ):
             trial.suffer_all(mesh, MISHAPS, seed)
+        _suffer_a_full_disk(trial, record, seed)
     return trial.tell()
+
+
+def _suffer_a_full_disk(trial: "_Trial", record: Record, seed: int) -> None:
+    """On a disk of its own, which is filled."""
+    if reason := why_not():
+        record.say(f"No disk was filled: {reason}.")
+        return
+    with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)):
+        mishaps = {f"disk full for {FULL_SECONDS:.0f} s": fill_disk(Path(folder))}
+        with running_mesh(Path(folder), **SETTINGS) as mesh:
+            trial.suffer_all(mesh, mishaps, seed)
 
 
 def measure_links(record: Record) -> bool:

@@ -45,10 +45,14 @@ def small_disk(place: Path) -> Iterator[None]:
 def filled(place: Path) -> Iterator[None]:
     """Leaves no block of a disk free for the length of a block."""
     ballast = place / "ballast"
+    size, end = DISK_BYTES, 0
     with ballast.open("wb") as file:
-        while (free := shutil.disk_usage(place).free) >= _BLOCK_BYTES:
-            with suppress(OSError):  # somebody else may have taken some of it by now
-                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free)
+        while size >= _BLOCK_BYTES:
+            try:
+                os.posix_fallocate(file.fileno(), end, size)
+                end += size
+            except OSError:
+                size //= 2
     try:
         yield
     finally:

@@ -104,7 +104,8 @@ class QueryMapTraining:
         generator = torch.Generator().manual_seed(self._seed * 1_000 + number)
         order = torch.randperm(len(self._positives), generator=generator)
         total = torch.zeros((), device=self._positives.device)
-        for places in order.split(self._recipe.batch):
+        # Nothing is split into one empty batch, of which there is no mean.
+        for places in order.split(self._recipe.batch) if len(order) else ():
             loss = self._loss(places)
             self.optimizer.zero_grad()
             loss.backward()
