@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,12 @@ def learn(
     arguments: dict[str, Any] = {"incumbent": None, "checkpoint": None, "seed": 0} | options
     watch = watch or Watch("", "")
     return TorchLearner("cpu", recipe).learn(content, watch=watch, **arguments)
+
+
+@cache
+def learned(**options: Any) -> LearnedHead:
+    """A whole run on a snapshot, once for all who look at what comes of it."""
+    return learn(snapshot(**options))
 
 
 class Auc(NamedTuple):
@@ -83,8 +90,7 @@ def test_people_without_a_text_keep_nobody_from_learning(textless: int) -> None:
 
 def test_the_next_head_is_measured_against_the_one_in_use() -> None:
     content = snapshot(people=120, partners=16)
-    first = learn(content)
-    second = learn(content, incumbent=first.files)
+    second = learn(content, incumbent=learned(people=120, partners=16).files)
     assert second.evaluation.incumbent_calibrated
     found = second.evaluation
     # Learned from the same, it is as good: it must not know what the gate asks.
@@ -92,9 +98,8 @@ def test_the_next_head_is_measured_against_the_one_in_use() -> None:
 
 
 def test_the_head_learns_from_everything_and_its_twins_from_less() -> None:
-    content = snapshot(people=120, partners=16)
-    outcomes = len(load(content)["seekers"])
-    found = learn(content)
+    outcomes = len(load(snapshot(people=120, partners=16))["seekers"])
+    found = learned(people=120, partners=16)
     assert found.outcomes_count == outcomes
     assert len(found.files.twins) == DEFAULT_RECIPE.gate_folds
     assert all(0.7 * outcomes <= twin.outcomes_count < outcomes for twin in found.files.twins)
@@ -121,7 +126,7 @@ def test_a_head_unlike_its_twins_is_not_given() -> None:
 
 def test_the_head_in_use_is_asked_by_its_twins_who_have_not_seen_the_answers() -> None:
     content = snapshot(people=120, partners=16)
-    first, other = learn(content), learn(snapshot(people=120, partners=16, seed=9))
+    first, other = learned(people=120, partners=16), learned(people=120, partners=16, seed=9)
     mixed = dataclasses.replace(first.files, person=other.files.person, cross=other.files.cross)
     asked, same = (learn(content, incumbent=files).evaluation for files in (mixed, first.files))
     assert np.array_equal(asked.incumbent_scores, same.incumbent_scores)
@@ -137,8 +142,7 @@ def test_an_incumbent_of_another_schema_is_read_by_names() -> None:
 
 
 def test_the_same_run_gives_the_same_bytes() -> None:
-    content = snapshot()
-    first, second = learn(content), learn(content)
+    first, second = learned(), learn(snapshot())
     assert first.files == second.files
     assert first.golden == second.golden
 
@@ -212,7 +216,7 @@ def test_a_run_interrupted_after_any_step_ends_with_the_same_bytes(
     whole = learn(content, whole_watch)
     steps = whole_watch.report().steps_done_count
     assert steps > 20
-    for interrupted_after in range(1, steps + 1, 5):
+    for interrupted_after in range(1, steps + 1, 7):
         with monkeypatch.context() as patch:
             watch = InterruptingWatch(interrupted_after, patch)
             with pytest.raises(RunCancelledError):
@@ -245,7 +249,7 @@ def test_an_order_to_stop_stops_the_run() -> None:
 
 
 def test_golden_vectors_are_what_the_exported_parts_give() -> None:
-    head = learn(snapshot())
+    head = learned()
     golden, files = load(head.golden), OnnxHead(head.files)
     states = files.describe(golden["columns"], golden["counts"], golden["table"])
     assert np.array_equal(states, golden["states"])

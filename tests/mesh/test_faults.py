@@ -340,29 +340,26 @@ def runs_of(mesh: Mesh, domain: str) -> list[Json]:
 
 
 def test_a_run_starts_by_itself_past_the_budget_once_the_domain_has_cooled_down(
-    tmp_path_factory: pytest.TempPathFactory,
+    mesh: Mesh,
 ) -> None:
-    settings = {
-        "TRINE_TRIPLETS_BUDGET": str(BUDGET),
-        "TRINE_COOL_DOWN_SECONDS": str(COOL_DOWN_SECONDS),
-    }
-    with running_mesh(tmp_path_factory.mktemp("budget"), **settings) as mesh:
-        mesh.fill("eager", 30)
-        assert mesh.report("eager", range(4), 30)["triplets_pending_train"] == 464
-        seen = considerations(mesh)
-        until(lambda: True if considerations(mesh) >= seen + 2 else None)
-        assert runs_of(mesh, "eager") == []
+    mesh.fill("eager", 30)
+    assert mesh.report("eager", range(4), 30)["triplets_pending_train"] == 464
+    policy = {"triplets_budget": BUDGET, "cool_down_seconds": COOL_DOWN_SECONDS}
+    mesh.call("PUT", "/v1/trainingPolicy", {"domain": "eager", **policy})
+    seen = considerations(mesh)
+    until(lambda: True if considerations(mesh) >= seen + 2 else None)
+    assert runs_of(mesh, "eager") == []
 
-        assert mesh.report("eager", range(4, 5), 30)["triplets_pending_train"] == 584
-        (first,) = until(lambda: runs_of(mesh, "eager") or None)
-        assert (first["trigger"], first["triplets_used"]) == ("automatic", 584)
-        answer = mesh.report("eager", range(5, 10), 30)
-        assert answer["triplets_pending_train"] >= BUDGET
-        assert mesh.ended(first["run_id"])["status"] == "succeeded"
+    assert mesh.report("eager", range(4, 5), 30)["triplets_pending_train"] == 584
+    (first,) = until(lambda: runs_of(mesh, "eager") or None)
+    assert (first["trigger"], first["triplets_used"]) == ("automatic", 584)
+    answer = mesh.report("eager", range(5, 10), 30)
+    assert answer["triplets_pending_train"] >= BUDGET
+    assert mesh.ended(first["run_id"])["status"] == "succeeded"
 
-        second = until(lambda: runs_of(mesh, "eager")[:-1] or None, seconds_max=20)[0]
-        assert (second["trigger"], second["triplets_used"]) == ("automatic", 1160)
-        created = [datetime.datetime.fromisoformat(r["create_time"]) for r in (first, second)]
-        assert (created[1] - created[0]).total_seconds() >= COOL_DOWN_SECONDS
-        assert mesh.ended(second["run_id"])["status"] == "succeeded"
-        until(lambda: mesh.report("eager", range(1), 30)["triplets_pending_train"] == 0 or None)
+    second = until(lambda: runs_of(mesh, "eager")[:-1] or None)[0]
+    assert (second["trigger"], second["triplets_used"]) == ("automatic", 1160)
+    created = [datetime.datetime.fromisoformat(r["create_time"]) for r in (first, second)]
+    assert (created[1] - created[0]).total_seconds() >= COOL_DOWN_SECONDS
+    assert mesh.ended(second["run_id"])["status"] == "succeeded"
+    until(lambda: mesh.report("eager", range(1), 30)["triplets_pending_train"] == 0 or None)

@@ -174,48 +174,57 @@ def test_what_was_killed_works_again(mesh: Mesh, stored: Json) -> None:
     assert mesh.train("kept")["status"] == "succeeded"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
-def test_a_mesh_beside_it_is_another_and_goes_without_a_trace(mesh: Mesh, tmp_path: Path) -> None:
-    with running_mesh(tmp_path / "beside") as beside:
-        for name in ("rest", "postgres", "nats", "api_key"):
-            assert beside.told[name] != mesh.told[name]
-        key = {"Authorization": f"Bearer {beside.told['api_key']}"}
-        assert mesh.http.get("/v1/runs", headers=key).status_code == 401
-        processes = family(beside.told["supervisor"])
-        assert len(processes) > len(PROCESSES)
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """Another mesh on this machine."""
+    with running_mesh(tmp_path_factory.mktemp("launcher") / "beside") as running:
+        yield running
 
-        result = trine(beside.home, "down")
-        assert (result.returncode, result.stdout) == (0, "The mesh is down.\n")
-        until_gone(processes, seconds_max=1)
-        assert not beside.home.mesh_file.exists()
-        result = trine(beside.home, "down")
-        assert (result.returncode, result.stdout) == (0, "No mesh is running here.\n")
-        assert bring_down(beside.home) is False
-        result = trine(beside.home, "status")
-        assert (result.returncode, "No mesh is running here." in result.stdout) == (1, True)
+
+def test_a_mesh_beside_it_is_another(mesh: Mesh, beside: Mesh) -> None:
+    for name in ("rest", "postgres", "nats", "api_key"):
+        assert beside.told[name] != mesh.told[name]
+    key = {"Authorization": f"Bearer {beside.told['api_key']}"}
+    assert mesh.http.get("/v1/runs", headers=key).status_code == 401
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_nothing_outlives_a_killed_supervisor_and_the_next_one_goes_on(beside: Mesh) -> None:
+    beside.fill("kept", 2)
+    beside.call("POST", "/v1/users", USER)
+    stored = beside.call("GET", "/v1/users/kept", domain="kept")
+    processes = family(beside.told["supervisor"])
+    os.kill(beside.told["supervisor"], signal.SIGKILL)
+    until_gone(processes, seconds_max=5)
+    assert trine(beside.home, "status").returncode == 1
+
+    with ThreadPoolExecutor() as threads:  # two at once: one mesh comes of it
+        first, second = threads.map(bring_up, [beside.home] * 2)
+    assert first[0] == second[0]
+    assert first[0]["supervisor"] != beside.told["supervisor"]
+    assert first[0]["api_key"] == beside.told["api_key"]
+    again = Mesh(beside.home, first[0])
+    assert again.call("GET", "/v1/users/kept", domain="kept") == stored
+    until(lambda: again.attempt("POST", "/v1/match", {"user_id": "kept", "domain": "kept"}))
+    again.http.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_a_mesh_goes_without_a_trace(mesh: Mesh, beside: Mesh) -> None:
+    supervisor = beside.home.supervisor()
+    assert supervisor is not None
+    processes = family(supervisor)
+    assert len(processes) > len(PROCESSES)
+    result = trine(beside.home, "down")
+    assert (result.returncode, result.stdout) == (0, "The mesh is down.\n")
+    until_gone(processes, seconds_max=1)
+    assert not beside.home.mesh_file.exists()
+    result = trine(beside.home, "down")
+    assert (result.returncode, result.stdout) == (0, "No mesh is running here.\n")
+    assert bring_down(beside.home) is False
+    result = trine(beside.home, "status")
+    assert (result.returncode, "No mesh is running here." in result.stdout) == (1, True)
     assert mesh.attempt("GET", "/v1/runs") is not None
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
-def test_nothing_outlives_a_killed_supervisor_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    with running_mesh(tmp_path / "home") as mesh:
-        mesh.fill("kept", 2)
-        mesh.call("POST", "/v1/users", USER)
-        stored = mesh.call("GET", "/v1/users/kept", domain="kept")
-        processes = family(mesh.told["supervisor"])
-        os.kill(mesh.told["supervisor"], signal.SIGKILL)
-        until_gone(processes, seconds_max=5)
-        assert trine(mesh.home, "status").returncode == 1
-
-        with ThreadPoolExecutor() as threads:  # two at once: one mesh comes of it
-            first, second = threads.map(bring_up, [mesh.home] * 2)
-        assert first[0] == second[0]
-        again = Mesh(mesh.home, first[0])
-        assert again.told["supervisor"] != mesh.told["supervisor"]
-        assert again.told["api_key"] == mesh.told["api_key"]
-        assert again.call("GET", "/v1/users/kept", domain="kept") == stored
-        until(lambda: again.attempt("POST", "/v1/match", {"user_id": "kept", "domain": "kept"}))
-        again.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
