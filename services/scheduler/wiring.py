@@ -35,7 +35,7 @@ from services.chassis.limits import CallLimits
 from services.chassis.outbox import OutboxRelay
 from services.chassis.replies import prune_replies
 from services.chassis.server import exposing_metrics, serving, set_health, until_signal
-from services.chassis.stream import rebuild_stream, stream_rule, syncs_rule
+from services.chassis.stream import keep_stream, rebuild_stream, stream_rule, syncs_rule
 from services.chassis.tasks import background, every
 from services.scheduler.artifacts import open_manifests
 from services.scheduler.clients import TripletsClient
@@ -207,6 +207,7 @@ async def run_scheduler(config: Config) -> None:
         await enter(
             background(
                 relay.run(),
+                keep_stream(database, bus),
                 invariants.watch(),
                 every(CONSIDER_SECONDS, "consider_training", consider),
                 every(REAP_SECONDS, "expire_leases", partial(reap, store)),

@@ -20,11 +20,17 @@ from services.chassis.bus import (
 from services.chassis.database import EVERYONE, Database, migrations_of
 from services.chassis.invariants import Invariants
 from services.chassis.outbox import KEEP_DAYS, RELAY_LOCK, OutboxRelay
-from services.chassis.stream import rebuild_stream, stream_rule, syncs_rule
+from services.chassis.stream import (
+    keep_stream,
+    mend_stream,
+    rebuild_stream,
+    stream_rule,
+    syncs_rule,
+)
 from services.mesh import programs
 from services.mesh.child import Child
 from services.mesh.home import Secrets
-from tests.contract.test_outbox import add, event_of, numbers_kept
+from tests.contract.test_outbox import add, event_of, numbers_kept, until_kept
 from tests.support.buses import BusSetting, fresh_ids, jetstream_of, private_nats
 from tests.support.infrastructure import READY_SECONDS_MAX, Servers, free_ports, prepare_home
 
@@ -120,6 +126,45 @@ async def test_a_rebuild_leaves_nothing_twice(tables: Database, bus_setting: Bus
     assert await rebuild_stream(tables, bus_setting.bus) == 5
     await publish(tables, bus_setting.bus)
     assert await numbers_kept(bus_setting) == list(range(5))
+
+
+async def test_a_stream_that_has_lost_events_is_rebuilt_by_itself(
+    tables: Database, bus_setting: BusSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    bus = bus_setting.bus
+    await add(tables, 1, 2)
+    await publish(tables, bus)
+    keeping = asyncio.create_task(keep_stream(tables, bus))
+    relaying = asyncio.create_task(OutboxRelay(tables, bus).run())
+    await bus.purge()
+    await until_kept(bus_setting, 2)
+    assert await offenders(tables, bus) == ()
+    await bus.purge()  # it is not rebuilt again and again
+    await asyncio.sleep(0.3)
+    assert await offenders(tables, bus) == ("2 events are gone",)
+    for task in (keeping, relaying):
+        task.cancel()
+    await asyncio.gather(keeping, relaying, return_exceptions=True)
+
+
+async def test_a_stream_that_lacks_nothing_is_left_alone(
+    tables: Database, bus_setting: BusSetting
+) -> None:
+    bus = bus_setting.bus
+    assert not await mend_stream(tables, bus)
+    await add(tables, 1)
+    assert not await mend_stream(tables, bus)
+    await publish(tables, bus)
+    assert not await mend_stream(tables, bus)
+    await bus.purge()
+    # Two who look at once: one of them rebuilds it.
+    assert sorted(await asyncio.gather(*(mend_stream(tables, bus) for _ in range(2)))) == [
+        False,
+        True,
+    ]
+    assert await publish(tables, bus) == 1
+    assert not await mend_stream(tables, bus)
 
 
 async def test_what_the_stream_would_have_outlived_stays_out(
