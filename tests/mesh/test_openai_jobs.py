@@ -412,6 +412,8 @@ REFUSALS: list[tuple[str, str, Json | None, int, str | None]] = [
     ("GET", "/fine_tuning/jobs/ftjob-0/events", None, 404, None),
     ("GET", "/fine_tuning/nothing", None, 404, None),
     ("POST", "/fine_tuning/alpha/graders/run", {}, 404, None),
+    ("GET", "/evals", None, 404, None),
+    ("POST", "/chat/completions", {}, 404, None),
 ]
 
 
