@@ -3,6 +3,9 @@
 -- name: add_tenant
 insert into tenants (tenant) values ($1) on conflict do nothing returning true;
 
+-- name: has_tenant
+select exists (select from tenants where tenant = $1);
+
 -- name: add_key
 insert into api_keys (key_id, secret_hash, tenant, scopes, expire_time) values ($1, $2, $3, $4, $5);
 

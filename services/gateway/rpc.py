@@ -15,6 +15,7 @@ from services.chassis.interceptors import Context
 from services.gateway.core import errors
 from services.gateway.core.create_api_key import create_api_key
 from services.gateway.core.create_tenant import create_tenant
+from services.gateway.core.get_tenant import get_tenant
 from services.gateway.core.ports import Clock, KeyStore
 from services.gateway.core.resolve_api_key import resolve_api_key
 from services.gateway.core.rotate_api_key import OVERLAP_SECONDS, rotate_api_key
@@ -71,6 +72,12 @@ class AccessServicer(access_service_pb2_grpc.AccessServiceServicer):
     ) -> pb.CreateTenantResponse:
         await create_tenant(self._store, request.tenant)
         return pb.CreateTenantResponse(tenant=request.tenant)
+
+    async def GetTenant(
+        self, request: pb.GetTenantRequest, context: Context
+    ) -> pb.GetTenantResponse:
+        await get_tenant(self._store, request.tenant)
+        return pb.GetTenantResponse(tenant=request.tenant)
 
     async def CreateApiKey(
         self, request: pb.CreateApiKeyRequest, context: Context

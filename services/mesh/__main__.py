@@ -4,13 +4,12 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import grpc
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,26 +17,23 @@ from services.mesh import fleet
 from services.mesh.bulk import import_file
 from services.mesh.child import MeshStartError
 from services.mesh.client import ApiError
+from services.mesh.console import NOT_RUNNING, console, operate
 from services.mesh.demo import run_demo
 from services.mesh.home import SERVICES, Home
 from services.mesh.imports import open_importer
 from services.mesh.key_commands import commands as key_commands
 from services.mesh.launch import bring_down, bring_up
-from services.mesh.operator import NoMeshError
 from services.mesh.rows import FileFormatError
 from services.mesh.shared_domains import roll_back_shared_head, train_shared_domain
 from services.mesh.streams import rebuild_stream
+from services.mesh.subscriber_commands import commands as subscriber_commands
 from services.mesh.verify import Checked, verify_mesh
 
 app = typer.Typer(help="The Trine mesh on one machine.", no_args_is_help=True, add_completion=False)
 imports = typer.Typer(help="Brings files of people or outcomes in.", no_args_is_help=True)
 app.add_typer(imports, name="import")
 app.add_typer(key_commands, name="keys")
-console = Console(highlight=False)
-
-Answer = TypeVar("Answer")
-
-NOT_RUNNING = "No mesh is running here. Start one with `make up`."
+app.add_typer(subscriber_commands, name="subscribers")
 
 FileArgument = Annotated[Path, typer.Argument(help="CSV with a header, or JSONL.", exists=True)]
 DomainOption = Annotated[str, typer.Option(help="The domain.")]
@@ -160,7 +156,7 @@ def train_domain(
     force: Annotated[bool, typer.Option(help="Whatever the triplet budget says.")] = False,
 ) -> None:
     """Learns a domain head from all tenants that share a domain, and says what the gate said."""
-    run = _operate(train_shared_domain(Home.from_environment(), domain, force=force))
+    run = operate(train_shared_domain(Home.from_environment(), domain, force=force))
     told = run.verdict.result if run.HasField("verdict") else run.failure.message
     console.print(f"{run.run_id}  {run.status}  {run.head}  {told}")
     for reason in run.verdict.reasons:
@@ -173,7 +169,7 @@ def roll_back_domain(
     head: Annotated[str, typer.Option(help="By default the one before.")] = "",
 ) -> None:
     """Puts an earlier domain head back in use, for all tenants at once."""
-    now, before = _operate(roll_back_shared_head(Home.from_environment(), domain, head))
+    now, before = operate(roll_back_shared_head(Home.from_environment(), domain, head))
     console.print(f"{before} → {now}")
 
 
@@ -184,7 +180,7 @@ def verify(
     """Checks what must always hold in every service, and fails if something does not."""
     if output not in ("text", "json"):
         raise typer.BadParameter("must be text or json", param_hint="--output")
-    checked = _operate(verify_mesh(Home.from_environment()))
+    checked = operate(verify_mesh(Home.from_environment()))
     if output == "json":
         typer.echo(json.dumps([dataclasses.asdict(one) for one in checked], indent=1))
     else:
@@ -206,19 +202,8 @@ def _print_checked(checked: Sequence[Checked]) -> None:
 @app.command(name="rebuild-stream")
 def rebuild() -> None:
     """Publishes all events of the last 14 days again, once NATS has lost them."""
-    count = _operate(rebuild_stream(Home.from_environment()))
+    count = operate(rebuild_stream(Home.from_environment()))
     console.print(f"{count:,} events are published again.")
-
-
-def _operate(work: Coroutine[Any, Any, Answer]) -> Answer:
-    try:
-        return asyncio.run(work)
-    except NoMeshError:
-        console.print(NOT_RUNNING)
-        raise typer.Exit(1) from None
-    except grpc.aio.AioRpcError as error:
-        console.print(f"[red]{error.details()}[/]")
-        raise typer.Exit(1) from error
 
 
 def start(home: Home) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from services.chassis.channel import open_channel
 from services.chassis.signatures import public_key_of
 from services.mesh.child import ChildSpec
 from services.mesh.home import SERVICES, Home, Secrets, certificates
+from services.mesh.nats_users import serving_url
 from services.mesh.programs import LOOPBACK, python_module
 
 HEALTH_NAMES = {"gateway": "trine.gateway.v1.AccessService"}
@@ -74,8 +75,7 @@ def services(
     }
     own = {name: {"TRINE_POSTGRES_DSN": dsn} for name, dsn in databases.items()}
     if "TRINE_NATS_URL" not in os.environ:
-        listener = f"serving:{secrets.nats_serving_password}"
-        own["serving"] = {"TRINE_NATS_URL": f"nats://{listener}@{LOOPBACK}:{ports['nats']}"}
+        own["serving"] = {"TRINE_NATS_URL": serving_url(f"{LOOPBACK}:{ports['nats']}", secrets)}
     own["trainer"] = {"TRINE_BUNDLE_SIGNING_KEY": secrets.bundle_signing_key}
     return [_service(home, name, ports, {**shared, **own.get(name, {})}) for name in SERVICES]
 

@@ -5,7 +5,8 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,6 +34,7 @@ class Home:
         self.lock = self.folder / "mesh.lock"
         self.mesh_file = self.folder / "mesh.json"
         self.secrets_file = self.folder / "secrets.json"
+        self.secrets_lock = self.folder / "secrets.lock"
         self.logs = self.folder / "logs"
         self.artifacts = self.folder / "artifacts"
         self.config = self.folder / "config"
@@ -92,11 +94,13 @@ class Home:
 
     def write_mesh(self, content: Mapping[str, Any]) -> None:
         """Replaces mesh.json at once; it holds a key, so it is its owner's alone."""
-        _write_private(self.mesh_file, json.dumps(content, indent=2) + "\n")
+        write_private(self.mesh_file, json.dumps(content, indent=2) + "\n")
 
     def read_secrets(self) -> "Secrets":
         """The secrets of this mesh, made up when it first starts."""
         kept = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+        if "nats_tenant_password" in kept:  # of a home from before others had one
+            kept["nats_subscribers"] = {TENANT: kept.pop("nats_tenant_password")}
         known = Secrets(**kept)
         if asdict(known) != kept:  # a new home, or one from before there was this secret
             self.write_secrets(known)
@@ -104,7 +108,14 @@ class Home:
 
     def write_secrets(self, values: "Secrets") -> None:
         """Keeps the secrets."""
-        _write_private(self.secrets_file, json.dumps(asdict(values)))
+        write_private(self.secrets_file, json.dumps(asdict(values)))
+
+    @contextmanager
+    def changing_secrets(self) -> Iterator["Secrets"]:
+        """The secrets, which nobody else changes this way for as long as the block lasts."""
+        with self.secrets_lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield self.read_secrets()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +130,10 @@ class Secrets:
     triplets_postgres_password: str = field(default_factory=secrets.token_urlsafe)
     nats_password: str = field(default_factory=secrets.token_urlsafe)
     nats_serving_password: str = field(default_factory=secrets.token_urlsafe)
-    nats_tenant_password: str = field(default_factory=secrets.token_urlsafe)
+    nats_subscribers: Mapping[str, str] = field(
+        default_factory=lambda: {TENANT: secrets.token_urlsafe()}
+    )
+    """Passwords of the tenants that may hear of their events."""
     bundle_signing_key: str = field(default_factory=make_private_key)
     api_key: str = ""
     """Key of the tenant that the mesh comes with, once it has one."""
@@ -150,7 +164,8 @@ def choose_ports() -> dict[str, int]:
     return dict(zip(PORTS, ports, strict=True))
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file at once by one that is its owner's alone."""
     unfinished = path.with_suffix(".part")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

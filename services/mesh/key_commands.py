@@ -1,22 +1,15 @@
 """The command line's part on API keys: trine keys create, rotate, show, revoke."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-import grpc
 import typer
 from google.protobuf import timestamp_pb2
-from rich.console import Console
 
 from services.mesh import keys
+from services.mesh.console import console, operate
 from services.mesh.home import Home
-from services.mesh.operator import NoMeshError
 
 commands = typer.Typer(help="Makes, rotates and revokes API keys.", no_args_is_help=True)
-console = Console(highlight=False)
-
-Answer = TypeVar("Answer")
 KeyId = Annotated[str, typer.Argument(help="The 12 characters after trine_ in the key's text.")]
 
 
@@ -26,7 +19,7 @@ def create(
     scope: Annotated[list[str] | None, typer.Option(help="Each one of its scopes.")] = None,
 ) -> None:
     """Makes a key and shows its text this once."""
-    made = _ask(keys.create_key(Home.from_environment(), tenant, scope or []))
+    made = operate(keys.create_key(Home.from_environment(), tenant, scope or []))
     console.print(made.api_key, soft_wrap=True)
 
 
@@ -36,7 +29,7 @@ def rotate(
     overlap_hours: Annotated[float, typer.Option(help="The old text stays good so long.")] = 24.0,
 ) -> None:
     """Gives a key a new text and shows it this once."""
-    made = _ask(keys.rotate_key(Home.from_environment(), key_id, overlap_hours))
+    made = operate(keys.rotate_key(Home.from_environment(), key_id, overlap_hours))
     console.print(made.api_key, soft_wrap=True)
     console.print(f"The old one ends {_text(made.old_secret_expire_time)}.")
 
@@ -44,7 +37,7 @@ def rotate(
 @commands.command()
 def show(key_id: KeyId) -> None:
     """Shows whose a key is, what it may do, and when it was last used."""
-    known = _ask(keys.show_key(Home.from_environment(), key_id))
+    known = operate(keys.show_key(Home.from_environment(), key_id))
     console.print(f"tenant      {known.tenant}\nscopes      {' '.join(known.scopes)}")
     console.print(f"revoked     {'yes' if known.revoked else 'no'}")
     times = {
@@ -62,19 +55,8 @@ def show(key_id: KeyId) -> None:
 @commands.command()
 def revoke(key_id: KeyId) -> None:
     """Ends a key: within five seconds nobody accepts it."""
-    _ask(keys.revoke_key(Home.from_environment(), key_id))
+    operate(keys.revoke_key(Home.from_environment(), key_id))
     console.print("It is revoked.")
-
-
-def _ask(work: Coroutine[Any, Any, Answer]) -> Answer:
-    try:
-        return asyncio.run(work)
-    except NoMeshError:
-        console.print("No mesh is running here. Start one with `make up`.")
-        raise typer.Exit(1) from None
-    except grpc.aio.AioRpcError as error:
-        console.print(f"[red]{error.details()}[/]")
-        raise typer.Exit(1) from error
 
 
 def _text(time: timestamp_pb2.Timestamp) -> str:

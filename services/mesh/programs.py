@@ -23,7 +23,8 @@ from services.chassis.certificates import Certificates
 from services.mesh.child import ChildSpec, MeshStartError
 from services.mesh.descriptors import write_descriptors
 from services.mesh.generate import OPENAPI
-from services.mesh.home import TENANT, Home, Secrets, certificates
+from services.mesh.home import Home, Secrets, certificates, write_private
+from services.mesh.nats_users import write_nats_config
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 POSTGRES_USER = "trine"
@@ -124,9 +125,9 @@ def _group_of_nobody() -> str:
 def nats(home: Home, port: int, monitor_port: int, secrets: Secrets) -> ChildSpec:
     """nats-server with JetStream."""
     program = Path(sysconfig.get_path("scripts")) / "nats-server"
-    config = home.config / "nats.conf"
     health = f"http://{LOOPBACK}:{monitor_port}/healthz"
     home.nats.mkdir(exist_ok=True)
+    _name_account(home.nats / "jetstream")
 
     async def is_beyond_help() -> bool:
         # Its stream stays unwritable after the disk was full, and this alone says so; while the
@@ -134,17 +135,7 @@ def nats(home: Home, port: int, monitor_port: int, secrets: Secrets) -> ChildSpe
         has_room = shutil.disk_usage(home.nats).free > ROOM_BYTES
         return has_room and await _answers(health, UNHEALTHY)
 
-    _fill(
-        DEPLOY / "nats" / "nats.conf",
-        config,
-        PORT=port,
-        MONITOR_PORT=monitor_port,
-        STORE=home.nats,
-        MESH_PASSWORD=secrets.nats_password,
-        SERVING_PASSWORD=secrets.nats_serving_password,
-        TENANT=TENANT,
-        TENANT_PASSWORD=secrets.nats_tenant_password,
-    )
+    config = write_nats_config(home, port, monitor_port, secrets)
     return ChildSpec(
         name="nats",
         command=[str(program), "-c", str(config)],
@@ -152,6 +143,12 @@ def nats(home: Home, port: int, monitor_port: int, secrets: Secrets) -> ChildSpe
         log=home.log("nats"),
         is_beyond_help=is_beyond_help,
     )
+
+
+def _name_account(store: Path) -> None:
+    """Gives the account of the mesh what a NATS from before there were accounts has stored."""
+    if (store / "$G").exists() and not (store / "TRINE").exists():
+        (store / "$G").rename(store / "TRINE")
 
 
 def envoy(home: Home, ports: dict[str, int]) -> ChildSpec:
@@ -216,9 +213,7 @@ def _connections_max() -> int:
 
 
 def _fill(template: Path, target: Path, **values: object) -> None:
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(string.Template(template.read_text()).substitute(values))
+    write_private(target, string.Template(template.read_text()).substitute(values))
 
 
 async def _answers(url: str, status: int = HTTPStatus.OK) -> bool:

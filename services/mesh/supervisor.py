@@ -22,6 +22,7 @@ from services.mesh import fleet, programs
 from services.mesh.child import Child, ChildSpec, MeshStartError
 from services.mesh.databases import prepare_databases
 from services.mesh.home import SERVICES, TENANT, Home, Secrets, certificates, choose_ports
+from services.mesh.nats_users import mesh_url, tenant_url, write_nats_config
 from services.mesh.programs import LOOPBACK, python_module
 
 READY_SECONDS_MAX = 60.0
@@ -49,6 +50,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, work.cancel)
+        loop.add_signal_handler(signal.SIGHUP, self._read_subscribers)
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 await work
@@ -69,7 +71,7 @@ class Supervisor:
         await self._bring_up([*rest, programs.envoy(self._home, self._ports)])
         if not self._secrets.api_key:
             self._secrets = await self._create_tenant()
-        self._addresses = {"postgres": postgres, "nats": self._tenant_nats()}
+        self._postgres = postgres
         self._told = True
         self._tell()
         await asyncio.Event().wait()  # for ever
@@ -84,14 +86,26 @@ class Supervisor:
             specs.append(programs.postgres(home, ports["postgres"], secrets))
         nats = os.environ.get("TRINE_NATS_URL")
         if nats is None:
-            nats = f"nats://trine:{secrets.nats_password}@{LOOPBACK}:{ports['nats']}"
+            nats = mesh_url(f"{LOOPBACK}:{ports['nats']}", secrets)
             specs.append(programs.nats(home, ports["nats"], ports["nats_monitor"], secrets))
         return specs, postgres, nats
 
     def _tenant_nats(self) -> str:
         given = os.environ.get("TRINE_NATS_URL")
-        password = self._secrets.nats_tenant_password
-        return given or f"nats://{TENANT}:{password}@{LOOPBACK}:{self._ports['nats']}"
+        return given or tenant_url(f"{LOOPBACK}:{self._ports['nats']}", self._secrets, TENANT)
+
+    def _read_subscribers(self) -> None:
+        """Tells NATS whom an operator has let listen or not; what others hear goes on."""
+        if not self._told:
+            return
+        self._secrets = self._home.read_secrets()
+        write_nats_config(
+            self._home, self._ports["nats"], self._ports["nats_monitor"], self._secrets
+        )
+        self._tell()
+        for child in self._children:
+            if child.spec.name == "nats" and child.pid:
+                os.kill(child.pid, signal.SIGHUP)
 
     async def _bring_up(self, specs: list[ChildSpec]) -> None:
         children = [Child(spec, self._tell) for spec in specs]
@@ -133,7 +147,8 @@ class Supervisor:
         content: dict[str, Any] = {
             "rest": f"http://{LOOPBACK}:{ports['envoy']}",
             "grpc": f"{LOOPBACK}:{ports['envoy']}",
-            **self._addresses,
+            "postgres": self._postgres,
+            "nats": self._tenant_nats(),
             "api_key": self._secrets.api_key,
             "tenant": TENANT,
             "metrics": metrics,

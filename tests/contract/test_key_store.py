@@ -70,6 +70,12 @@ async def test_an_unknown_key_is_not_found(store: KeyStore) -> None:
     assert await store.find_key("") is None
 
 
+async def test_a_tenant_is_there_once_it_was_added(store: KeyStore) -> None:
+    assert not await store.has_tenant("acme")
+    await store.add_tenant("acme")
+    assert [await store.has_tenant(name) for name in ("acme", "acm", "")] == [True, False, False]
+
+
 async def test_a_tenant_is_added_once(store: KeyStore) -> None:
     await store.add_tenant("acme")
     with pytest.raises(TenantExistsError) as caught:

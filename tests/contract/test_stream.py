@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import shutil
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +14,6 @@ import pytest
 from services.chassis import stream as module
 from services.chassis.bus import (
     EVENTS_MAX_AGE_SECONDS,
-    STREAM,
     KeepingBus,
     UnsafeBusError,
     open_bus,
@@ -31,7 +33,7 @@ from services.mesh import programs
 from services.mesh.child import Child
 from services.mesh.home import Secrets
 from tests.contract.test_outbox import add, event_of, numbers_kept, until_kept
-from tests.support.buses import BusSetting, fresh_ids, jetstream_of, private_nats
+from tests.support.buses import BusSetting, fresh_ids, private_nats, until
 from tests.support.infrastructure import READY_SECONDS_MAX, Servers, free_ports, prepare_home
 
 
@@ -192,11 +194,16 @@ async def test_the_relay_waits_for_a_rebuild(tables: Database, bus_setting: BusS
 async def test_a_stream_that_vanished_is_declared_anew_by_the_next_event(
     tables: Database, tmp_path: Path
 ) -> None:
-    async with private_nats(tmp_path / "nats") as (_, url), open_bus(url) as bus:
+    async with private_nats(tmp_path / "nats") as (server, url), open_bus(url) as bus:
         await bus.declare_stream()
         await add(tables, 1)
         await publish(tables, bus)
-        await jetstream_of(bus).delete_stream(STREAM)
+        os.kill(server.pid, signal.SIGKILL)
+        await until(lambda: server.pid == 0)
+        shutil.rmtree(tmp_path / "nats" / "nats")
+        await server.start()
+        await server.until_ready(READY_SECONDS_MAX)
+        await until(lambda: bus._client.is_connected)
         assert (await bus.kept(), await bus.last(event_of(1).bus_subject)) == ((0, True), None)
         assert await offenders(tables, bus) == ("1 events are gone",)
         await add(tables, 2)

@@ -76,6 +76,40 @@ EDGE_MUTATIONS: tuple[Mutation, ...] = (
         test="tests/adapters/test_envoy.py",
     ),
     Mutation(
+        invariant="I12",
+        name="a tenant hears others' events",
+        path="deploy/nats/tenant.conf",
+        old='subject: "trine.events.v1.*.*.$TENANT.>"',
+        new='subject: "trine.events.v1.>"',
+        test="tests/contract/test_nats_users.py",
+    ),
+    Mutation(
+        invariant="I12",
+        name="a tenant's consumers may be of others' events",
+        path="deploy/nats/listener.conf",
+        old='.trine.events.v1.*.*.$TENANT.>" }\n'
+        '        to: "$$JS.trine.API.CONSUMER.CREATE.TRINE_EVENTS.$LISTENER.'
+        'trine.events.v1.*.*.$TENANT.>"',
+        new='.>" }\n        to: "$$JS.trine.API.CONSUMER.CREATE.TRINE_EVENTS.$LISTENER.>"',
+        test="tests/contract/test_nats_users.py",
+    ),
+    Mutation(
+        invariant="I12",
+        name="a tenant tells events",
+        path="deploy/nats/tenant.conf",
+        old='publish: ["$$JS.>"]',
+        new='publish: [">"]',
+        test="tests/contract/test_nats_users.py",
+    ),
+    Mutation(
+        invariant="I12",
+        name="the mesh's user of NATS may do everything to JetStream",
+        path="deploy/nats/nats.conf",
+        old='"$$JS.API.STREAM.MSG.GET.TRINE_EVENTS"\n',
+        new='"$$JS.>"\n',
+        test="tests/contract/test_nats_users.py",
+    ),
+    Mutation(
         invariant="I18",
         name="a request may take for ever to arrive",
         path="deploy/envoy/envoy.yaml",

@@ -6,47 +6,31 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import nats
-import nats.errors
-import pytest
-from nats.aio.client import Client
+from typer.testing import CliRunner
 
-from tests.support.mesh import INBOX, Json, Mesh
+from services.mesh.__main__ import app
+from services.mesh.subscribers import is_welcome
+from tests.support.clients import new_key
+from tests.support.listeners import read_events
+from tests.support.mesh import Json, Mesh, until
 
 ROOT = Path(__file__).parents[2]
 
 
-async def ignore(_error: Exception) -> None:
-    """Errors of the connection are what the test is about."""
-
-
-async def collect(mesh: Mesh, subject: str, run_id: str) -> list[Json]:
+def collect(mesh: Mesh, subject: str, run: Json) -> list[Json]:
     """All events of a run on a subject, oldest first."""
-    client: Client = await nats.connect(mesh.told["nats"], inbox_prefix=INBOX)
-    try:
-        events = await client.jetstream().pull_subscribe(subject, stream="TRINE_EVENTS")
-        found: list[Json] = []
-        while True:
-            try:
-                messages = await events.fetch(100, timeout=1)
-            except TimeoutError:
-                return found
-            for message in messages:
-                await message.ack()
-                event = json.loads(message.data)
-                if run_id in json.dumps(event["data"]):
-                    found.append({**event, "bus_subject": message.subject})
-    finally:
-        await client.close()
+    messages = asyncio.run(read_events(mesh.told["nats"], "demo", subject))
+    events = [{**json.loads(one.data), "bus_subject": one.subject} for one in messages]
+    return [event for event in events if run["run_id"] in json.dumps(event["data"])]
 
 
 def test_a_run_is_told_from_wish_to_head(mesh: Mesh) -> None:
     mesh.fill("events")
     mesh.report("events", range(30))
     run = mesh.train("events")
-    events = asyncio.run(collect(mesh, "trine.events.v1.*.*.demo.events", run["run_id"]))
+    subject = "trine.events.v1.*.*.demo.events"
+    events = until(lambda: found if len(found := collect(mesh, subject, run)) > 3 else None)
     kinds = [event["type"].removeprefix("trine.events.v1.") for event in events]
     assert kinds == ["run.queued", "run.started", "run.completed", "head.promoted"]
     for event in events:
@@ -86,37 +70,50 @@ def test_the_readmes_subscriber_works_as_printed(mesh: Mesh, tmp_path: Path) -> 
         process.terminate()
 
 
-@pytest.mark.parametrize(
-    "subject",
-    [
-        "trine.events.v1.run.completed.>",
-        "trine.events.v1.run.completed.*.dating",
-        "trine.events.v1.run.completed.other.>",
-        "trine.events.v1.>",
-    ],
-)
-async def test_a_tenant_cannot_listen_to_others(mesh: Mesh, subject: str) -> None:
-    client: Client = await nats.connect(mesh.told["nats"], inbox_prefix=INBOX, error_cb=ignore)
-    try:
-        with pytest.raises((nats.errors.Error, TimeoutError)):
-            await client.jetstream(timeout=1).pull_subscribe(subject, stream="TRINE_EVENTS")
-        heard: list[Any] = []
+def test_an_operator_lets_another_tenant_listen_and_no_more(mesh: Mesh) -> None:
+    before = mesh.pids()["nats"]
+    other = Mesh(mesh.home, {**mesh.told, "api_key": new_key(mesh, "initech")})
+    (code, first), (_, second) = (subscribers(mesh, "add", "initech") for _ in range(2))
+    assert (code, first[:15], first != second) == (0, "nats://initech:", True)
+    first, second = first.strip(), second.strip()
+    other.fill("ears", 10)
+    other.report("ears", range(5), 10)
+    run = other.train("ears")
+    told = until(lambda: found if len(found := heard(second, "initech")) > 1 else None)
+    assert {event["data"]["tenant"] for event in told} == {"initech"}
+    assert run["run_id"] in {event["subject"] for event in told}
+    assert {event["data"]["tenant"] for event in heard(mesh.told["nats"], "demo")} <= {"demo"}
+    assert (welcome(first), welcome(second), welcome(mesh.told["nats"])) == (False, True, True)
 
-        async def hear(message: Any) -> None:
-            heard.append(message)
-
-        await client.subscribe(subject, cb=hear)
-        mesh.call("POST", "/v1/heads:rollBack", {"domain": "events", "head": "general"})
-        await asyncio.sleep(0.5)
-        assert heard == []
-    finally:
-        await client.close()
+    assert subscribers(mesh, "remove", "initech") == (0, "It is removed.\n")
+    assert welcome(second) is False
+    has_none = (1, "'initech' has no user of NATS.\n")
+    assert subscribers(mesh, "remove", "initech") == has_none
+    assert mesh.pids()["nats"] == before
+    other.http.close()
 
 
-async def test_a_tenant_cannot_tell_events(mesh: Mesh) -> None:
-    client: Client = await nats.connect(mesh.told["nats"], inbox_prefix=INBOX, error_cb=ignore)
-    try:
-        with pytest.raises((nats.errors.Error, TimeoutError)):
-            await client.jetstream(timeout=1).publish("trine.events.v1.run.completed.demo.x", b"{}")
-    finally:
-        await client.close()
+def test_nobody_listens_who_is_no_tenant(mesh: Mesh) -> None:
+    before = mesh.home.read_secrets()
+    for tenant in ("*", ">", "a.b", 'a"}', "a\nb", "$G", "TRINE", "", "nobody"):
+        rule = "There is no tenant" if tenant == "nobody" else "a-z, 0-9"
+        code, said = subscribers(mesh, "add", tenant)
+        assert (code, rule in said) == (1, True), said
+    assert mesh.home.read_secrets() == before
+
+
+def subscribers(mesh: Mesh, *arguments: str) -> tuple[int, str]:
+    """The exit status of `trine subscribers` and what it says."""
+    told = {"TRINE_HOME": str(mesh.home.folder), "COLUMNS": "200"}
+    result = CliRunner().invoke(app, ["subscribers", *arguments], env=told)
+    return result.exit_code, result.stdout
+
+
+def heard(url: str, tenant: str) -> list[Json]:
+    """All events that there are for a tenant."""
+    return [json.loads(message.data) for message in asyncio.run(read_events(url, tenant))]
+
+
+def welcome(url: str) -> bool | None:
+    """Whether an address opens NATS."""
+    return asyncio.run(is_welcome(url))

@@ -12,11 +12,11 @@ from threading import Event
 
 import asyncpg
 import httpx
-import nats
 import pytest
 
 from tests.support.chats import Endpoint, endpoint, said
-from tests.support.mesh import INBOX, PEOPLE, Json, Mesh, run_async, running_mesh, until
+from tests.support.listeners import read_events
+from tests.support.mesh import PEOPLE, Json, Mesh, run_async, running_mesh, until
 from tests.support.mishaps import end_connections, suffer, wipe_nats
 from tests.support.witness import Witness
 
@@ -102,18 +102,8 @@ def restarts(mesh: Mesh, name: str) -> int:
 
 async def read_stream(mesh: Mesh) -> list[Json]:
     """All events that a tenant can read at the moment, oldest first."""
-    client = await nats.connect(mesh.told["nats"], inbox_prefix=INBOX)
-    try:
-        events = await client.jetstream().pull_subscribe(
-            f"trine.events.v1.*.*.{mesh.told['tenant']}.>", stream="TRINE_EVENTS"
-        )
-        count = (await events.consumer_info()).num_pending
-        found: list[Json] = []
-        while len(found or []) < (count or 0):
-            found += [json.loads(message.data) for message in await events.fetch(100, timeout=5)]
-        return found
-    finally:
-        await client.close()
+    messages = await read_events(mesh.told["nats"], mesh.told["tenant"])
+    return [json.loads(message.data) for message in messages]
 
 
 async def read_outbox(mesh: Mesh) -> dict[str, bool]:

@@ -17,6 +17,8 @@ from services.mesh import fleet
 from services.mesh.child import MeshStartError
 from services.mesh.home import SERVICES, Home
 from services.mesh.launch import bring_down, bring_up
+from services.mesh.subscribers import add_subscriber, is_welcome
+from tests.support.clients import new_key
 from tests.support.mesh import Json, Mesh, run_async, running_mesh, set_environment, until
 
 INFRASTRUCTURE = ("postgres", "nats", "envoy")
@@ -193,6 +195,10 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_one_goes_on(beside: M
     beside.fill("kept", 2)
     beside.call("POST", "/v1/users", USER)
     stored = beside.call("GET", "/v1/users/kept", domain="kept")
+    new_key(beside, "acme")
+    listening = run_async(add_subscriber(beside.home, "acme"))
+    renewed = run_async(add_subscriber(beside.home, "demo"))
+    assert (beside.home.read_mesh() or {})["nats"] == renewed != beside.told["nats"]
     processes = family(beside.told["supervisor"])
     os.kill(beside.told["supervisor"], signal.SIGKILL)
     until_gone(processes, seconds_max=5)
@@ -206,6 +212,9 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_one_goes_on(beside: M
     again = Mesh(beside.home, first[0])
     assert again.call("GET", "/v1/users/kept", domain="kept") == stored
     until(lambda: again.attempt("POST", "/v1/match", {"user_id": "kept", "domain": "kept"}))
+    user, address = listening.split("@")[0], again.told["nats"].split("@")[1]
+    assert again.told["nats"] == f"{renewed.split('@')[0]}@{address}"
+    assert run_async(is_welcome(f"{user}@{address}")) is True
     again.http.close()
 
 

@@ -41,6 +41,10 @@ class Gateway:
         """Creates a tenant."""
         return self.stub.CreateTenant(pb.CreateTenantRequest(tenant=tenant), metadata=MESH)
 
+    def get_tenant(self, tenant: str) -> Any:
+        """Looks for a tenant."""
+        return self.stub.GetTenant(pb.GetTenantRequest(tenant=tenant), metadata=MESH)
+
     def create_key(self, tenant: str = "acme", **content: Any) -> Any:
         """Creates a key."""
         request = pb.CreateApiKeyRequest(tenant=tenant, **content)
@@ -255,8 +259,10 @@ async def test_a_tenant_is_created_once(gateway: Gateway) -> None:
     refusal = await refused(gateway.create_tenant("acme"))
     assert (refusal.code.name, refusal.reason) == ("ALREADY_EXISTS", "TENANT_EXISTS")
     assert refusal.metadata == {"tenant": "acme"}
-    refusal = await refused(gateway.create_key("nobody"))
-    assert (refusal.code.name, refusal.reason) == ("NOT_FOUND", "TENANT_NOT_FOUND")
+    assert (await gateway.get_tenant("other-2")).tenant == "other-2"
+    for call in (gateway.create_key("nobody"), gateway.get_tenant("nobody")):
+        refusal = await refused(call)
+        assert (refusal.code.name, refusal.reason) == ("NOT_FOUND", "TENANT_NOT_FOUND")
 
 
 @pytest.mark.parametrize(
@@ -265,8 +271,8 @@ async def test_a_tenant_is_created_once(gateway: Gateway) -> None:
 async def test_a_tenant_that_could_not_stand_in_a_subject_is_refused(
     gateway: Gateway, tenant: str
 ) -> None:
-    for call in (gateway.create_tenant(tenant), gateway.create_key(tenant)):
-        refusal = await refused(call)
+    for call in (gateway.create_tenant, gateway.create_key, gateway.get_tenant):
+        refusal = await refused(call(tenant))
         assert (refusal.code.name, refusal.reason) == ("INVALID_ARGUMENT", "FIELD_INVALID")
         assert refusal.metadata["field"] == "tenant"
 
@@ -298,6 +304,7 @@ async def test_every_rpc_is_the_meshs_alone(gateway: Gateway) -> None:
     for metadata in (ACME, (), (("trine-mesh-token", "guessed"),)):
         for call in (
             stub.CreateTenant(pb.CreateTenantRequest(tenant="mine"), metadata=metadata),
+            stub.GetTenant(pb.GetTenantRequest(tenant="acme"), metadata=metadata),
             stub.CreateApiKey(pb.CreateApiKeyRequest(tenant="acme"), metadata=metadata),
             stub.ResolveApiKey(pb.ResolveApiKeyRequest(), metadata=metadata),
             stub.RotateApiKey(pb.RotateApiKeyRequest(), metadata=metadata),

@@ -22,6 +22,7 @@ from services.chassis.bus import (
 from services.mesh import programs
 from services.mesh.child import Child
 from services.mesh.home import Secrets
+from services.mesh.nats_users import mesh_url
 from tests.support.infrastructure import READY_SECONDS_MAX, Servers, free_ports, prepare_home
 
 Kept = list[tuple[str, bytes]]
@@ -96,7 +97,7 @@ async def private_nats(folder: Path) -> AsyncIterator[tuple[Child, str]]:
     await child.start()
     try:
         await child.until_ready(READY_SECONDS_MAX)
-        yield child, f"nats://trine:{secrets.nats_password}@127.0.0.1:{port}"
+        yield child, mesh_url(f"127.0.0.1:{port}", secrets)
     finally:
         await child.stop()
 

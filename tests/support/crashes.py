@@ -11,13 +11,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 import asyncpg
-import nats
 
 from services.mesh import launch
 from services.mesh.programs import python_module
 from services.mesh.verify import verify_mesh
 from tests.support.crowd import DOMAIN, TRIED, Acknowledged
-from tests.support.mesh import ENDS, INBOX, Json, Mesh, run_async, running_mesh, until
+from tests.support.listeners import read_events
+from tests.support.mesh import ENDS, Json, Mesh, run_async, running_mesh, until
 
 SERVICES = Path(__file__).parents[2] / "services"
 OWNERS = {"outbox": "scheduler", "artifacts": "gateway"}
@@ -199,7 +199,6 @@ async def _let_a_minute_pass(mesh: Mesh) -> None:
 async def _check_events(mesh: Mesh) -> None:
     """Everything is told, nothing twice under two ids, and of each run in order."""
     connection = await asyncpg.connect(mesh.told["postgres"])
-    client = await nats.connect(mesh.told["nats"], inbox_prefix=INBOX)
     try:
         untold = "select count(*) from scheduler.outbox where publish_time is null"
         for _ in range(QUIET_SECONDS_MAX * 10):
@@ -207,15 +206,9 @@ async def _check_events(mesh: Mesh) -> None:
                 break
             await asyncio.sleep(0.1)
         rows = await connection.fetch("select event_id from scheduler.outbox order by id")
-        events = await client.jetstream().pull_subscribe(
-            f"trine.events.v1.*.*.{mesh.told['tenant']}.>", stream="TRINE_EVENTS"
-        )
-        pending = (await events.consumer_info()).num_pending or 0
-        found: list[Json] = []
-        while len(found) < pending:
-            found += [json.loads(message.data) for message in await events.fetch(100, timeout=5)]
+        messages = await read_events(mesh.told["nats"], mesh.told["tenant"])
+        found = [json.loads(message.data) for message in messages]
     finally:
-        await client.close()
         await connection.close()
     assert {event["id"] for event in found} == {str(row["event_id"]) for row in rows}
     kinds: dict[str, list[str]] = {}

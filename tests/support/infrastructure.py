@@ -23,6 +23,7 @@ from services.chassis.database import Database, create_role, migrate, open_datab
 from services.mesh import programs
 from services.mesh.child import Child
 from services.mesh.home import Home, Secrets
+from services.mesh.nats_users import mesh_url
 
 READY_SECONDS_MAX = 30.0
 SERVICE_ROLE = "trine_service"
@@ -129,7 +130,7 @@ async def _serve(folder: Path) -> None:
         servers = Servers(
             postgres_dsn=owner,
             service_dsn=urlsplit(owner)._replace(netloc=netloc).geturl(),
-            nats_url=f"nats://trine:{secrets.nats_password}@127.0.0.1:{nats_port}",
+            nats_url=mesh_url(f"127.0.0.1:{nats_port}", secrets),
             nats_monitor=f"http://127.0.0.1:{monitor_port}",
         )
         print(json.dumps(dataclasses.asdict(servers)), flush=True)  # noqa: T201  # for the session

@@ -20,8 +20,6 @@ from services.mesh.launch import bring_down, bring_up
 Json = dict[str, Any]
 
 PEOPLE = 60
-INBOX = b"_INBOX_demo"
-"""Where the tenant's user of NATS may be answered."""
 ENDS = {"succeeded", "stopped", "failed", "cancelled"}
 SCHEMA: list[Json] = [
     {"name": "age", "kind": "hard", "type": "integer"},

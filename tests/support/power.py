@@ -23,6 +23,7 @@ from services.chassis.bus import STREAM, open_bus
 from services.mesh import programs
 from services.mesh.child import Child, ChildSpec
 from services.mesh.home import Home, Secrets
+from services.mesh.nats_users import mesh_url
 from tests.support.infrastructure import READY_SECONDS_MAX, free_ports, prepare_home
 from tests.support.stalls import standing_still
 
@@ -91,7 +92,7 @@ async def nats_lost(folder: Path, load_seconds: float, *, safe: bool = True) -> 
         safe: With the launcher's settings; else without sync_interval.
     """
     secrets, (port, monitor_port) = Secrets(), free_ports(2)
-    url = f"nats://trine:{secrets.nats_password}@127.0.0.1:{port}"
+    url = mesh_url(f"127.0.0.1:{port}", secrets)
 
     def spec(home: Home) -> ChildSpec:
         made = programs.nats(home, port, monitor_port, secrets)

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 
 import asyncpg
 import httpx
-import nats
 
 from services.mesh.verify import verify_mesh
 from tests.support.crowd import Caller
-from tests.support.mesh import INBOX, Json, Mesh, run_async, until
+from tests.support.listeners import read_events
+from tests.support.mesh import Json, Mesh, run_async, until
 
 DOMAIN = "witnessed"
 PEOPLE = 100
@@ -120,18 +120,8 @@ class Witness:
 
     async def read_stream(self) -> list[Json]:
         """All events of the tenant that NATS keeps, in its order."""
-        client = await nats.connect(self.mesh.told["nats"], inbox_prefix=INBOX)
-        try:
-            events = await client.jetstream().pull_subscribe(
-                f"trine.events.v1.*.*.{self.mesh.told['tenant']}.>", stream="TRINE_EVENTS"
-            )
-            pending = (await events.consumer_info()).num_pending or 0
-            found: list[Json] = []
-            while len(found) < pending:
-                found += [json.loads(one.data) for one in await events.fetch(100, timeout=5)]
-            return found
-        finally:
-            await client.close()
+        messages = await read_events(self.mesh.told["nats"], self.mesh.told["tenant"])
+        return [json.loads(message.data) for message in messages]
 
     async def read_outbox(self) -> list[str]:
         """The ids of all events that there ever were, in their order."""

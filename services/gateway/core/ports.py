@@ -33,6 +33,10 @@ class KeyStore(Protocol):
         """
         ...
 
+    async def has_tenant(self, tenant: str) -> bool:
+        """Says whether there is a tenant."""
+        ...
+
     async def add_key(self, key: ApiKey) -> None:
         """Adds a key.
 

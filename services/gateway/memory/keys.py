@@ -24,6 +24,10 @@ class MemoryKeyStore:
             raise TenantExistsError(tenant)
         self._tenants.add(tenant)
 
+    async def has_tenant(self, tenant: str) -> bool:
+        """Says whether there is a tenant."""
+        return tenant in self._tenants
+
     async def add_key(self, key: ApiKey) -> None:
         """Adds a key."""
         if key.tenant not in self._tenants:

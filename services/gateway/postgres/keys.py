@@ -25,6 +25,10 @@ class PostgresKeyStore:
         if not await self._database.of(tenant).fetchval(SQL["add_tenant"], tenant):
             raise TenantExistsError(tenant)
 
+    async def has_tenant(self, tenant: str) -> bool:
+        """Says whether there is a tenant."""
+        return bool(await self._database.of(tenant).fetchval(SQL["has_tenant"], tenant))
+
     async def add_key(self, key: ApiKey) -> None:
         """Adds a key."""
         values = (key.key_id, key.secret_hash, key.tenant, sorted(key.scopes), key.expire_time)

@@ -1,12 +1,14 @@
 """A mesh's home: held by one supervisor, told by whole files that are their owner's alone."""
 
+import dataclasses
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from services.mesh.home import PORTS, Home, Secrets, choose_ports
+from services.mesh.home import PORTS, TENANT, Home, Secrets, choose_ports
 
 
 @pytest.fixture
@@ -87,13 +89,39 @@ def test_secrets_are_made_up_once_and_kept(home: Home) -> None:
     first = home.read_secrets()
     assert Home(home.folder).read_secrets() == first
     assert first.api_key == ""
-    made_up = [value for name, value in vars(first).items() if name != "api_key"]
+    kept = {**vars(first), **first.nats_subscribers}
+    made_up = [kept[name] for name in kept if name not in ("api_key", "nats_subscribers")]
     assert len(set(made_up)) == len(made_up)
     assert min(map(len, made_up)) >= 32
     assert Secrets() != first
     home.write_secrets(Secrets(**{**vars(first), "api_key": "k"}))
     assert home.read_secrets().api_key == "k"
     assert home.read_secrets().mesh_token == first.mesh_token
+
+
+def test_a_home_of_before_keeps_the_password_of_its_tenant(home: Home) -> None:
+    home.folder.mkdir()
+    kept = vars(home.read_secrets()) | {"nats_tenant_password": "as it was"}
+    del kept["nats_subscribers"]
+    home.secrets_file.write_text(json.dumps(kept))
+    known = home.read_secrets()
+    assert known.nats_subscribers == {TENANT: "as it was"}
+    assert known.mesh_token == kept["mesh_token"]
+    home.write_secrets(known)
+    assert home.read_secrets() == known
+
+
+def test_changes_of_secrets_wait_for_each_other(home: Home) -> None:
+    home.folder.mkdir()
+
+    def add(number: int) -> None:
+        with Home(home.folder).changing_secrets() as known:
+            users = {**known.nats_subscribers, f"t{number}": "p"}
+            home.write_secrets(dataclasses.replace(known, nats_subscribers=users))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(50)))
+    assert set(home.read_secrets().nats_subscribers) == {TENANT, *(f"t{n}" for n in range(50))}
 
 
 def test_ports_are_free_and_no_two_alike(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%trine/gateway/v1/access_service.proto\x12\x10trine.gateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"G\n\x14ResolveApiKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0bsecret_hash\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\"z\n\x15ResolveApiKeyResponse\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06scopes\x18\x02 \x03(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"+\n\x13\x43reateTenantRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\",\n\x14\x43reateTenantResponse\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\"o\n\x13\x43reateApiKeyRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06scopes\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12,\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"C\n\x14\x43reateApiKeyResponse\x12\x15\n\x07\x61pi_key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06key_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"+\n\x13RevokeApiKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x16\n\x14RevokeApiKeyResponse\"]\n\x13RotateApiKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"o\n\x14RotateApiKeyResponse\x12\x15\n\x07\x61pi_key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12@\n\x16old_secret_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"(\n\x10GetApiKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xce\x02\n\x11GetApiKeyResponse\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06scopes\x18\x02 \x03(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07revoked\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x38\n\x0elast_used_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12@\n\x16old_secret_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x43\n\x19old_secret_last_used_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x32\xc3\x04\n\rAccessService\x12`\n\rResolveApiKey\x12&.trine.gateway.v1.ResolveApiKeyRequest\x1a\'.trine.gateway.v1.ResolveApiKeyResponse\x12]\n\x0c\x43reateTenant\x12%.trine.gateway.v1.CreateTenantRequest\x1a&.trine.gateway.v1.CreateTenantResponse\x12]\n\x0c\x43reateApiKey\x12%.trine.gateway.v1.CreateApiKeyRequest\x1a&.trine.gateway.v1.CreateApiKeyResponse\x12]\n\x0cRotateApiKey\x12%.trine.gateway.v1.RotateApiKeyRequest\x1a&.trine.gateway.v1.RotateApiKeyResponse\x12T\n\tGetApiKey\x12\".trine.gateway.v1.GetApiKeyRequest\x1a#.trine.gateway.v1.GetApiKeyResponse\x12]\n\x0cRevokeApiKey\x12%.trine.gateway.v1.RevokeApiKeyRequest\x1a&.trine.gateway.v1.RevokeApiKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%trine/gateway/v1/access_service.proto\x12\x10trine.gateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"G\n\x14ResolveApiKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0bsecret_hash\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\"z\n\x15ResolveApiKeyResponse\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06scopes\x18\x02 \x03(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"+\n\x13\x43reateTenantRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\",\n\x14\x43reateTenantResponse\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\"(\n\x10GetTenantRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\")\n\x11GetTenantResponse\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\"o\n\x13\x43reateApiKeyRequest\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06scopes\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12,\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"C\n\x14\x43reateApiKeyResponse\x12\x15\n\x07\x61pi_key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06key_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"+\n\x13RevokeApiKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x16\n\x14RevokeApiKeyResponse\"]\n\x13RotateApiKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"o\n\x14RotateApiKeyResponse\x12\x15\n\x07\x61pi_key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12@\n\x16old_secret_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"(\n\x10GetApiKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xce\x02\n\x11GetApiKeyResponse\x12\x14\n\x06tenant\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06scopes\x18\x02 \x03(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07revoked\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x38\n\x0elast_used_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12@\n\x16old_secret_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x43\n\x19old_secret_last_used_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x32\x99\x05\n\rAccessService\x12`\n\rResolveApiKey\x12&.trine.gateway.v1.ResolveApiKeyRequest\x1a\'.trine.gateway.v1.ResolveApiKeyResponse\x12]\n\x0c\x43reateTenant\x12%.trine.gateway.v1.CreateTenantRequest\x1a&.trine.gateway.v1.CreateTenantResponse\x12T\n\tGetTenant\x12\".trine.gateway.v1.GetTenantRequest\x1a#.trine.gateway.v1.GetTenantResponse\x12]\n\x0c\x43reateApiKey\x12%.trine.gateway.v1.CreateApiKeyRequest\x1a&.trine.gateway.v1.CreateApiKeyResponse\x12]\n\x0cRotateApiKey\x12%.trine.gateway.v1.RotateApiKeyRequest\x1a&.trine.gateway.v1.RotateApiKeyResponse\x12T\n\tGetApiKey\x12\".trine.gateway.v1.GetApiKeyRequest\x1a#.trine.gateway.v1.GetApiKeyResponse\x12]\n\x0cRevokeApiKey\x12%.trine.gateway.v1.RevokeApiKeyRequest\x1a&.trine.gateway.v1.RevokeApiKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETENANTREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\002'
   _globals['_CREATETENANTRESPONSE'].fields_by_name['tenant']._loaded_options = None
   _globals['_CREATETENANTRESPONSE'].fields_by_name['tenant']._serialized_options = b'\342A\001\003'
+  _globals['_GETTENANTREQUEST'].fields_by_name['tenant']._loaded_options = None
+  _globals['_GETTENANTREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\002'
+  _globals['_GETTENANTRESPONSE'].fields_by_name['tenant']._loaded_options = None
+  _globals['_GETTENANTRESPONSE'].fields_by_name['tenant']._serialized_options = b'\342A\001\003'
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\002'
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['scopes']._loaded_options = None
@@ -92,22 +96,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETENANTREQUEST']._serialized_end=397
   _globals['_CREATETENANTRESPONSE']._serialized_start=399
   _globals['_CREATETENANTRESPONSE']._serialized_end=443
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=445
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=556
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=558
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=625
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=627
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=670
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=672
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=694
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=696
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=789
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=791
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=902
-  _globals['_GETAPIKEYREQUEST']._serialized_start=904
-  _globals['_GETAPIKEYREQUEST']._serialized_end=944
-  _globals['_GETAPIKEYRESPONSE']._serialized_start=947
-  _globals['_GETAPIKEYRESPONSE']._serialized_end=1281
-  _globals['_ACCESSSERVICE']._serialized_start=1284
-  _globals['_ACCESSSERVICE']._serialized_end=1863
+  _globals['_GETTENANTREQUEST']._serialized_start=445
+  _globals['_GETTENANTREQUEST']._serialized_end=485
+  _globals['_GETTENANTRESPONSE']._serialized_start=487
+  _globals['_GETTENANTRESPONSE']._serialized_end=528
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=530
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=641
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=643
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=710
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=712
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=755
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=757
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=779
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=781
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=874
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=876
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=987
+  _globals['_GETAPIKEYREQUEST']._serialized_start=989
+  _globals['_GETAPIKEYREQUEST']._serialized_end=1029
+  _globals['_GETAPIKEYRESPONSE']._serialized_start=1032
+  _globals['_GETAPIKEYRESPONSE']._serialized_end=1366
+  _globals['_ACCESSSERVICE']._serialized_start=1369
+  _globals['_ACCESSSERVICE']._serialized_end=2034
 # @@protoc_insertion_point(module_scope)

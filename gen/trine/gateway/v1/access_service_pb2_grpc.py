@@ -45,6 +45,11 @@ class AccessServiceStub:
                 request_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateTenantRequest.SerializeToString,
                 response_deserializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateTenantResponse.FromString,
                 _registered_method=True)
+        self.GetTenant = channel.unary_unary(
+                '/trine.gateway.v1.AccessService/GetTenant',
+                request_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.GetTenantRequest.SerializeToString,
+                response_deserializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.GetTenantResponse.FromString,
+                _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/trine.gateway.v1.AccessService/CreateApiKey',
                 request_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateApiKeyRequest.SerializeToString,
@@ -80,6 +85,13 @@ class AccessServiceServicer:
 
     def CreateTenant(self, request, context):
         """Creates a tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTenant(self, request, context):
+        """Says whether there is such a tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +139,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.CreateTenant,
                     request_deserializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateTenantRequest.FromString,
                     response_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateTenantResponse.SerializeToString,
+            ),
+            'GetTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTenant,
+                    request_deserializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.GetTenantRequest.FromString,
+                    response_serializer=trine_dot_gateway_dot_v1_dot_access__service__pb2.GetTenantResponse.SerializeToString,
             ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiKey,
@@ -204,6 +221,33 @@ class AccessService:
             '/trine.gateway.v1.AccessService/CreateTenant',
             trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateTenantRequest.SerializeToString,
             trine_dot_gateway_dot_v1_dot_access__service__pb2.CreateTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trine.gateway.v1.AccessService/GetTenant',
+            trine_dot_gateway_dot_v1_dot_access__service__pb2.GetTenantRequest.SerializeToString,
+            trine_dot_gateway_dot_v1_dot_access__service__pb2.GetTenantResponse.FromString,
             options,
             channel_credentials,
             insecure,

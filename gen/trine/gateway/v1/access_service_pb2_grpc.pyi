@@ -20,6 +20,8 @@ class AccessServiceStub:
     """Resolves an API key to its tenant and scopes. Callers may keep the answer for a few seconds."""
     CreateTenant: _aio.UnaryUnaryMultiCallable[_access_service_pb2.CreateTenantRequest, _access_service_pb2.CreateTenantResponse]
     """Creates a tenant."""
+    GetTenant: _aio.UnaryUnaryMultiCallable[_access_service_pb2.GetTenantRequest, _access_service_pb2.GetTenantResponse]
+    """Says whether there is such a tenant."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_access_service_pb2.CreateApiKeyRequest, _access_service_pb2.CreateApiKeyResponse]
     """Creates an API key. Its text is in the answer and nowhere else: only a hash is stored."""
     RotateApiKey: _aio.UnaryUnaryMultiCallable[_access_service_pb2.RotateApiKeyRequest, _access_service_pb2.RotateApiKeyResponse]
@@ -50,6 +52,14 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_access_service_pb2.CreateTenantRequest, _abc.Awaitable[_access_service_pb2.CreateTenantResponse]],
     ) -> _abc.Awaitable[_access_service_pb2.CreateTenantResponse]:
         """Creates a tenant."""
+
+    @_abc_1.abstractmethod
+    def GetTenant(
+        self,
+        request: _access_service_pb2.GetTenantRequest,
+        context: _aio.ServicerContext[_access_service_pb2.GetTenantRequest, _abc.Awaitable[_access_service_pb2.GetTenantResponse]],
+    ) -> _abc.Awaitable[_access_service_pb2.GetTenantResponse]:
+        """Says whether there is such a tenant."""
 
     @_abc_1.abstractmethod
     def CreateApiKey(
