@@ -42,6 +42,8 @@ _OPTIONS = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.keepalive_time_ms", PING_MILLISECONDS),
     ("grpc.keepalive_timeout_ms", PING_MILLISECONDS),
+    # What ends a connection that is forgotten on the way; by default after a minute.
+    ("grpc.http2.ping_timeout_ms", PING_MILLISECONDS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),  # no limit
     ("grpc.initial_reconnect_backoff_ms", 100),

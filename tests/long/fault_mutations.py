@@ -19,4 +19,12 @@ FAULT_MUTATIONS = (
         new="async with asyncio.timeout(None):",
         test="tests/contract/test_database.py",
     ),
+    Mutation(
+        invariant="I5",
+        name="an answer to a ping between services is waited for as long as gRPC likes",
+        path="services/chassis/channel.py",
+        old='    ("grpc.http2.ping_timeout_ms", PING_MILLISECONDS),\n',
+        new="",
+        test="tests/rpc/test_channels.py",
+    ),
 )
