@@ -17,7 +17,7 @@ from services.scheduler.core.errors import (
     RolloutNotFoundError,
     RolloutWaitingError,
 )
-from services.scheduler.core.head import Head
+from services.scheduler.core.head import SHARED, Head
 from services.scheduler.core.pin_head import pin_head
 from services.scheduler.core.ports import SchedulerStore
 from services.scheduler.core.roll_back_head import roll_back_head
@@ -331,6 +331,28 @@ async def test_a_head_promoted_at_once_ends_what_was_measured_against_the_head_b
     with pytest.raises(RolloutEndedError):
         await promote(store, overtaken.verdict.rollout_id)
     assert await in_use(store) == promoted.head
+
+
+async def test_a_shared_head_that_is_replaced_ends_what_was_measured_against_it(
+    setting: SchedulerSetting, triplets: Triplets, clock: ManualClock
+) -> None:
+    store = setting.store
+    await choose(store, RolloutPolicy(canary=CANARY))
+    against_encoder = await make_head(store)
+    shared = await make_head(store, tenant=SHARED)
+    triplets.arms = (arm(48, 60), arm(60, 120))  # good enough to be promoted
+    (ended,) = await advance_rollouts(store, triplets, clock)
+    assert (ended.step, ended.end_time) == (Step.ABORTED, clock.now())
+    assert ended.reason == "general, which it was measured against, is out of use."
+    assert await rollout_of(store, against_encoder) == ended
+    against_shared = await make_head(store)
+    assert (await rollout_of(store, against_shared)).incumbent == shared.head
+    async with store.begin(EVERYONE) as unit:
+        await roll_back_head(unit, CLOCK, SHARED, DOMAIN, "")
+    (ended,) = await advance_rollouts(store, triplets, clock)
+    assert (ended.step, ended.reason[: len(shared.head)]) == (Step.ABORTED, shared.head)
+    assert await in_use(store) == ""
+    assert "head.promoted" not in (await setting.events())[-4:]
 
 
 async def test_rollouts_are_listed_newest_first_in_pages(store: SchedulerStore) -> None:

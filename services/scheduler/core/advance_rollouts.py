@@ -12,6 +12,8 @@ from services.scheduler.core.errors import (
     RolloutWaitingError,
     TripletsUnavailableError,
 )
+from services.scheduler.core.head import Head
+from services.scheduler.core.in_use import lock_in_use, read_in_use
 from services.scheduler.core.ports import Clock, SchedulerStore, SchedulerUnit, TripletCounts
 from services.scheduler.core.rollout import (
     ACTIVE,
@@ -28,6 +30,7 @@ from services.scheduler.core.verdict import GENERAL
 REPLACED_REASON = "The head {} passed the gate later and waits in its place."
 ABORTED_REASON = "Aborted by hand."
 PROMOTED_REASON = "Promoted by hand."
+OUT_OF_USE_REASON = "{}, which it was measured against, is out of use."
 
 
 async def begin_rollout(unit: SchedulerUnit, rollout: Rollout) -> Rollout:
@@ -50,12 +53,15 @@ async def advance_rollouts(
     """Looks at every rollout under way and moves those that are due; returns all as they are now.
 
     One whose arms cannot be counted stays as it is until they can, unless its challenger failed.
+    One whose incumbent was a shared head, or the encoder, that another shared head has replaced
+    ends here: whoever moves the pointer of a shared domain holds none of the tenants'.
     """
     found = []
     for rollout in await store.active_rollouts():
         now, seen = clock.now(), rollout
-        failed = rollout.figures.errors_count > 0
-        if rollout.step is Step.CANARY and not failed and rollout.look_due(now):
+        void = _void(rollout, await read_in_use(store, rollout.tenant, rollout.domain))
+        ends = void is not None or rollout.figures.errors_count > 0
+        if rollout.step is Step.CANARY and not ends and rollout.look_due(now):
             key = (rollout.tenant, rollout.domain, rollout.rollout_id)
             try:
                 arms = await triplets.count_arms(*key)
@@ -65,7 +71,7 @@ async def advance_rollouts(
             seen = dataclasses.replace(
                 rollout, challenger=arms[0], incumbent_arm=arms[1], look_time=now
             )
-        move = next_move(seen, now)
+        move = void or next_move(seen, now)
         if move is not None or seen is not rollout:
             seen = await _keep(store, seen, move, now)
         found.append(seen)
@@ -77,14 +83,22 @@ async def _keep(
 ) -> Rollout:
     """Writes what was seen, and the move; nothing if the rollout has moved meanwhile."""
     async with store.begin(seen.tenant) as unit:
-        await unit.lock_pointer(seen.tenant, seen.domain)
+        in_use = await lock_in_use(unit, seen.tenant, seen.domain)
         stands = await unit.find_rollout(seen.tenant, seen.rollout_id)
         if stands is None or stands.step is not seen.step:
             return stands or seen
+        move = _void(seen, in_use) or move
         if move is not None:
             return await _decide(unit, seen, move, now)
         await unit.save_rollout(seen)
         return seen
+
+
+def _void(rollout: Rollout, in_use: Head | None) -> Move | None:
+    """The end of a rollout under way whose incumbent does not answer any more; None if it does."""
+    if rollout.incumbent == ("" if in_use is None else in_use.head):
+        return None
+    return Move(Step.ABORTED, OUT_OF_USE_REASON.format(rollout.incumbent or GENERAL))
 
 
 async def abort_rollout(unit: SchedulerUnit, clock: Clock, tenant: str, rollout_id: str) -> Rollout:
@@ -165,7 +179,7 @@ async def _promote(unit: SchedulerUnit, rollout: Rollout, now: datetime.datetime
     found = await unit.find_head(tenant, domain, head)
     await unit.emit_head("promoted", tenant, domain, found, rollout.incumbent)
     for waiting in await unit.open_rollouts(tenant, domain):
-        gone = f"{rollout.incumbent or GENERAL}, which it was measured against, is out of use."
+        gone = OUT_OF_USE_REASON.format(rollout.incumbent or GENERAL)
         await _move(unit, waiting, Move(Step.ABORTED, gone), now)
 
 
