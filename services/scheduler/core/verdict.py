@@ -5,6 +5,7 @@ the same people); AUC and calibration may not get worse. What the gate saw and s
 head.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,8 @@ RULES = (
 
 RANKS = 10
 DRAWS = 1_000
+COUNTS_MAX = 4_000_000
+"""Of draws times seekers, held at once: 32 MB, however many seekers there are."""
 BINS = 10
 _GAINS = np.array([0.0, 0.0, 1.0, 3.0])
 """By level: 2^relevance - 1 (Järvelin and Kekäläinen 2002) with accepted 1 and converted 2."""
@@ -151,14 +154,20 @@ def judge(
     """Compares the two heads and says whether the challenger earned its place."""
     seekers, levels = evaluation.seekers, evaluation.levels
     _, index = np.unique(seekers, return_inverse=True)
-    counts = _draws(int(index.max(initial=-1)) + 1, seed)
     scores = (evaluation.challenger_scores, evaluation.incumbent_scores)
 
     ranked = _ranked_seekers(index, levels)
     ndcg = [_ndcg(index, levels, s)[ranked] for s in scores]
-    ndcg_draws = [_weighted_means(values, counts[:, ranked]) for values in ndcg]
     auc = [_auc(levels, s, np.ones(len(s))) for s in scores]
-    auc_draws = [_auc_draws(index, levels, s, counts) for s in scores]
+    orders = [np.argsort(s, kind="stable") for s in scores]  # once: later sorts find it done
+    by_score = [(index[o], levels[o], s[o]) for o, s in zip(orders, scores, strict=True)]
+    means_of: list[list[Floats]] = []
+    areas_of: list[list[Floats]] = []
+    for counts in _draws(len(ranked), seed):
+        means_of.append([_weighted_means(values, counts[:, ranked]) for values in ndcg])
+        areas_of.append([_auc_draws(*rows, counts) for rows in by_score])
+    ndcg_draws = [np.concatenate(side) for side in zip(*means_of, strict=True)]
+    auc_draws = [np.concatenate(side) for side in zip(*areas_of, strict=True)]
     calibration = (
         _calibration_error(levels, scores[0]),
         _calibration_error(levels, scores[1]) if evaluation.incumbent_calibrated else None,
@@ -248,13 +257,17 @@ def _rules(
     )
 
 
-def _draws(seekers_count: int, seed: int) -> Floats:
-    """How often each seeker is in each bootstrap draw: [draws, seekers]."""
+def _draws(seekers_count: int, seed: int) -> Iterator[Floats]:
+    """How often each seeker is in each bootstrap draw, some draws at a time: [draws, seekers]."""
     if seekers_count == 0:
-        return np.zeros((DRAWS, 0))
+        yield np.zeros((DRAWS, 0))
+        return
     chances = np.full(seekers_count, 1 / seekers_count)
     random = np.random.default_rng(seed)
-    return random.multinomial(seekers_count, chances, size=DRAWS).astype(np.float64)
+    at_once = max(1, COUNTS_MAX // seekers_count)
+    for start in range(0, DRAWS, at_once):
+        size = min(at_once, DRAWS - start)
+        yield random.multinomial(seekers_count, chances, size).astype(np.float64)
 
 
 def _ranked_seekers(index: npt.NDArray[np.intp], levels: Integers) -> npt.NDArray[np.bool_]:
@@ -300,8 +313,6 @@ def _auc(levels: Integers, scores: Floats, weights: Floats) -> float:
 def _auc_draws(
     index: npt.NDArray[np.intp], levels: Integers, scores: Floats, counts: Floats
 ) -> Floats:
-    order = np.argsort(scores, kind="stable")  # sorted once: later sorts find it done
-    index, levels, scores = index[order], levels[order], scores[order]
     return np.array([_auc(levels, scores, draw[index]) for draw in counts])
 
 

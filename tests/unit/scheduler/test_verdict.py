@@ -170,3 +170,16 @@ def test_only_the_first_ten_ranks_count() -> None:
     levels = np.array([0] * 10 + [2], np.int32)
     scores = -np.arange(11.0)
     assert gate._ndcg(np.zeros(11, np.intp), levels, scores)[0] == 0
+
+
+def test_draws_made_in_parts_are_those_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = evaluation(60, 5, 0.8, 0.4)
+    at_once = judge(asked, "general", seed=3)
+    monkeypatch.setattr(gate, "COUNTS_MAX", 60 * 7)  # seven draws at a time
+    assert max(counts.size for counts in gate._draws(60, 3)) == 60 * 7
+    in_parts = judge(asked, "general", seed=3)
+    for found, expected in (
+        (in_parts.ndcg_at_10_gain, at_once.ndcg_at_10_gain),
+        (in_parts.auc_gain, at_once.auc_gain),
+    ):
+        assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(expected), abs=1e-12)
