@@ -1,8 +1,5 @@
 """Values of runs from files as protobuf messages, and back."""
 
-import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
 from trine.scheduler.v1 import file_run_pb2, model_catalog_service_pb2
 
 from services.scheduler.core.file_source import (
@@ -19,7 +16,7 @@ from services.scheduler.core.find_model import NamedModel
 from services.scheduler.core.run import Run
 from services.scheduler.core.run_events import RunEvent
 from services.scheduler.core.verdict import GENERAL
-from services.scheduler.messages import run_to_proto
+from services.scheduler.messages import run_to_proto, timestamp
 
 METHODS = {
     file_run_pb2.FileSource.METHOD_UNSPECIFIED: Method.AUTO,
@@ -115,7 +112,7 @@ def checkpoint_to_proto(model: str, checkpoint: Checkpoint) -> file_run_pb2.File
         validation_loss=checkpoint.validation_loss,
         validation_ndcg_at_10=checkpoint.validation_ndcg_at_10,
         manifest_digest=checkpoint.manifest_digest,
-        create_time=_timestamp(checkpoint.create_time),
+        create_time=timestamp(checkpoint.create_time),
     )
 
 
@@ -133,7 +130,7 @@ def event_to_proto(event: RunEvent) -> file_run_pb2.FileRunEvent:
         )
     return kind(
         event_id=event.event_id,
-        create_time=_timestamp(event.create_time),
+        create_time=timestamp(event.create_time),
         level=event.level,
         message=event.message,
         metrics=metrics,
@@ -147,7 +144,7 @@ def model_to_proto(model: NamedModel) -> model_catalog_service_pb2.Model:
         head=model.head or GENERAL,
         manifest_digest=model.manifest_digest,
         run_id=model.run_id,
-        create_time=_timestamp(model.create_time),
+        create_time=timestamp(model.create_time),
         owner=model.owner,
     )
 
@@ -191,11 +188,3 @@ def _result_to_proto(result: FileResult) -> file_run_pb2.FileResult:
         trained_tokens_count=result.trained_tokens_count,
         hyperparameters=_hyperparameters_to_proto(result.hyperparameters),
     )
-
-
-def _timestamp(moment: datetime.datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp

@@ -60,9 +60,9 @@ def run_to_proto(run: Run, minutes: int = 0) -> run_pb2.Run:
         ],
         verdict=None if run.verdict is None else verdict_to_proto(run.verdict),
         head=run.head,
-        create_time=_timestamp(run.create_time),
-        start_time=_timestamp(run.start_time),
-        end_time=_timestamp(run.end_time),
+        create_time=timestamp(run.create_time),
+        start_time=timestamp(run.start_time),
+        end_time=timestamp(run.end_time),
         stop_requested=run.stop_requested,
         model=run.job.model,
         base_model="" if run.job.files is None else run.job.files.source.base_model,
@@ -100,7 +100,7 @@ def head_to_proto(head: Head) -> head_pb2.Head:
             tier=head.tier,
             parent=head.parent or GENERAL,
             promoted=head.promoted,
-            create_time=_timestamp(head.create_time),
+            create_time=timestamp(head.create_time),
         )
     return head_pb2.Head(
         head=head.head,
@@ -111,7 +111,7 @@ def head_to_proto(head: Head) -> head_pb2.Head:
         manifest_digest=head.manifest_digest,
         promoted=head.promoted,
         verdict=verdict_to_proto(head.verdict),
-        create_time=_timestamp(head.create_time),
+        create_time=timestamp(head.create_time),
     )
 
 
@@ -126,7 +126,7 @@ def user_head_to_proto(found: UserHead) -> head_service_pb2.ListUserHeadsRespons
         snapshot_digest=found.learned.snapshot_digest,
         promoted=head.promoted,
         erased=found.erased,
-        create_time=_timestamp(head.create_time),
+        create_time=timestamp(head.create_time),
     )
 
 
@@ -148,7 +148,7 @@ def report_to_proto(head: Head) -> head_report_pb2.HeadVerdict:
             for rule in head.verdict.rules
         ],
         verdict=verdict_to_proto(head.verdict),
-        create_time=_timestamp(head.create_time),
+        create_time=timestamp(head.create_time),
     )
 
 
@@ -217,9 +217,9 @@ def rollout_to_proto(rollout: Rollout) -> rollout_pb2.Rollout:
         policy=rollout_policy_to_proto(rollout.domain, rollout.policy),
         shadow=None if rollout.policy.shadow is None else _figures(rollout.figures),
         gain=None if rollout.gain is None else _interval(rollout.gain),
-        create_time=_timestamp(rollout.create_time),
-        status_time=_timestamp(rollout.step_time),
-        end_time=_timestamp(rollout.end_time),
+        create_time=timestamp(rollout.create_time),
+        status_time=timestamp(rollout.step_time),
+        end_time=timestamp(rollout.end_time),
     )
     if rollout.look_time is not None or rollout.step is Step.CANARY:
         message.challenger_arm.CopyFrom(_arm(rollout.challenger))
@@ -263,7 +263,7 @@ def _arm(arm: ArmCounts) -> rollout_pb2.Rollout.Arm:
 def _ancestor(ancestor: Ancestor) -> head_report_pb2.HeadLineage.Ancestor:
     kind = head_report_pb2.HeadLineage.Ancestor
     named = kind(
-        head=ancestor.head, tier=ancestor.tier, create_time=_timestamp(ancestor.create_time)
+        head=ancestor.head, tier=ancestor.tier, create_time=timestamp(ancestor.create_time)
     )
     if ancestor.tier != DOMAIN_TIER:
         named.run_id = ancestor.run_id
@@ -324,9 +324,10 @@ def _interval(interval: Interval) -> run_pb2.Interval:
     return run_pb2.Interval(low=interval.low, mid=interval.mid, high=interval.high)
 
 
-def _timestamp(moment: datetime.datetime | None) -> Timestamp | None:
+def timestamp(moment: datetime.datetime | None) -> Timestamp | None:
+    """A moment; None for none."""
     if moment is None:
         return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message

@@ -257,7 +257,9 @@ order by tenant, domain limit $3;
 select shared from domains where tenant = $1 and domain = $2;
 
 -- name: list_shared
-select tenant, domain, revision, triplets_count, positives_count, trained_triplets_count, schema
+select
+    tenant, domain, revision, triplets_count, positives_count, trained_triplets_count,
+    schema ->> 'encoder' as encoder, (schema ->> 'dim')::integer as dim
 from domains where shared and triplets_count > 0 and ($1 = '' or domain = $1)
 order by tenant, domain;
 

@@ -203,7 +203,7 @@ async def test_looking_and_counting_what_was_trained_leave_the_revision_alone(
     assert await revision_of(store) == 1
 
 
-async def test_triplets_add_up_and_those_beyond_the_last_training_are_pending(
+async def test_triplets_add_up_beside_those_of_the_last_training(
     store: TripletStore,
 ) -> None:
     for added in (5, -2, 4):
@@ -215,7 +215,6 @@ async def test_triplets_add_up_and_those_beyond_the_last_training_are_pending(
     counts = await store.read_counts(TENANT, DOMAIN)
     assert counts is not None
     assert (counts.triplets_count, counts.trained_triplets_count) == (7, 3)
-    assert counts.triplets_pending_count == 4
 
 
 async def test_positive_outcomes_add_up_and_put_a_domain_without_triplets_on_the_list(
@@ -235,7 +234,7 @@ async def test_what_was_trained_may_exceed_what_is_there(store: TripletStore) ->
         await unit.save_trained_count(3)
     counts = await store.read_counts(TENANT, DOMAIN)
     assert counts is not None
-    assert counts.triplets_pending_count == 0
+    assert (counts.triplets_count, counts.trained_triplets_count) == (0, 3)
 
 
 async def test_pages_of_counts_hold_each_domain_with_triplets_once_and_in_order(

@@ -31,11 +31,6 @@ class DomainCounts:
     positives_count: int
     trained_triplets_count: int
 
-    @property
-    def triplets_pending_count(self) -> int:
-        """Triplets more than the last successful run saw."""
-        return max(0, self.triplets_count - self.trained_triplets_count)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeCounts:

@@ -83,8 +83,8 @@ def read_pages(rows: list[asyncpg.Record]) -> Pages:
 def shared_part(row: asyncpg.Record) -> SharedPart:
     """A domain that is shared."""
     counts = dict(row)
-    schema = read_schema(row["domain"], counts.pop("schema"))
-    return SharedPart(counts=DomainCounts(**counts), encoder=schema.encoder, dim=schema.dim)
+    space = {name: counts.pop(name) for name in ("encoder", "dim")}
+    return SharedPart(counts=DomainCounts(**counts), **space)
 
 
 def read_stored(row: asyncpg.Record) -> StoredProfile:

@@ -17,9 +17,9 @@ from services.triplets.core.exposure import (
     ExposureStore,
     NamedExposure,
 )
+from services.triplets.core.outcome import MATCH_ID_CHARACTERS_MAX
 
 EXPOSURES_MAX = 500
-MATCH_ID_CHARACTERS_MAX = 64
 
 
 class ExposureServicer(exposure_service_pb2_grpc.ExposureServiceServicer):

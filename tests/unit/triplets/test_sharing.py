@@ -91,4 +91,4 @@ def test_of_too_many_tenants_those_with_the_most_triplets_take_part() -> None:
 def test_parts_are_counted_together_as_nobodys_domain() -> None:
     counts = count_together([part("acme", 3), part("bolt", 4)], trained=5)
     assert (counts.tenant, counts.domain, counts.revision) == ("_shared", "dating", 0)
-    assert (counts.triplets_count, counts.triplets_pending_count) == (7, 2)
+    assert (counts.triplets_count, counts.trained_triplets_count) == (7, 5)
