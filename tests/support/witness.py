@@ -182,7 +182,8 @@ class Witness:
 
     def _check_head(self) -> None:
         """The head that serves is the one that the pointer points at."""
-        heads = self.mesh.call("GET", "/v1/heads", domain=DOMAIN, page_size=1_000)["heads"]
+        path = f"/v1/heads?domain={DOMAIN}&page_size=1000"
+        heads = until(lambda: self.mesh.attempt("GET", path))["heads"]
         wanted = [head["head"] for head in heads if head["promoted"]] or ["all-minilm-l6-v2"]
 
         def served() -> bool | None:
