@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tests.bench.rest import Connection, open_connections
 from tests.support.mesh import Mesh
 
-FLOOD_CONNECTIONS = 1_500
+FLOOD_CONNECTIONS = 3_000
 GOOD = "200"
 SHED = "429, says when to call again"
 
