@@ -35,7 +35,6 @@ from services.triplets.core.schema import Schema
 from services.triplets.core.tally import Tally
 
 BATCH_ROWS_MAX = 1_000
-DOMAINS_MAX = 100
 SNAPSHOTS_MAX = 1_000
 
 
@@ -125,6 +124,10 @@ class MemoryTripletStore:
         await self._bell.ring()
         return True
 
+    async def count_domains(self, tenant: str) -> int:
+        """Returns how many domains a tenant has."""
+        return len(self._asked(tenant, ""))
+
     @asynccontextmanager
     async def _open_domain(self, tenant: str, domain: str) -> AsyncIterator[DomainUnit]:
         async with self._lock:
@@ -169,8 +172,7 @@ class MemoryTripletStore:
     async def read_profiles(self, tenant: str, user_id: str) -> list[StoredProfile]:
         """Returns a user in each of the first 100 domains that know them."""
         states = [self._domains[key] for key in sorted(self._domains) if key[0] == tenant]
-        found = [s.users[user_id].stored(s.schema) for s in states if user_id in s.users]
-        return found[:DOMAINS_MAX]
+        return [s.users[user_id].stored(s.schema) for s in states if user_id in s.users][:100]
 
     async def read_contexts(self, tenant: str, domain: str, user_id: str) -> list[Context]:
         """Returns what was appended to a user, newest first."""
@@ -181,8 +183,7 @@ class MemoryTripletStore:
 
     async def knows_user(self, tenant: str, domain: str, user_id: str, id_hash: bytes) -> bool:
         """Says whether there is or was a user."""
-        asked = self._asked(tenant, domain)
-        return any(state.holding(user_id, id_hash) for _, state in asked)
+        return any(state.holding(user_id, id_hash) for _, state in self._asked(tenant, domain))
 
     async def list_user_snapshots(
         self,

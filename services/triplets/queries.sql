@@ -3,6 +3,9 @@
 -- name: create_domain
 insert into domains (tenant, domain, schema) values ($1, $2, $3) on conflict do nothing returning true;
 
+-- name: count_domains
+select count(*) from domains where tenant = $1;
+
 -- name: lock_domain
 select
     domain_id, schema, labels, shared, revision, users_count, triplets_count, positives_count, trained_triplets_count

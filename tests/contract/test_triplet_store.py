@@ -296,3 +296,10 @@ async def test_times_are_told_in_utc(store: TripletStore) -> None:
     async with store.open_domain(TENANT, DOMAIN) as unit:
         update_time = await unit.save_profile(profile_of("ada"), [30.0])
     assert update_time.utcoffset() == MOMENT.utcoffset() == datetime.timedelta()
+
+
+async def test_domains_are_counted_by_tenant(store: TripletStore) -> None:
+    for tenant, domain in ((TENANT, "hiring"), ("globex", DOMAIN)):
+        await store.create_domain(tenant, dataclasses.replace(SCHEMA, domain=domain))
+    counts = [await store.count_domains(tenant) for tenant in (TENANT, "globex", "initech")]
+    assert counts == [2, 1, 0]

@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf import json_format
 from trine.triplets.v1 import schema_service_pb2 as pb
 from trine.triplets.v1 import schema_service_pb2_grpc
 
+from services.triplets.core import put_schema
 from tests.support.server import ACME, refused
 from tests.support.triplets import FIELDS, Store, open_store
 
@@ -23,9 +25,9 @@ def stub(store: Store) -> Any:
     return schema_service_pb2_grpc.SchemaServiceStub(store.channel)
 
 
-def preview(store: Store, fields: list[dict[str, object]]) -> Any:
+def preview(store: Store, fields: list[dict[str, object]], domain: str = "dating") -> Any:
     """A dry run."""
-    content = {"schema": {"domain": "dating", "fields": fields}, "validate_only": True}
+    content = {"schema": {"domain": domain, "fields": fields}, "validate_only": True}
     request = json_format.ParseDict(content, pb.PutSchemaRequest())
     return stub(store).PutSchema(request, metadata=ACME)
 
@@ -111,3 +113,18 @@ async def test_lists_and_places_come_in_and_are_read(store: Store) -> None:
     ):
         refusal = await refused(store.upsert("u1", fields=broken))
         assert (refusal.reason, refusal.metadata["field"]) == ("FIELD_INVALID", field)
+
+
+async def test_a_tenant_may_have_so_many_domains_and_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(put_schema, "DOMAINS_MAX", 2)
+    for domain in ("dating", "hiring"):
+        await store.put_schema(domain=domain)
+    for act in (store.put_schema(domain="founders"), preview(store, FIELDS, "founders")):
+        refusal = await refused(act)
+        assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert refusal.reason == "DOMAINS_EXHAUSTED"
+        assert refusal.metadata["domains_max"] == "2"
+    assert (await store.put_schema(fields=GROWN)).version == "dating.v2"
+    assert (await preview(store, GROWN)).version == "dating.v2"

@@ -2,6 +2,7 @@
 
 TripletsError
 ├── DomainNotFoundError
+├── DomainsExhaustedError
 ├── EncoderUnavailableError
 ├── FieldInvalidError
 ├── LabelInUseError
@@ -32,6 +33,16 @@ class DomainNotFoundError(TripletsError):
     def __init__(self, domain: str) -> None:
         super().__init__(
             f"There is no domain {domain!r}. Declare its schema with PUT /v1/schema.", domain=domain
+        )
+
+
+class DomainsExhaustedError(TripletsError):
+    """The tenant can have no further domain."""
+
+    def __init__(self, domains_max: int) -> None:
+        super().__init__(
+            f"There are {domains_max} domains already, and no tenant may have more.",
+            domains_max=str(domains_max),
         )
 
 

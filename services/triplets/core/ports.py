@@ -255,6 +255,10 @@ class TripletStore(Protocol):
         """Creates a domain; False if it exists already."""
         ...
 
+    async def count_domains(self, tenant: str) -> int:
+        """Returns how many domains a tenant has."""
+        ...
+
     def open_domain(self, tenant: str, domain: str) -> AbstractAsyncContextManager[DomainUnit]:
         """Locks a domain for changes.
 

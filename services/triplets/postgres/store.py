@@ -66,6 +66,10 @@ class PostgresTripletStore:
             await self._bell.ring()
         return created
 
+    async def count_domains(self, tenant: str) -> int:
+        """Returns how many domains a tenant has."""
+        return int(await self._database.of(tenant).fetchval(SQL["count_domains"], tenant))
+
     @asynccontextmanager
     async def _open_domain(self, tenant: str, domain: str) -> AsyncIterator[DomainUnit]:
         # Who waits for a domain waits here, not at its row with a connection in hand: a busy domain

@@ -12,6 +12,7 @@ Code = grpc.StatusCode
 
 ERRORS: ErrorTable = {
     errors.DomainNotFoundError: ErrorRow(Code.NOT_FOUND, "DOMAIN_NOT_FOUND"),
+    errors.DomainsExhaustedError: ErrorRow(Code.RESOURCE_EXHAUSTED, "DOMAINS_EXHAUSTED"),
     errors.EncoderUnavailableError: ErrorRow(Code.UNAVAILABLE, "ENCODER_UNAVAILABLE"),
     errors.FieldInvalidError: ErrorRow(Code.INVALID_ARGUMENT, "FIELD_INVALID"),
     errors.LabelInUseError: ErrorRow(Code.FAILED_PRECONDITION, "LABEL_IN_USE"),

@@ -54,6 +54,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A training file cannot be used; the message tells the first wrong lines."""
     ERROR_REASON_INVALID_VALIDATION_FILE: _ErrorReason.ValueType  # 15
     """A validation file cannot be used; the message tells the first wrong lines."""
+    ERROR_REASON_DOMAINS_EXHAUSTED: _ErrorReason.ValueType  # 16
+    """The tenant has as many domains as one may have; metadata "domains_max" says how many."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons that stand in ErrorInfo.reason (ErrorInfo.domain is "trine"), without the prefix ERROR_REASON_."""
@@ -90,4 +92,6 @@ ERROR_REASON_INVALID_TRAINING_FILE: ErrorReason.ValueType  # 14
 """A training file cannot be used; the message tells the first wrong lines."""
 ERROR_REASON_INVALID_VALIDATION_FILE: ErrorReason.ValueType  # 15
 """A validation file cannot be used; the message tells the first wrong lines."""
+ERROR_REASON_DOMAINS_EXHAUSTED: ErrorReason.ValueType  # 16
+"""The tenant has as many domains as one may have; metadata "domains_max" says how many."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
