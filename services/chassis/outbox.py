@@ -174,8 +174,8 @@ class OutboxRelay:
         )
 
     async def _publish(self, rows: list) -> list[int]:  # type: ignore[type-arg]  # records
-        published: list[int] = []
         until = time.monotonic() + BATCH_SECONDS_MAX
+        published: list[int] = []
         for row in rows:
             try:
                 await self._bus.publish(row["subject"], row["payload"].encode(), _message_id(row))

@@ -23,7 +23,7 @@ CRASH_MUTATIONS: tuple[Mutation, ...] = (
         invariant="I7",
         name="an artifact is read without its digest being looked at",
         path="services/chassis/artifacts.py",
-        old="        if hashlib.sha256(content).hexdigest() != digest:",
+        old="        if await _digest_of(content) != digest:",
         new="        if not content:",
         test="tests/rpc/test_deaths.py -k not_gone_on_from",
     ),
