@@ -138,6 +138,9 @@ select count(*) from gone;
 update uploads set state = 'expired' where state = 'pending' and expire_time <= $1
 returning upload_id;
 
+-- name: forget_uploads
+delete from uploads where state <> 'pending' and expire_time < $1;
+
 -- name: release
 insert into erasures (digest, due_time) values ($1, $2)
 on conflict (digest) do update set due_time = excluded.due_time;

@@ -31,6 +31,7 @@ from services.gateway.core.file import File
 from services.gateway.core.ports import FileStore
 from services.gateway.core.upload import (
     UPLOAD_SECONDS,
+    UPLOADS_KEPT,
     UPLOADS_MAX,
     Upload,
     UploadState,
@@ -333,6 +334,29 @@ async def test_an_upload_expires_after_an_hour(shelf: Shelf) -> None:
             await cancel_upload(shelf.store, shelf.clock, "acme", upload.upload_id)
         await shelf.sweep()
     assert await shelf.store.list_parts(upload) == []
+
+
+async def test_an_upload_that_ended_is_forgotten_a_month_later_and_its_file_is_not(
+    shelf: Shelf,
+) -> None:
+    completed, cancelled, expired = [await shelf.announce(1) for _ in range(3)]
+    _, file = await shelf.complete(completed, await shelf.add(completed, b"x"))
+    await cancel_upload(shelf.store, shelf.clock, "acme", cancelled.upload_id)
+    await shelf.add(expired, b"y")
+
+    async def known() -> int:
+        await shelf.sweep()
+        every = (completed, cancelled, expired)
+        found = [await shelf.store.find_upload("acme", one.upload_id) for one in every]
+        return sum(upload is not None for upload in found)
+
+    shelf.clock.advance(UPLOAD_SECONDS)
+    assert await known() == 3
+    shelf.clock.advance(UPLOADS_KEPT.total_seconds() - 1)
+    assert await known() == 3
+    shelf.clock.advance(2)
+    assert await known() == 0
+    assert await shelf.find(file) == file
 
 
 async def test_a_cancelled_upload_stays_cancelled(shelf: Shelf) -> None:

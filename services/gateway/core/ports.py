@@ -161,7 +161,10 @@ class FileStore(Protocol):
         ...
 
     async def expire(self, now: datetime.datetime) -> int:
-        """Removes files and ends uploads whose time is over; returns how many."""
+        """Removes files and ends uploads whose time is over; returns how many.
+
+        Uploads whose time is long over are forgotten.
+        """
         ...
 
     async def release(self, digest: str, now: datetime.datetime) -> None:

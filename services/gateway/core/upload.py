@@ -14,6 +14,8 @@ from services.gateway.core.file import FILE_ID
 UPLOAD_ID = "upload_"
 PART_ID = "part_"
 UPLOAD_SECONDS = 3_600
+UPLOADS_KEPT = datetime.timedelta(days=30)
+"""After its time an upload that has ended can be looked at, and completing it answers its file."""
 PART_BYTES_MAX = 64 * 1024**2
 PARTS_MAX = 1_024
 SPAN_BYTES = 8 * 1024**2

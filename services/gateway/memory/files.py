@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from services.gateway.core.errors import FileNameTakenError, QuotaExceededError, UploadStateError
 from services.gateway.core.file import FILES_MAX, KEEP, File
-from services.gateway.core.upload import UPLOADS_MAX, Part, Upload, UploadState
+from services.gateway.core.upload import UPLOADS_KEPT, UPLOADS_MAX, Part, Upload, UploadState
 
 
 class MemoryFileStore:
@@ -145,6 +145,11 @@ class MemoryFileStore:
         ]
         for upload in uploads:
             await self._end(upload.upload_id, UploadState.EXPIRED, "", now)
+        self._uploads = {
+            upload_id: upload
+            for upload_id, upload in self._uploads.items()
+            if upload.state is UploadState.PENDING or upload.expire_time >= now - UPLOADS_KEPT
+        }
         return len(files) + len(uploads)
 
     async def release(self, digest: str, now: datetime.datetime) -> None:

@@ -9,7 +9,7 @@ from services.chassis.crashpoint import crashpoint
 from services.chassis.database import EVERYONE, Connection, Database
 from services.gateway.core.errors import FileNameTakenError, QuotaExceededError, UploadStateError
 from services.gateway.core.file import FILES_MAX, KEEP, File
-from services.gateway.core.upload import UPLOADS_MAX, Part, Upload, UploadState
+from services.gateway.core.upload import UPLOADS_KEPT, UPLOADS_MAX, Part, Upload, UploadState
 from services.gateway.postgres.queries import SQL
 
 
@@ -147,6 +147,7 @@ class PostgresFileStore:
             uploads = await connection.fetch(SQL["expire_uploads"], now)
             for upload in uploads:
                 await connection.execute(SQL["drop_parts"], upload["upload_id"], now + KEEP)
+            await connection.execute(SQL["forget_uploads"], now - UPLOADS_KEPT)
         return int(files) + len(uploads)
 
     async def release(self, digest: str, now: datetime.datetime) -> None:
