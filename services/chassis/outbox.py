@@ -25,7 +25,7 @@ BATCH_ROWS_MAX = 100
 BATCH_SECONDS_MAX = 20.0
 """The server ends a transaction that stands idle for a minute: a bus that is slow would have the
 same events published again and again, and none marked."""
-POLL_SECONDS = 0.2
+POLL_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 PRUNE_SECONDS = 3600.0
 KEEP_DAYS = 30  # longer than the stream keeps its messages, so that the stream can be rebuilt
