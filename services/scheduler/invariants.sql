@@ -142,7 +142,7 @@ select tenant || '/' || run_id as offender from runs
 where lease_expire_time > clock_timestamp() + make_interval(secs => $1::double precision + 1)
 
 -- name: I22_authors
--- Every move of a run and of a pointer has an author, from an hour after the release that keeps them.
+-- Every move of a run and of a pointer, and every other change, has an author, from an hour after the release that keeps them.
 with since as (select apply_time + interval '1 hour' as moment from migrations where name = '0010_authors')
 
 select t.tenant || '/' || t.run_id || ' ' || t.state as offender from transitions as t, since as s
@@ -150,3 +150,12 @@ where t.move_time > s.moment and t.author in ('', 'unknown')
 union all
 select p.tenant || '/' || p.domain || ' ' || p.head from promotions as p, since as s
 where p.move_time > s.moment and p.author in ('', 'unknown')
+union all
+select c.tenant || '/' || c.name || ' ' || c.kind from changes as c where c.author in ('', 'unknown')
+union all
+select r.tenant || '/' || r.rollout_id || ' ' || r.step
+from rollouts as r join migrations as m on m.name = '0013_changes' and r.step_time > m.apply_time + interval '1 hour'
+where not exists (
+    select from changes as c
+    where c.tenant = r.tenant and c.kind = 'rollout' and c.name = r.rollout_id and c.value = r.step
+)

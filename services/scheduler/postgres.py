@@ -409,6 +409,7 @@ class PostgresSchedulerUnit(PostgresRolloutUnit):
     async def set_pinned(self, tenant: str, domain: str, *, pinned: bool) -> None:
         """Pins the pointer where it points, or unpins it."""
         await self._connection.execute(_SQL["set_pinned"], tenant, domain, pinned)
+        await self._note(tenant, "pin", domain, str(pinned).lower())
 
     async def was_in_use(self, tenant: str, domain: str, head: str) -> bool:
         """Says whether the pointer has ever pointed at the head."""
@@ -422,16 +423,19 @@ class PostgresSchedulerUnit(PostgresRolloutUnit):
     async def delete_head(self, tenant: str, head: str) -> None:
         """Takes a model out of use for good."""
         await self._connection.execute(_SQL["delete_head"], tenant, head)
+        await self._note(tenant, "model", head, "deleted")
 
     async def save_policy(self, tenant: str, domain: str, choice: PolicyChoice) -> None:
         """Keeps what a tenant chose for a domain."""
         chosen = dataclasses.astuple(choice)
         await self._connection.execute(_SQL["save_policy"], tenant, domain, *chosen)
+        await self._note(tenant, "training_policy", domain, json.dumps(dataclasses.asdict(choice)))
 
     async def save_matching_policy(self, tenant: str, domain: str, policy: MatchingPolicy) -> None:
         """Keeps how a domain's matches are made."""
         chosen = dataclasses.astuple(policy)
         await self._connection.execute(_SQL["save_matching_policy"], tenant, domain, *chosen)
+        await self._note(tenant, "matching_policy", domain, json.dumps(dataclasses.asdict(policy)))
 
     async def emit_run(self, kind: RunEventKind, run: Run) -> None:
         """Writes an event about a run into the outbox."""

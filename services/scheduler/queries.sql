@@ -169,6 +169,9 @@ select head from pointers where tenant = $1 and domain = $2 and pinned;
 insert into promotions (tenant, domain, head, previous, reason, author, request_id)
 values ($1, $2, $3, $4, $5, $6, $7);
 
+-- name: add_change
+insert into changes (tenant, kind, name, value, author, request_id) values ($1, $2, $3, $4, $5, $6);
+
 -- name: was_in_use
 select exists (select from promotions where tenant = $1 and domain = $2 and head = $3);
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
+from services.chassis.author import current_author
 from services.chassis.crashpoint import crashpoint
 from services.chassis.database import EVERYONE, Connection, Database, load_queries
 from services.chassis.outbox import CloudEvent, add_to_outbox
@@ -73,6 +74,7 @@ class PostgresRolloutUnit(PostgresReplies):
     async def save_rollout_policy(self, tenant: str, domain: str, policy: RolloutPolicy) -> None:
         """Keeps how heads of a domain come into use."""
         await self._connection.execute(_SQL["save_rollout_policy"], tenant, domain, _json(policy))
+        await self._note(tenant, "rollout_policy", domain, _json(policy))
 
     async def find_rollout(self, tenant: str, rollout_id: str) -> Rollout | None:
         """Returns a rollout."""
@@ -104,7 +106,13 @@ class PostgresRolloutUnit(PostgresReplies):
     async def emit_rollout(self, rollout: Rollout) -> None:
         """Writes an event about a rollout into the outbox."""
         await add_to_outbox(self._connection, self._rollout_event(rollout))
+        await self._note(rollout.tenant, "rollout", rollout.rollout_id, rollout.step)
         crashpoint("scheduler.rollout.written")
+
+    async def _note(self, tenant: str, kind: str, name: str, value: str) -> None:
+        """Keeps whose change it was, in the change's own transaction."""
+        changed = (tenant, kind, name, value)
+        await self._connection.execute(_SQL["add_change"], *changed, *current_author())
 
 
 def _promoted(row: asyncpg.Record) -> PromotedHead:

@@ -123,3 +123,12 @@ update transitions set author = 'unknown' where number = 1;
 -- named: acme/dating u_acme
 update migrations set apply_time = now() - interval '2 hours';
 update promotions set author = '';
+
+-- breaks: Every move of a run
+-- named: acme/rolled rollout_policy
+update changes set author = '' where kind = 'rollout_policy';
+
+-- breaks: Every move of a run
+-- named: acme/ro_
+update migrations set apply_time = now() - interval '2 hours';
+delete from changes where kind = 'rollout';

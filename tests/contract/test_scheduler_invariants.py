@@ -15,6 +15,7 @@ from services.scheduler.core.errors import ArtifactsUnavailableError, FieldInval
 from services.scheduler.core.lease_run import expire_leases, fail_run
 from services.scheduler.core.ports import Manifests, SchedulerStore
 from services.scheduler.core.roll_back_head import roll_back_head
+from services.scheduler.core.rollout_policy import RolloutPolicy, ShadowPolicy
 from services.scheduler.core.run import ACTIVE, AGE_MAX, Failure, State
 from services.scheduler.invariants import scheduler_rules
 from services.scheduler.postgres import MIGRATIONS
@@ -105,6 +106,9 @@ async def live(store: SchedulerStore) -> None:
     async with store.begin(EVERYONE) as unit:
         await roll_back_head(unit, CLOCK, TENANT, DOMAIN, "")
     await make_head(store)
+    async with store.begin(EVERYONE) as unit:
+        await unit.save_rollout_policy(TENANT, "rolled", RolloutPolicy(shadow=ShadowPolicy()))
+    await make_head(store, "rolled")
     await queue(store, "lost")
     for _ in range(2):
         run = await lease(store)

@@ -5,6 +5,7 @@ Random but seeded lives of runs are led over both stores, which must agree on ev
 
 import contextlib
 import itertools
+import json
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -14,14 +15,19 @@ import pytest
 
 from services.chassis.author import THE_MESH, Author, set_current_author
 from services.chassis.database import EVERYONE, Database
+from services.scheduler.core.advance_rollouts import abort_rollout
 from services.scheduler.core.cancel_run import cancel_run
 from services.scheduler.core.errors import RunActiveError, RunStateError
 from services.scheduler.core.lease_run import fail_run, lease_run, release_run
+from services.scheduler.core.matching_policy import MatchingPolicy
 from services.scheduler.core.pause_run import pause_run, resume_run
+from services.scheduler.core.pin_head import pin_head, unpin_head
 from services.scheduler.core.ports import SchedulerStore, SchedulerUnit
 from services.scheduler.core.roll_back_head import roll_back_head
+from services.scheduler.core.rollout_policy import RolloutPolicy, ShadowPolicy
 from services.scheduler.core.run import ACTIVE, LEASED, MOVES, Failure, Run, State, run_id_of
 from services.scheduler.core.stop_run import stop_run
+from services.scheduler.core.training_policy import PolicyChoice
 from services.scheduler.postgres import MIGRATIONS
 from tests.support.faults import DeliberateError, act_and_fail
 from tests.support.infrastructure import Servers
@@ -35,6 +41,7 @@ from tests.support.runs import (
     complete,
     heartbeat_of,
     job_of,
+    make_head,
     open_scheduler,
     point_of,
     postgres_setting,
@@ -250,3 +257,32 @@ async def test_each_move_is_kept_with_its_author(tables: Database) -> None:
     promoted = await tables.of(EVERYONE).fetch("select author, request_id from promotions")
     assert [tuple(row) for row in moves] == [author, THE_MESH, author]
     assert [tuple(row) for row in promoted] == [author]
+
+
+async def test_each_choice_and_decision_is_kept_with_its_author(tables: Database) -> None:
+    store = postgres_setting(tables).store
+    author = Author("key k1", "request-1")
+    set_current_author(author)
+    policy = RolloutPolicy(shadow=ShadowPolicy())
+    async with store.begin(TENANT) as unit:
+        await unit.save_policy(TENANT, "dating", PolicyChoice(triplets_budget=7))
+        await unit.save_matching_policy(TENANT, "dating", MatchingPolicy(exploration=0.25))
+        await unit.save_rollout_policy(TENANT, "dating", policy)
+    head = await make_head(store, "dating")
+    async with store.begin(TENANT) as unit:
+        await abort_rollout(unit, CLOCK, TENANT, head.verdict.rollout_id)
+        await pin_head(unit, CLOCK, TENANT, "dating", "")
+        await unpin_head(unit, TENANT, "dating")
+        await unit.delete_head(TENANT, head.head)
+    rows = await tables.of(EVERYONE).fetch("select * from changes order by change_id")
+    assert {(row["author"], row["request_id"]) for row in rows} == {author}
+    assert [(row["kind"], row["name"]) for row in rows] == [
+        *((f"{kind}_policy", "dating") for kind in ("training", "matching", "rollout")),
+        *[("rollout", head.verdict.rollout_id)] * 2,
+        *[("pin", "dating")] * 2,
+        ("model", head.head),
+    ]
+    values = [row["value"] for row in rows]
+    assert json.loads(values[0])["triplets_budget"] == 7
+    assert json.loads(values[1]) == {"exploration": 0.25}
+    assert values[3:] == ["shadow", "aborted", "true", "false", "deleted"]
