@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks.webhooks import Webhook
 from yarl import URL
 
+from services.chassis.environment import ConfigurationError
 from services.gateway.core.errors import FieldInvalidError
 from services.gateway.core.webhook import URL_CHARACTERS_MAX, Attempt
 
@@ -43,9 +44,12 @@ def read_networks(text: str) -> tuple[Network, ...]:
     """Networks, separated by commas.
 
     Raises:
-        ValueError: one is malformed.
+        ConfigurationError: one is malformed.
     """
-    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ConfigurationError(f"TRINE_WEBHOOK_NETWORKS: {error}") from None
 
 
 class HttpWebhookSender:
@@ -120,7 +124,7 @@ async def open_sender(networks: str) -> AsyncIterator[HttpWebhookSender]:
     """A sender for as long as the block lasts.
 
     Raises:
-        ValueError: the networks are malformed.
+        ConfigurationError: the networks are malformed.
     """
     allowed = read_networks(networks)
     connector = aiohttp.TCPConnector(resolver=_GuardedResolver(allowed), force_close=True)

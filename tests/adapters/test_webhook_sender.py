@@ -10,6 +10,7 @@ from aiohttp import web
 from openai import InvalidWebhookSignatureError, OpenAI
 from openai.types.webhooks import FineTuningJobSucceededWebhookEvent
 
+from services.chassis.environment import ConfigurationError
 from services.gateway.core.deliver_events import event_body
 from services.gateway.core.errors import FieldInvalidError
 from services.gateway.sender import may_reach, open_sender, read_networks
@@ -57,6 +58,8 @@ def test_public_addresses_are_reached(address: str) -> None:
 
 
 def test_the_operator_may_allow_a_network() -> None:
+    with pytest.raises(ConfigurationError, match="TRINE_WEBHOOK_NETWORKS"):
+        read_networks("fd00::/8, 10.0.0.1/8")
     allowed = read_networks(f"{LOOPBACK}, fd00::/8")
     assert may_reach(ipaddress.ip_address("127.0.0.1"), allowed)
     assert may_reach(ipaddress.ip_address("fd00::1"), allowed)
