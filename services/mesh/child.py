@@ -115,7 +115,10 @@ class Child:
         since = time.monotonic()
         while ask is not None:
             await asyncio.sleep(LOOK_SECONDS)
-            if not self.pid or not await ask():
+            is_beyond_help = False
+            with contextlib.suppress(OSError):  # nobody can say so: its folder may be gone
+                is_beyond_help = bool(self.pid) and await ask()
+            if not is_beyond_help:
                 since = time.monotonic()
             elif time.monotonic() - since > BEYOND_HELP_SECONDS and self._process is not None:
                 self._process.kill()

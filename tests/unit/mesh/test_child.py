@@ -271,9 +271,11 @@ async def test_a_child_that_says_that_it_is_beyond_help_is_started_again(
 ) -> None:
     monkeypatch.setattr(supervising, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(supervising, "BEYOND_HELP_SECONDS", 0.1)
-    made = watched.make(FOREVER)
+    made, unasked = watched.make(FOREVER), [FileNotFoundError(), ConnectionResetError()]
 
     async def is_beyond_help() -> bool:
+        if unasked:
+            raise unasked.pop()
         return len(watched.starts()) == 1
 
     watched.child = child = Child(replace(made.spec, is_beyond_help=is_beyond_help), watched._tell)
