@@ -87,8 +87,10 @@ def describe(error: Exception, table: ErrorTable) -> PublicError | None:
 
 def _shortened(text: str) -> str:
     """A text that fits: errors repeat what they were given, which may be of any length."""
-    kept = text.encode()[:TEXT_BYTES_MAX]
-    return text if len(kept) < TEXT_BYTES_MAX else kept.decode(errors="ignore") + "…"
+    content = text.encode()
+    if len(content) <= TEXT_BYTES_MAX:
+        return text
+    return content[:TEXT_BYTES_MAX].decode(errors="ignore") + "…"
 
 
 def read_error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:

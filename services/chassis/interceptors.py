@@ -122,19 +122,13 @@ class _Call:
     def wrapped(self) -> Handler:
         """The handler with everything around it."""
         handler = self._handler
-        kind = (handler.request_streaming, handler.response_streaming)
-        if handler.response_streaming:
-            make = {
-                (False, True): grpc.unary_stream_rpc_method_handler,
-                (True, True): grpc.stream_stream_rpc_method_handler,
-            }[kind]
-            behaviour: Any = self._answer_stream
-        else:
-            make = {
-                (False, False): grpc.unary_unary_rpc_method_handler,
-                (True, False): grpc.stream_unary_rpc_method_handler,
-            }[kind]
-            behaviour = self._answer
+        make = {
+            "unary": grpc.unary_unary_rpc_method_handler,
+            "client_stream": grpc.stream_unary_rpc_method_handler,
+            "server_stream": grpc.unary_stream_rpc_method_handler,
+            "bidi_stream": grpc.stream_stream_rpc_method_handler,
+        }[_kind(handler)]
+        behaviour: Any = self._answer_stream if handler.response_streaming else self._answer
         # The request stays bytes until its caller is known: see _read and _read_stream.
         wrapped: Handler = make(behaviour, response_serializer=handler.response_serializer)
         return wrapped
@@ -282,12 +276,9 @@ def _describe(error: BaseException, table: ErrorTable, method: str) -> PublicErr
 
 
 def _kind(handler: Handler) -> str:
-    sides = {False: "unary", True: "stream"}
-    if not handler.request_streaming and not handler.response_streaming:
-        return "unary"
-    if handler.request_streaming and handler.response_streaming:
-        return "bidi_stream"
-    return "client_stream" if sides[handler.request_streaming] == "stream" else "server_stream"
+    if handler.request_streaming:
+        return "bidi_stream" if handler.response_streaming else "client_stream"
+    return "server_stream" if handler.response_streaming else "unary"
 
 
 def _go_name(code: grpc.StatusCode) -> str:

@@ -14,12 +14,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.chassis.certificates import Certificates
-from services.chassis.channel import PING_MILLISECONDS
+from services.chassis.channel import MESSAGE_BYTES_MAX, PING_MILLISECONDS
 from services.chassis.environment import Config, ConfigurationError, read_environment
 from services.chassis.interceptors import CallInterceptor
 from services.chassis.telemetry import configure_logging
 
-MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 DRAIN_SECONDS = 5.0
 
 Health: TypeAlias = health.aio.HealthServicer  # untyped upstream

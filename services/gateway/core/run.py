@@ -22,6 +22,10 @@ class RunState(enum.StrEnum):
     FAILED = "failed"
 
 
+MADE = frozenset({RunState.SUCCEEDED, RunState.STOPPED})
+"""Of a run that has made its model."""
+
+
 class Verb(enum.Enum):
     """What may be done to a run."""
 

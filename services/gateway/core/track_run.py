@@ -5,7 +5,7 @@ import math
 
 from services.gateway.core.announce_jobs import ASKED_MAX, with_runs
 from services.gateway.core.ports import Clock, JobStore, Runs, RunTracker
-from services.gateway.core.run import Measured, Run, RunState
+from services.gateway.core.run import MADE, Measured, Run
 from services.gateway.core.tracked_run import TrackedRun, tracked_id
 from services.gateway.core.tuning_job import TuningJob
 
@@ -13,7 +13,6 @@ EVENTS_MAX = 1_000
 """The newest events of a run are read; it has one evaluation an epoch."""
 TRIED_FOR = datetime.timedelta(days=1)
 """After its end, a run that the tracker does not take."""
-_MADE = frozenset({RunState.SUCCEEDED, RunState.STOPPED})
 
 
 async def track_jobs(jobs: JobStore, runs: Runs, tracker: RunTracker, clock: Clock) -> None:
@@ -43,7 +42,7 @@ async def _track(tracker: RunTracker, runs: Runs, job: TuningJob, run: Run) -> b
             tags=wanted.get("tags") or [],
             config=_config(job, run),
             measured=measured,
-            succeeded=run.state in _MADE,
+            succeeded=run.state in MADE,
         )
         kept.append(await tracker.write(tracked))
     return all(kept)

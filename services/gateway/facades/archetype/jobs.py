@@ -13,7 +13,7 @@ from services.gateway.core.errors import FieldInvalidError
 from services.gateway.core.file import File
 from services.gateway.core.ports import Clock, FileStore, JobStore, Runs
 from services.gateway.core.read_job import Jobs
-from services.gateway.core.run import Checkpoint, Hyperparameters, Method, Run, RunState, Verb
+from services.gateway.core.run import MADE, Checkpoint, Hyperparameters, Method, Run, Verb
 from services.gateway.core.tuning_job import TuningJob
 from services.gateway.facades.archetype.answers import Json, answer, iso, typed_id
 from services.gateway.facades.archetype.files import find_file
@@ -40,7 +40,6 @@ TRAIN, EVAL = "train", "eval"
 _ID = re.compile(rf"[A-Za-z0-9._-]{{1,{ID_CHARACTERS_MAX}}}")
 _MADE_ID = "ft-job-"
 _MADE_ID_BYTES = 4
-MADE = frozenset({RunState.SUCCEEDED, RunState.STOPPED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from services.gateway.core.create_job import create_job
 from services.gateway.core.errors import FieldInvalidError, JobNotFoundError
 from services.gateway.core.ports import Clock, FileStore, JobStore, Runs
 from services.gateway.core.read_job import Jobs
-from services.gateway.core.run import Run, RunEvent
+from services.gateway.core.run import MADE, Run, RunEvent
 from services.gateway.core.tuning_job import JOB_ID, TuningJob
 from services.gateway.facades.archetype.answers import Json, answer, iso
 from services.gateway.facades.archetype.files import find_file
-from services.gateway.facades.archetype.jobs import MADE, read_name, write_metrics
+from services.gateway.facades.archetype.jobs import read_name, write_metrics
 from services.gateway.facades.archetype.requests import read_list
 from services.gateway.facades.archetype.statuses import TUNING_STATUSES
 from services.gateway.facades.openai.wishes import read_wish

@@ -13,6 +13,7 @@ from services.gateway.core.page import Page, page_of
 from services.gateway.core.ports import Clock, FileStore, JobStore, Runs, RunTracker
 from services.gateway.core.read_job import Jobs
 from services.gateway.core.run import (
+    MADE,
     Checkpoint,
     Failure,
     Hyperparameters,
@@ -20,7 +21,6 @@ from services.gateway.core.run import (
     Method,
     Run,
     RunEvent,
-    RunState,
     Verb,
 )
 from services.gateway.core.tracked_run import tracked_id
@@ -45,7 +45,6 @@ EVENT_ID = "ftevent-"
 CHECKPOINT_ID = "ftckpt_"
 RESOLVED_MODEL = "x-tfy-resolved-model"
 _METADATA = re.compile(r"metadata\[(.*)\]", re.DOTALL)
-_MADE = frozenset({RunState.SUCCEEDED, RunState.STOPPED})
 _FILES = {"INVALID_TRAINING_FILE": "training_file", "INVALID_VALIDATION_FILE": "validation_file"}
 
 
@@ -176,7 +175,7 @@ class FineTuning:
             "object": "fine_tuning.job",
             "created_at": unix(job.create_time),
             "error": None if run.failure is None else _failure(run.failure),
-            "fine_tuned_model": job.wish.model if run.state in _MADE else None,
+            "fine_tuned_model": job.wish.model if run.state in MADE else None,
             "finished_at": unix(run.end_time),
             "hyperparameters": _hyperparameters(used, Method.SUPERVISED),
             "model": job.wish.base_model,
