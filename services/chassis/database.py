@@ -182,7 +182,9 @@ class Database:
                 raise _away(error) from error
             raise
         finally:
-            await self._pool.release(connection, timeout=ANSWER_SECONDS_MAX)
+            # What cannot be cleaned in time is thrown away by the pool; what was done in it stands.
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._pool.release(connection, timeout=ANSWER_SECONDS_MAX)
 
     async def _acquire(self) -> Connection:
         try:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -199,6 +200,24 @@ async def test_a_server_that_cannot_be_reached_is_told_as_a_reason_to_call_again
         for _ in range(2):  # what was open, and what would be opened in its place
             with pytest.raises(DatabaseAwayError):
                 await opened.of().fetchval("select 1")
+
+
+async def test_what_is_committed_stands_though_its_connection_cannot_be_put_back(
+    servers: Servers, schema: str, migrations: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate(servers.postgres_dsn, schema, migrations)
+    async with open_database(servers.service_dsn, schema, migrations, connections_max=1) as opened:
+        plain = asyncpg.pool.Pool.release
+
+        async def late(pool: Any, connection: Any, **options: float) -> None:
+            connection.terminate()
+            await plain(pool, connection, **options)
+            raise TimeoutError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncpg.pool.Pool, "release", late)
+            await opened.of().execute("insert into things values ('third')")
+        assert await opened.of().fetchval("select count(*) from things") == 3
 
 
 async def test_the_pool_is_closed_with_the_block(

@@ -4,6 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from services.mesh.home import SERVICES
 from tests.long.record import Record
 from tests.support.hostile_bodies import TAKING, complaint, hostile_bodies
 from tests.support.mesh import Mesh, run_async, running_mesh
@@ -24,6 +25,8 @@ def measure_fuzz(record: Record) -> bool:
         before = mesh.pids()
         calls, findings = _storms(mesh, record.seed)
         bodies, complaints = _bodies(mesh)
+        for cause in _causes(mesh) if findings or complaints else ():
+            print(cause, flush=True)
         died = sorted(name for name, pid in mesh.pids().items() if pid != before[name])
     record.table(
         ("what", "sent", "findings"),
@@ -36,6 +39,12 @@ def measure_fuzz(record: Record) -> bool:
     for line in (*findings, *complaints, *died):
         record.say(f"- {line}")
     return not (findings or complaints or died)
+
+
+def _causes(mesh: Mesh) -> list[str]:
+    """What the services have written of what broke inside."""
+    lines = [line for name in SERVICES for line in mesh.home.log(name).read_text().splitlines()]
+    return [line for line in lines if '_failed"' in line]
 
 
 def _storms(mesh: Mesh, seed: int) -> tuple[int, list[str]]:
