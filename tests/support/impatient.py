@@ -34,7 +34,6 @@ def raise_services(listening: socket.socket) -> None:
     wirings = nursery.import_wirings(SERVICES)
     gazetteer = wirings["triplets"].GeoNamesGazetteer()  # a second, at each start
     setattr(wirings["triplets"], "GeoNamesGazetteer", lambda: gazetteer)  # noqa: B010
-    wirings["trainer"].TorchLearner("cpu")  # what torch imports when it is first used
     nursery.serve(listening)
 
 
