@@ -3,9 +3,9 @@
 import grpc
 import pytest
 
-from services.chassis.errors import TEXT_BYTES_MAX, ErrorRow, describe
+from services.chassis.errors import TEXT_BYTES_MAX, ErrorRow, ErrorTable, describe
 
-TABLE = {ValueError: ErrorRow(grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")}
+TABLE: ErrorTable = {ValueError: ErrorRow(grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")}
 
 
 @pytest.mark.parametrize(
