@@ -105,8 +105,8 @@ async def keep_stream(database: Database, bus: KeepingBus) -> None:
         is_rebuilt = False
         try:
             is_rebuilt = await mend_stream(database, bus)
-        except Exception:
-            _log.exception("stream_not_looked_at")
+        except Exception as error:  # whatever it is, as NATS being away: the next look comes
+            _log.warning("stream_not_looked_at", error=repr(error))
         await asyncio.sleep(REBUILT_SECONDS if is_rebuilt else LOOK_SECONDS)
 
 
