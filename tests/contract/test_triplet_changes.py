@@ -3,7 +3,9 @@
 import asyncio
 import datetime
 import random
+import threading
 from contextlib import aclosing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,11 +29,13 @@ from tests.support.domains import (
     add_outcomes,
     add_users,
     changes_since,
+    open_triplet_store,
     profile_of,
     revision_of,
     tallies_in,
     users_in,
 )
+from tests.support.infrastructure import Servers
 
 
 @pytest.fixture
@@ -323,3 +327,21 @@ def types_of(arrays: DomainArrays) -> list[np.dtype[np.generic]]:
         arrays.weights.dtype,
         arrays.times.dtype,
     ]
+
+
+async def test_a_domain_is_joined_beside_the_loop_that_others_wait_for(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = postgres.read_outcomes
+    threads: list[threading.Thread] = []
+
+    def read_outcomes(content: memoryview) -> Any:
+        threads.append(threading.current_thread())
+        return read(content)
+
+    monkeypatch.setattr(postgres, "read_outcomes", read_outcomes)
+    async with open_triplet_store("postgres", servers) as store:
+        await store.create_domain(TENANT, SCHEMA)
+        await store.read_arrays(TENANT, DOMAIN, 0)
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()

@@ -1,6 +1,7 @@
 """Freezing training files: what comes out, and what is said of files that cannot be used."""
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from trine.triplets.v1 import file_snapshot_service_pb2 as pb
 from trine.triplets.v1 import file_snapshot_service_pb2_grpc
 
 from services.triplets.core import create_file_snapshot
+from services.triplets.core.file_dataset import FileArrays, Gatherer
 from tests.support.server import MESH, refused
 from tests.support.triplets import Store, open_store
 
@@ -134,3 +136,19 @@ async def test_limits_files_that_are_gone_and_unknown_methods_are_told(
     stub = file_snapshot_service_pb2_grpc.FileSnapshotServiceStub(store.channel)
     refusal = await refused(stub.CreateFileSnapshot(request, metadata=MESH))
     assert (refusal.reason, "not there" in refusal.message) == ("INVALID_TRAINING_FILE", True)
+
+
+async def test_arrays_are_made_beside_the_loop_that_others_wait_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Gatherer.arrays
+    threads: list[threading.Thread] = []
+
+    def arrays(gatherer: Gatherer, *arguments: Any) -> FileArrays:
+        threads.append(threading.current_thread())
+        return make(gatherer, *arguments)
+
+    monkeypatch.setattr(Gatherer, "arrays", arrays)
+    await freeze(store, file_of(10))
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()

@@ -20,6 +20,7 @@ from services.triplets.core.file_dataset import (
     HELD_OUT_SHARE,
     LINES_MAX,
     METHODS,
+    FileArrays,
     Gatherer,
     Key,
     LineReader,
@@ -104,7 +105,11 @@ async def create_file_snapshot(
         async for _ in _read(shelf, digest, reader, gather, _ERRORS[number]):
             await vectors.add(gatherer.take_new())
     await vectors.end()
-    arrays = gatherer.arrays(encoder.name, checked.method, vectors.stacked(), vectors.tokens)
+
+    def gathered() -> FileArrays:
+        return gatherer.arrays(encoder.name, checked.method, vectors.stacked(), vectors.tokens)
+
+    arrays = await asyncio.to_thread(gathered)  # seconds, of a hundred thousand lines
     return FileSnapshot(
         digest=await shelf.write_files(arrays),
         training_lines_count=checked.lines_counts[0],

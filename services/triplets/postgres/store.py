@@ -244,23 +244,25 @@ class PostgresTripletStore:
             )
             key = (head["domain_id"], revision)
             logged = await connection.fetch(SQL["logged_pages"], *key, PAGES_MAX, SLOTS_MAX)
-        outcomes = read_outcomes(output.getbuffer())
-        places = numbers, users_count
-        return DomainArrays(
-            schema=schema,
-            read_revision=head["revision"],
-            user_ids=user_ids,
-            vectors=spread(np.concatenate(vectors), *places, 0),
-            columns=spread(np.concatenate(columns), numbers, users_count, np.nan).astype(
-                np.float32
-            ),
-            seekers=outcomes["seeker"].astype(np.int32),
-            candidates=outcomes["candidate"].astype(np.int32),
-            levels=outcomes["level"].astype(np.int8),
-            weights=outcomes["weight"].astype(np.float32),
-            times=outcome_micros(outcomes),
-            pages=read_pages(logged),
-        )
+
+        def joined() -> DomainArrays:
+            outcomes = read_outcomes(output.getbuffer())
+            places = numbers, users_count
+            return DomainArrays(
+                schema=schema,
+                read_revision=head["revision"],
+                user_ids=user_ids,
+                vectors=spread(np.concatenate(vectors), *places, 0),
+                columns=spread(np.concatenate(columns), *places, np.nan).astype(np.float32),
+                seekers=outcomes["seeker"].astype(np.int32),
+                candidates=outcomes["candidate"].astype(np.int32),
+                levels=outcomes["level"].astype(np.int8),
+                weights=outcomes["weight"].astype(np.float32),
+                times=outcome_micros(outcomes),
+                pages=read_pages(logged),
+            )
+
+        return await asyncio.to_thread(joined)  # seconds, of a million people
 
 
 async def _batches(
