@@ -19,6 +19,7 @@ from services.triplets.core.ports import Change, DomainArrays, TripletStore
 from services.triplets.core.tally import Tally
 from services.triplets.memory import MemoryTripletStore
 from services.triplets.postgres import store as postgres
+from services.triplets.postgres.rows import read_outcomes
 from tests.support.domains import (
     DOMAIN,
     ENDS_OF_TIME,
@@ -332,14 +333,13 @@ def types_of(arrays: DomainArrays) -> list[np.dtype[np.generic]]:
 async def test_a_domain_is_joined_beside_the_loop_that_others_wait_for(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = postgres.read_outcomes
     threads: list[threading.Thread] = []
 
-    def read_outcomes(content: memoryview) -> Any:
+    def read(content: memoryview) -> Any:
         threads.append(threading.current_thread())
-        return read(content)
+        return read_outcomes(content)
 
-    monkeypatch.setattr(postgres, "read_outcomes", read_outcomes)
+    monkeypatch.setattr(postgres, "read_outcomes", read)
     async with open_triplet_store("postgres", servers) as store:
         await store.create_domain(TENANT, SCHEMA)
         await store.read_arrays(TENANT, DOMAIN, 0)

@@ -11,6 +11,7 @@ from services.scheduler.core.lease_run import expire_leases
 from services.scheduler.core.run import Run
 from services.scheduler.core.tell_trained import tell_trained
 from services.scheduler.core.train_domain import consider_training
+from services.scheduler.rpc import leases
 from tests.support.scheduler import (
     DIGEST,
     LEASE_SECONDS,
@@ -225,6 +226,24 @@ async def test_a_silent_trainers_run_goes_to_another_and_the_first_can_change_no
     assert (await refused(scheduler.fail(stale, retriable=True))).reason == "LEASE_LOST"
     assert (await scheduler.complete(second)).verdict.result == "promoted"
     assert (await scheduler.run(run_id)).attempt == 2
+
+
+async def test_only_the_holders_first_word_is_judged(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scheduler.train(force=True)
+    stale = await scheduler.lease()
+    scheduler.clock.advance(LEASE_SECONDS + 1)
+    await expire(scheduler)
+    leased = await scheduler.lease()
+    first = await scheduler.complete(leased)
+
+    def judge(*_: object) -> None:
+        raise AssertionError("seconds of work for nothing")
+
+    monkeypatch.setattr(leases, "judge", judge)
+    assert (await refused(scheduler.complete(stale))).reason == "LEASE_LOST"
+    assert await scheduler.complete(leased) == first
 
 
 async def expire(scheduler: Scheduler) -> list[Run]:

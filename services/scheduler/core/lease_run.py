@@ -120,9 +120,18 @@ async def hold_run(unit: SchedulerUnit, tenant: str, run_id: str, token: int) ->
     run = await unit.lock_run(tenant, run_id)
     if run is None:
         raise RunNotFoundError(run_id)
-    if run.token != token or run.state is State.QUEUED:
-        raise LeaseLostError(run_id)
+    check_lease(run, token)
     return run
+
+
+def check_lease(run: Run, token: int) -> None:
+    """Refuses whoever is not the holder of a run's last lease.
+
+    Raises:
+        LeaseLostError: another lease has begun since, or the run went back to the queue.
+    """
+    if run.token != token or run.state is State.QUEUED:
+        raise LeaseLostError(run.run_id)
 
 
 async def _pause(unit: SchedulerUnit, run: Run) -> Run:

@@ -19,6 +19,7 @@ from services.scheduler.core.file_source import checkpoint_name
 from services.scheduler.core.lease_run import (
     Directive,
     Lease,
+    check_lease,
     fail_run,
     heartbeat_run,
     lease_run,
@@ -126,6 +127,10 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         pages = explored_pages(request.evaluation.pages)
         result = result_from_proto(request.result) if request.HasField("result") else None
         run = await self._find(request.tenant, request.run_id)
+        with _counting_stale_tokens():
+            check_lease(run, request.token)
+        if run.verdict is not None:
+            return pb.CompleteRunResponse(verdict=verdict_to_proto(run.verdict))  # a repeat
         told = await self._manifests.read_told(digest)
         check_manifest(told, run, head_of(run.job, run.run_id))
         # The bootstrap takes up to seconds: before the transaction, and off the loop.
@@ -172,8 +177,6 @@ class LeaseServicer(lease_service_pb2_grpc.LeaseServiceServicer):
         return run
 
     def _count(self, run: Run, verdict: Verdict) -> None:
-        if run.verdict is not None:
-            return  # a repeat
         GATE.labels(verdict.result).inc()
         end = State.STOPPED if run.state is State.STOPPING else State.SUCCEEDED
         RUN_SECONDS.labels(end).observe(self._seconds(run))
