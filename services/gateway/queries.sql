@@ -291,11 +291,16 @@ from webhook_endpoints where tenant = $1 and $3 = any (event_types) and not disa
 on conflict do nothing;
 
 -- name: hold_due
-with due as (
-    select delivery.endpoint_id, delivery.event_id
-    from webhook_deliveries delivery join webhook_endpoints endpoint using (endpoint_id)
+-- By turns: each tenant's first, then each one's second.
+with waiting as (
+    select endpoint_id, event_id, row_number() over (partition by tenant order by next_time) as turn
+    from webhook_deliveries join webhook_endpoints using (endpoint_id)
     where next_time <= $1 and not disabled
-    order by next_time limit $2 for update of delivery skip locked
+), due as (
+    select delivery.endpoint_id, delivery.event_id
+    from webhook_deliveries delivery join waiting using (endpoint_id, event_id)
+    where next_time <= $1
+    order by turn, next_time limit $2 for update of delivery skip locked
 )
 update webhook_deliveries delivery set next_time = $3 from due
 where (delivery.endpoint_id, delivery.event_id) = (due.endpoint_id, due.event_id)

@@ -310,6 +310,25 @@ async def test_a_delivery_can_be_replayed_and_is_forgotten_in_the_end(post: Post
     assert await post.store.list_deliveries(endpoint, state="", after="", limit=9) == []
 
 
+async def test_tenants_take_turns(post: Post) -> None:
+    for tenant in ("acme", "globex"):
+        await post.endpoint(tenant, kinds=[FAILED])
+    for number in range(4):
+        await post.store.add_deliveries("acme", f"evt_{number}", FAILED, "{}", post.clock.now())
+        post.clock.advance(1)
+    for number in (8, 9):
+        await post.store.add_deliveries("globex", f"evt_{number}", FAILED, "{}", post.clock.now())
+        post.clock.advance(1)
+
+    async def held(limit: int) -> set[str]:
+        return {one.event_id for one, _ in await post.store.hold_due(post.clock.now(), limit, HELD)}
+
+    assert await held(3) == {"evt_0", "evt_8", "evt_1"}
+    assert await held(2) == {"evt_2", "evt_9"}
+    assert await held(9) == {"evt_3"}
+    assert await held(9) == set()
+
+
 async def test_deliveries_are_listed_newest_first_and_go_on_after_one(post: Post) -> None:
     endpoint, other = await post.endpoint(kinds=[FAILED]), await post.endpoint("globex")
     for number in range(3):

@@ -404,7 +404,10 @@ class WebhookStore(Protocol):
     async def hold_due(
         self, now: datetime.datetime, limit: int, held: datetime.timedelta
     ) -> list[tuple[Delivery, Endpoint]]:
-        """Takes deliveries that are due: until their next_time, which moves, nobody else does."""
+        """Takes deliveries that are due: until their next_time, which moves, nobody else does.
+
+        Tenants take turns: who has many endpoints that do not answer holds up no other.
+        """
         ...
 
     async def settle_delivery(

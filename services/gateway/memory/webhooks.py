@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+from collections import Counter
 
 from services.gateway.core.errors import DeliveryNotFoundError, QuotaExceededError
 from services.gateway.core.webhook import ENDPOINTS_MAX, Delivery, DeliveryState, Endpoint
@@ -80,8 +81,13 @@ class MemoryWebhookStore:
             and delivery.next_time <= now
             and not self._endpoints[delivery.endpoint_id].disabled
         ]
+        turns: Counter[str] = Counter()
+        by_turns: list[tuple[int, tuple[str, str]]] = []
+        for _, key in sorted(due):
+            turns[self._endpoints[key[0]].tenant] += 1
+            by_turns.append((turns[self._endpoints[key[0]].tenant], key))
         taken: list[tuple[Delivery, Endpoint]] = []
-        for _, key in sorted(due)[:limit]:
+        for _, key in sorted(by_turns, key=lambda each: each[0])[:limit]:
             delivery = dataclasses.replace(self._deliveries[key], next_time=now + held)
             self._deliveries[key] = delivery
             taken.append((delivery, self._endpoints[delivery.endpoint_id]))
