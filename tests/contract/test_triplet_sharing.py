@@ -179,3 +179,6 @@ async def test_who_withdraws_while_a_snapshot_is_made_is_not_in_it(store: Triple
     snapshot = await create_snapshot(store, writer, SHARED, DOMAIN, 0)
     assert writer.sizes == [9, 6]
     assert (snapshot.digest, snapshot.users_count) == ("2" * 64, 6)
+    for tenant in TENANTS:  # the first is stored: its file goes with whoever is in it
+        async with store.open_domain(tenant, DOMAIN) as unit:
+            assert "1" * 64 in await unit.snapshots_with(0)

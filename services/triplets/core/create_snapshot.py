@@ -71,14 +71,16 @@ async def _record(
     *,
     shared: bool,
 ) -> bool:
-    """Remembers a snapshot in each of its domains, unless it may not be learned from any more."""
+    """Remembers a snapshot in each of its domains; says whether it may still be learned from.
+
+    One that may not is stored all the same: whoever is erased later is to be found in it.
+    """
+    fit = True
     for tenant, (users_count, since) in taken.items():
         async with store.open_domain(tenant, domain) as unit:
-            if shared and not unit.shared:
-                return False
-            if not await unit.record_snapshot(digest, users_count, since):
-                return False
-    return True
+            fit &= await unit.record_snapshot(digest, users_count, since)
+            fit &= unit.shared or not shared
+    return fit
 
 
 def _form(arrays: DomainArrays) -> Triplets:
