@@ -174,7 +174,9 @@ class RunEndedError(SchedulerError):
     """The run has ended."""
 
     def __init__(self, run_id: str, status: str) -> None:
-        super().__init__(f"The run {run_id} has {status} already.", run_id=run_id, status=status)
+        super().__init__(
+            f"The run {run_id} has ended already: {status}.", run_id=run_id, status=status
+        )
 
 
 class RunNotFoundError(SchedulerError):
