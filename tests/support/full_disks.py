@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 
 from services.chassis.bus import PublishError, open_bus
-from services.mesh.programs import LOOPBACK
+from services.mesh.nats_users import mesh_url
 from tests.support.mesh import Mesh, run_async
 
 FULL_SECONDS = 15.0
@@ -75,9 +75,8 @@ def fill_disk(place: Path) -> Callable[[Mesh], None]:
 
 async def _write_events(mesh: Mesh) -> bool:
     """Fills what room NATS has left; returns whether it refused an event at last."""
-    port = mesh.told["nats"].rpartition(":")[2]
-    url = f"nats://trine:{mesh.home.read_secrets().nats_password}@{LOOPBACK}:{port}"
-    async with open_bus(url) as bus:
+    address = mesh.told["nats"].rpartition("@")[2]
+    async with open_bus(mesh_url(address, mesh.home.read_secrets())) as bus:
         for number in range(EVENTS_REFUSED_MAX):
             try:
                 await bus.publish("trine.events.v1.ballast", b" " * 10_000, f"ballast-{number}")
