@@ -275,8 +275,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         invariant="I9",
         name="serving keeps a head that was rolled back to none",
         path="services/serving/core/swap_heads.py",
-        old="            if wanted is None or not wanted.head:\n",
-        new="            if wanted is not None and not wanted.head:\n",
+        old="        if wanted is None or not wanted.head:\n            self._registry",
+        new="        if wanted is not None and not wanted.head:\n            self._registry",
         test="tests/unit/simulation",
     ),
     Mutation(
