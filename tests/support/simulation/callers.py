@@ -15,7 +15,7 @@ from services.scheduler.core.sequential_test import ArmCounts
 from services.scheduler.core.stop_run import stop_run
 from services.scheduler.core.train_domain import train_domain
 from services.scheduler.core.training_policy import TrainingPolicy
-from tests.support.simulation.plane import DOMAINS, SCHEDULERS, TENANT, Act, Plane
+from tests.support.simulation.plane import DOMAINS, TENANT, Act, Plane
 from tests.support.simulation.stage import Stepped
 
 POLICY = TrainingPolicy(triplets_budget=100, cool_down=datetime.timedelta(minutes=5))
@@ -66,7 +66,7 @@ class Callers:
 
     def move_pointer(self) -> None:
         domain = self._plane.stage.pick(DOMAINS)
-        clock = self._plane.clocks[self._plane.stage.pick(SCHEDULERS)]
+        clock = self._plane.clock
         heads = [
             one.head for one in self._plane.store._state.heads.values() if one.domain == domain
         ]
@@ -89,7 +89,7 @@ class Callers:
         )
 
     def steer_rollout(self) -> None:
-        clock = self._plane.clocks[self._plane.stage.pick(SCHEDULERS)]
+        clock = self._plane.clock
         steer = self._plane.stage.pick((abort_rollout, promote_rollout))
         if keys := list(self._plane.store._state.rollouts.rollouts):
             tenant, rollout_id = self._plane.stage.pick(keys)

@@ -2,7 +2,7 @@
 
 Use cases, relay and swapper are the real ones; the store is the one in memory, whose commits are
 judged one by one. What may go wrong: anything dies or stalls between two calls, requests and events
-come twice or late, answers and the stream are lost, and every clock jumps but the store's.
+come twice or late, answers and the stream are lost, and the clock jumps.
 """
 
 import itertools
@@ -40,7 +40,6 @@ ROUNDS_MAX = 60
 """Of a mesh at rest: enough for every attempt of every run, and for a rollout's time."""
 EXPERIENCED_SHARE = 0.7
 """Of the schedules that begin with heads in use."""
-SKEW_SECONDS = 3_600
 OPEN_STEPS = {"waiting", "shadow", "canary"}
 
 
@@ -103,17 +102,17 @@ class Control(Plane):
     def _consider(self) -> None:
         self._start_scheduler("consider", self._consider_training)
 
-    async def _consider_training(self, scheduler: str) -> None:
+    async def _consider_training(self, _: str) -> None:
         store, triplets = Store(self, "consider"), Stepped(self.triplets, self.stage)
         await tell_trained(store, triplets)
-        await consider_training(store, triplets, self.clocks[scheduler], POLICY)
+        await consider_training(store, triplets, self.clock, POLICY)
 
     def _advance(self) -> None:
         self._start_scheduler("advance", self._advance_rollouts)
 
-    async def _advance_rollouts(self, scheduler: str) -> None:
+    async def _advance_rollouts(self, _: str) -> None:
         store, triplets = Store(self, "advance"), Stepped(self.triplets, self.stage)
-        await advance_rollouts(store, triplets, self.clocks[scheduler])
+        await advance_rollouts(store, triplets, self.clock)
 
     def _relay(self) -> None:
         self._start_scheduler("relay", lambda name: self.relays[name].publish_batch())
@@ -159,13 +158,9 @@ class Control(Plane):
 
     def _pass_time(self) -> None:
         seconds = self.stage.pick((1.0, 10.0, 31.0, 31.0, 61.0, 3_600.0))
-        self.database.advance(seconds)
+        self.clock.advance(seconds)
         for pod in self.pods.values():
             pod.seconds += seconds
-
-    def _turn_clock(self) -> None:
-        clock = self.clocks[self.stage.pick(SCHEDULERS)]
-        clock.skew = self.random.uniform(-SKEW_SECONDS, SKEW_SECONDS)
 
     def _kill(self) -> None:
         if not self.stage.activities:
@@ -193,8 +188,6 @@ class Control(Plane):
         self.faults = self.stream.faults = 0.0
         for pod in self.pods.values():
             pod.faults = 0.0
-        for clock in self.clocks.values():
-            clock.skew = 0.0
         while self.stream.late:
             self.stream.arrive()
         self.stage.finish()
@@ -244,7 +237,7 @@ class Control(Plane):
         self._pass_round()
 
     def _pass_round(self) -> None:
-        self.database.advance(2 * LEASE_SECONDS)
+        self.clock.advance(2 * LEASE_SECONDS)
         for pod in self.pods.values():
             pod.seconds += 2 * LEASE_SECONDS
 
@@ -301,7 +294,6 @@ def _actions(control: Control) -> tuple[list[Callable[[], None]], list[float]]:
         control._reload: 1.0,
         control._report_figures: 1.5,
         control._pass_time: 6.0,
-        control._turn_clock: 0.7,
         control._kill: 2.0,
         control._lose_stream: 0.3,
         control._arrive_late: 1.0,

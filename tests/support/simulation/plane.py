@@ -1,4 +1,4 @@
-"""What the parties of the control plane share: store, clocks, stage and the judge of commits."""
+"""What the parties of the control plane share: store, clock, stage and the judge of commits."""
 
 import datetime
 import random
@@ -31,18 +31,6 @@ GATE_SHARE = 0.75
 _ANSWERS = (SchedulerError, ServingError, ConnectionError, PublishError)
 Answer = TypeVar("Answer")
 Act = Callable[[SchedulerUnit], Awaitable[Answer]]
-
-
-@dataclass
-class SkewedClock:
-    """A process's own clock, which is wrong by as much as the seed says."""
-
-    true: ManualClock
-    skew: float = 0.0
-
-    def now(self) -> datetime.datetime:
-        """What it shows."""
-        return self.true.now() + datetime.timedelta(seconds=self.skew)
 
 
 @dataclass
@@ -92,11 +80,11 @@ class Store:
         await Turn(lambda: not plane.writing)
         plane.writing = True
         try:
-            before, began = plane.store._state, plane.database.now()
+            before, began = plane.store._state, plane.clock.now()
             async with plane.store.begin(tenant) as unit:
                 yield Stepped(unit, plane.stage)
                 await Turn()
-            ended, after = plane.database.now(), plane.store._state
+            ended, after = plane.clock.now(), plane.store._state
             plane.rules.judge(self._asked, self._holder, before, after, (began, ended))
         finally:
             plane.writing = False
@@ -114,18 +102,18 @@ class Plane:
         self.stage = Stage(self.random, _ANSWERS)
         self.faults = FAULTS * self.random.random()
         self.gate = GATE_SHARE
-        self.database = ManualClock(START)
-        self.store = MemorySchedulerStore(self.database)
+        self.clock = ManualClock(START)
+        """The database's. Schedulers ask it: what their own clocks say is nowhere used."""
+        self.store = MemorySchedulerStore(self.clock)
         self.writing = False
         """Whether a unit is open."""
         self.rules = StoreRules(datetime.timedelta(seconds=LEASE_SECONDS))
         self.triplets = Triplets()
-        self.clocks = {name: SkewedClock(self.database) for name in SCHEDULERS}
         self.acknowledged: set[RunKey] = set()
 
     def begin_after(self, past: "Plane") -> None:
         """Goes on from where another has come to rest."""
-        self.database.advance((past.database.now() - START).total_seconds())
+        self.clock.advance((past.clock.now() - START).total_seconds())
         self.store._state = copy_changeable(past.store._state)
         self.store._told = set(past.store._told)
         self.rules = copy_changeable(past.rules)

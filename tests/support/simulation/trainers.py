@@ -14,7 +14,7 @@ from services.scheduler.core.lease_run import (
 from services.scheduler.core.ports import Heartbeat
 from services.scheduler.core.run import Failure, Run, State
 from services.scheduler.core.verdict import Interval, Quality, Rule, Verdict
-from tests.support.simulation.plane import LEASE_SECONDS, SCHEDULERS, TENANT, Act, Answer, Plane
+from tests.support.simulation.plane import LEASE_SECONDS, TENANT, Act, Answer, Plane
 from tests.support.simulation.rules import Holder
 from tests.support.simulation.stage import Turn
 
@@ -97,12 +97,11 @@ class Trainers:
         await self._call("fail", lambda unit: fail_run(unit, *key, failure), run)
 
     async def _complete(self, run: Run) -> None:
-        clock = self._plane.clocks[self._plane.stage.pick(SCHEDULERS)]
         passed = self._plane.stage.chance(self._plane.gate)
         self._plane.rules.passed.setdefault((TENANT, run.run_id), {})[run.token] = passed
         act: Act[Verdict] = lambda unit: complete_run(  # noqa: E731
             unit,
-            clock,
+            self._plane.clock,
             tenant=TENANT,
             run_id=run.run_id,
             token=run.token,
@@ -130,5 +129,5 @@ class Trainers:
     async def _stall(self) -> None:
         """Nothing happens for about a lease, or until the faults end."""
         seconds = self._plane.random.uniform(0.0, STALL_SECONDS_MAX)
-        end = self._plane.database.now() + datetime.timedelta(seconds=seconds)
-        await Turn(lambda: self._plane.database.now() >= end or not self._plane.faults)
+        end = self._plane.clock.now() + datetime.timedelta(seconds=seconds)
+        await Turn(lambda: self._plane.clock.now() >= end or not self._plane.faults)
