@@ -186,10 +186,13 @@ class Crowd:
     def _train(self, caller: "Caller") -> None:
         """A run to its end, and the pointer moved back and forth."""
         run = self._run(caller, DOMAIN)
-        if run is None or run.get("verdict", {}).get("result") != "promoted":
+        if run is None:
             return
-        for head in ("general", run["head"]):
-            caller.insist("POST", "/v1/heads:rollBack", {"domain": DOMAIN, "head": head})
+        promoted = run.get("verdict", {}).get("result") == "promoted"
+        # After one that was not: so that the next has a head to beat that it can.
+        for head in ("general", run["head"]) if promoted else ("general",):
+            body = {"domain": DOMAIN, "head": head}
+            caller.insist("POST", "/v1/heads:rollBack", body, refusals=(400, 409))
 
     def _try(self, caller: "Caller") -> None:
         """A run that is paused and goes on, and whose head begins to come into use in vain."""
