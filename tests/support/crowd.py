@@ -37,7 +37,7 @@ LINES = b"".join(
     for number in range(10)
 )
 _TOO_MANY = 429
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.2
 
 
 @dataclass
