@@ -1,6 +1,6 @@
-"""Every crash point ten times, at passings that the seed chooses, each followed by every check.
+"""Every crash point ten times, at passings that the seed chooses, followed by every check.
 
-A round arms some points in each service; callers of all kinds go on until somebody has died at
+In a run all points of all services are armed; callers of all kinds go on until somebody has died at
 each, the mesh comes to rest, and what it holds is compared with what it has acknowledged.
 """
 
@@ -17,11 +17,9 @@ from tests.support.receiver import Receiver, receiving
 
 RUNS = 10
 PASSING_MAX = 3
-POINTS_AT_ONCE = 6
-"""Of a service in a round."""
-ROUND_SECONDS_MAX = 400
+RUN_SECONDS_MAX = 900
 
-Round = dict[str, dict[str, int]]
+Plan = dict[str, dict[str, int]]
 
 
 def measure_crashes(record: Record) -> bool:
@@ -35,15 +33,13 @@ def measure_crashes(record: Record) -> bool:
             receiving() as receiver,
             mortal_mesh(Path(folder)) as (mesh, crashes),
         ):
-            crowd = Crowd(mesh, receiver.url)
-            for deadly in rounds(chosen):
-                failure = _live_through(mesh, crashes, crowd, receiver, deadly)
-                names = sorted(name for points in deadly.values() for name in points)
-                print(f"run {number}: {', '.join(names)}: {failure or 'held'}", flush=True)
-                deaths.update(names if not failure else ())
-                if failure:
-                    failures.append(f"run {number}, {deadly}: {failure}")
-                    break  # of this mesh nothing more can be said
+            crowd, deadly = Crowd(mesh, receiver.url), plan(chosen)
+            failure = _live_through(mesh, crashes, crowd, receiver, deadly)
+        print(f"run {number}: {failure or 'held'}", flush=True)
+        if failure:
+            failures.append(f"run {number}, {deadly}: {failure}")
+        else:
+            deaths.update(name for points in deadly.values() for name in points)
     record.table(
         ("service", "points", "deaths survived"),
         [
@@ -58,29 +54,22 @@ def measure_crashes(record: Record) -> bool:
     return not failures
 
 
-def rounds(chosen: random.Random) -> list[Round]:
-    """All points, some of each service at a time, in an order and at passings of chance."""
-    orders = {s: chosen.sample(names, len(names)) for s, names in crash_points().items()}
-    return [
-        {
-            service: {
-                name: chosen.randint(1, PASSING_MAX) for name in names[start:][:POINTS_AT_ONCE]
-            }
-            for service, names in orders.items()
-            if start < len(names)
-        }
-        for start in range(0, max(map(len, orders.values())), POINTS_AT_ONCE)
-    ]
+def plan(chosen: random.Random) -> Plan:
+    """All points, each at a passing of chance."""
+    return {
+        service: {name: chosen.randint(1, PASSING_MAX) for name in names}
+        for service, names in crash_points().items()
+    }
 
 
 def _live_through(
-    mesh: Mesh, crashes: Crashes, crowd: Crowd, receiver: Receiver, deadly: Round
+    mesh: Mesh, crashes: Crashes, crowd: Crowd, receiver: Receiver, deadly: Plan
 ) -> str:
-    """What went wrong in a round, if anything did."""
+    """What went wrong in a run, if anything did."""
     crashes.plan(deadly)
     try:
-        with crowd.at_work(ROUND_SECONDS_MAX):
-            crashes.wait(ROUND_SECONDS_MAX)
+        with crowd.at_work(RUN_SECONDS_MAX):
+            crashes.wait(RUN_SECONDS_MAX)
         verify(mesh, crowd.told, receiver.heard)
     except (AssertionError, OverError) as error:
         return repr(error)
