@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import cache_from_source
 from itertools import chain
 from pathlib import Path
 
@@ -70,12 +71,18 @@ def _try(copy: Path, mutation: Mutation, run_unbroken: Callable[[str], Result]) 
         return f"NOT APPLICABLE: its text stands {text.count(mutation.old)} times in the file"
     if not (before := run_unbroken(mutation.test)).passed:
         return f"NOT TRIED: {before.first_failure} fails without it"
-    file.write_text(text.replace(mutation.old, mutation.new))
+    _write(file, text.replace(mutation.old, mutation.new))
     try:
         after = _run_tests(copy, mutation.test)
     finally:
-        file.write_text(text)
+        _write(file, text)
     return "NOT CAUGHT" if after.passed else f"`{after.first_failure}`"
+
+
+def _write(file: Path, text: str) -> None:
+    """Writes a file whose bytecode, of the same second and size, might pass for that of the new."""
+    file.write_text(text)
+    Path(cache_from_source(str(file))).unlink(missing_ok=True)
 
 
 def _copy_project(target: Path) -> None:
@@ -90,7 +97,6 @@ def _run_tests(copy: Path, test: str) -> Result:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *test.split()]
     environment = os.environ | {
         "PYTHONPATH": f"{copy}{os.pathsep}{copy / 'gen'}",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     done = subprocess.run(
         command,
@@ -104,7 +110,7 @@ def _run_tests(copy: Path, test: str) -> Result:
     failures = [
         line.split(" ", 1)[1].split(" - ")[0]
         for line in done.stdout.splitlines()
-        if line.startswith(("FAILED ", "ERROR "))
+        if line.startswith(("FAILED tests/", "ERROR tests/"))
     ]
     return Result(
         done.returncode == 0, failures[0] if failures else (done.stdout + done.stderr)[-300:]
