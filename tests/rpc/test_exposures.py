@@ -127,6 +127,17 @@ async def test_recording_is_the_meshs_alone_and_bounded(kept: Kept) -> None:
     assert (refusal.reason, refusal.metadata["field"]) == ("FIELD_INVALID", "exposures")
 
 
+@pytest.mark.parametrize("first_rank", [0, -1, 2**31 - 2])
+async def test_a_rank_that_is_none_is_refused_before_it_is_kept(
+    kept: Kept, first_rank: int
+) -> None:
+    shown: dict[str, Any] = {"candidates": [1, 2], "scores": [0.7, 0.6], "first_rank": first_rank}
+    refusal = await refused(kept.record(**shown))
+    assert refusal.metadata["field"] == "exposures.first_rank"
+    await kept.record(**(shown | {"first_rank": 2**31 - 3}))
+    assert [one.rank for one in (await kept.get()).shown] == [2**31 - 3, 2**31 - 2]
+
+
 async def test_what_is_old_is_forgotten(kept: Kept) -> None:
     await kept.record("m1")
     await kept.record("m2")

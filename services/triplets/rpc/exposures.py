@@ -20,6 +20,8 @@ from services.triplets.core.exposure import (
 from services.triplets.core.outcome import MATCH_ID_CHARACTERS_MAX
 
 EXPOSURES_MAX = 500
+RANK_MAX = 2**31 - 1
+"""What an int32 holds."""
 
 
 class ExposureServicer(exposure_service_pb2_grpc.ExposureServiceServicer):
@@ -68,6 +70,9 @@ def _from_proto(message: pb.RecordExposuresRequest.Exposure) -> Exposure:
         columns += [explored.ranker_ranks, explored.propensities]
     if {len(column) for column in columns} != {len(message.candidates)}:
         raise FieldInvalidError("exposures", "must say as much of each candidate")
+    if not 1 <= message.first_rank <= RANK_MAX - len(message.candidates):
+        rule = f"must be at least 1, and the last rank at most {RANK_MAX}"
+        raise FieldInvalidError("exposures.first_rank", rule)
     return Exposure(
         match_id=message.match_id,
         tenant=message.tenant,
