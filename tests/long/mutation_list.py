@@ -19,14 +19,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         invariant="I12",
-        name="the list of a tenant's runs may name another tenant's",
-        path="services/scheduler/queries.sql",
-        old="where r.tenant = $1 and r.run_id = any($2::text[]);",
-        new="where $1 <> '' and r.run_id = any($2::text[]);",
-        test="tests/contract/test_scheduler_files.py",
-    ),
-    Mutation(
-        invariant="I12",
         name="another tenant's model is loaded by its name",
         path="services/serving/artifacts.py",
         old="if (manifest.tenant, manifest.head) != (desired.owner, desired.head):",
