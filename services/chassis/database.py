@@ -38,12 +38,14 @@ COMMAND_SECONDS_MAX = 30.0
 ANSWER_SECONDS_MAX = 3.0
 """For what the server answers at once: a connection that a part of the network has forgotten says
 nothing for ever, and those who wait for it hold the pool."""
+IDLE_SECONDS_MAX = 20.0
+"""So long a transaction may stand idle before the server ends it."""
 GONE_SETTINGS = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "20000",
-    "idle_in_transaction_session_timeout": "20000",
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS_MAX * 1_000:.0f}",
 }
 """When the server for its part gives up a client, and the locks that it holds."""
 DURABLE_SETTINGS = ("fsync", "full_page_writes", "synchronous_commit")

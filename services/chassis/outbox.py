@@ -19,12 +19,12 @@ from prometheus_client import Gauge
 
 from services.chassis.bus import EVENT_BYTES_MAX, Bus, PublishError
 from services.chassis.crashpoint import crashpoint
-from services.chassis.database import EVERYONE, Connection, Database
+from services.chassis.database import EVERYONE, IDLE_SECONDS_MAX, Connection, Database
 
 BATCH_ROWS_MAX = 100
-BATCH_SECONDS_MAX = 20.0
-"""The server ends a transaction that stands idle for a minute: a bus that is slow would have the
-same events published again and again, and none marked."""
+BATCH_SECONDS_MAX = IDLE_SECONDS_MAX / 2
+"""The server ends a transaction that stands idle: a bus that is slow would have the same events
+published again and again, and none marked."""
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 PRUNE_SECONDS = 3600.0
